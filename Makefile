@@ -1,0 +1,48 @@
+# Every target does what it needs on its own; `make run` on a fresh Debian machine is enough to see Linux boot.
+# ARGS is appended to the command of a target: make run ARGS="-smp 4", make test ARGS="-k console".
+
+PYTHON ?= python3
+VENV := .venv
+GUEST ?= linux
+ARGS ?=
+READY := $(VENV)/.ready
+
+.PHONY: setup run test test-all check bench clean help
+
+help:
+	@echo 'make run [GUEST=linux|uboot|builtin|k32|k64|k64av] [ARGS=...]   boot a guest'
+	@echo 'make test | test-all [ARGS=...]                                 default suite | with the slow boots'
+	@echo 'make check                                                      ruff and mypy'
+	@echo 'make bench [ARGS=...]                                           against qemu-system-ppc64'
+	@echo 'make setup                                                      only the Python environment'
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make setup: $(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends python3-venv; \
+	  else echo "make setup: the venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; fi
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: setup
+	@$(VENV)/bin/powervisor run -guest $(GUEST) $(ARGS)
+
+test: setup
+	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+
+test-all: setup
+	$(VENV)/bin/python -m pytest -n auto -m 'slow or not slow' $(ARGS)
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: setup
+	$(VENV)/bin/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
