@@ -1,0 +1,1 @@
+"""Guest-physical memory: RAM, the address space around it, and DMA into both."""

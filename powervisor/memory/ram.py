@@ -1,0 +1,183 @@
+"""Guest RAM: one contiguous host mapping that begins at guest-physical 0."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from pathlib import Path
+
+from powervisor.errors import UserError
+
+MIB = 1 << 20
+HUGE_PAGE = 2 * MIB
+
+_PROT_NONE, _PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
+_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+_MADV_REMOVE, _MADV_HUGEPAGE, _MADV_DONTDUMP, _MADV_POPULATE_WRITE = 9, 14, 16, 23
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def describe_size(size: int) -> str:
+    """`size` bytes as a person writes it: 512 MiB, 6 GiB, 1000 bytes."""
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift} {unit}"
+    return f"{size} bytes"
+
+
+def host_memory() -> int:
+    """Bytes of memory and swap that the host has in total."""
+    total = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in ("MemTotal", "SwapTotal"):
+            total += int(rest.split()[0]) << 10
+    return total
+
+
+class Ram:
+    """`size` bytes of guest RAM, zero and untouched until used.
+
+    The mapping is shared (another process may map `fd`), aligned to huge pages, and has inaccessible
+    guard pages on both sides, so that a stray native access faults instead of reaching the VMM.
+    `mem_path` names a directory, usually a hugetlbfs mount, that holds the backing file; `prealloc`
+    makes the host commit every page now. Raises UserError when the host cannot provide it.
+    """
+
+    def __init__(self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False) -> None:
+        if size <= 0 or size % mmap.PAGESIZE:
+            raise UserError(f"-m {describe_size(size)}: RAM must be a positive number of whole host pages")
+        if size > (available := host_memory()):
+            raise UserError(
+                f"-m {describe_size(size)}: the host has only {available >> 20} MiB of memory and swap; "
+                "give a smaller -m"
+            )
+        self.size = size
+        self._reserved = 0
+        if mem_path is None:
+            page = HUGE_PAGE
+            self.fd = os.memfd_create("powervisor-ram", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, size)
+        else:
+            self.fd, page = _open_backing(Path(mem_path), size)
+        try:
+            self._map(max(page, HUGE_PAGE), hugetlb=mem_path is not None and page > mmap.PAGESIZE)
+            if prealloc:
+                self._populate()
+        except BaseException:
+            self.close()
+            raise
+        self.view = memoryview((ctypes.c_ubyte * size).from_address(self.address)).cast("B")
+
+    def _map(self, align: int, hugetlb: bool) -> None:
+        reserved = self.size + 3 * align
+        base = _libc.mmap(None, reserved, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, -1, 0)
+        if base == _MAP_FAILED:
+            raise UserError(f"-m {describe_size(self.size)}: no room in the host's address space (see ulimit -v)")
+        self._base, self._reserved = base, reserved
+        self.address = (base + 2 * align - 1) // align * align
+        # Huge pages are reserved at mmap: without that, a missing page would kill the VMM at first touch.
+        flags = mmap.MAP_SHARED | _MAP_FIXED | (0 if hugetlb else _MAP_NORESERVE)
+        if _libc.mmap(self.address, self.size, _PROT_RW, flags, self.fd, 0) == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise UserError(f"-m {describe_size(self.size)}: the host cannot map guest RAM ({os.strerror(code)})")
+        _libc.madvise(self.address, self.size, _MADV_HUGEPAGE)
+        _libc.madvise(self.address, self.size, _MADV_DONTDUMP)
+
+    def _populate(self) -> None:
+        if _libc.madvise(self.address, self.size, _MADV_POPULATE_WRITE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code == errno.EINVAL:  # a host kernel before 5.14
+            try:
+                os.posix_fallocate(self.fd, 0, self.size)
+                return
+            except OSError as error:
+                code = error.errno or errno.ENOMEM
+        raise UserError(
+            f"-mem-prealloc: the host cannot provide {describe_size(self.size)} now ({os.strerror(code)}); "
+            "give a smaller -m or leave -mem-prealloc out"
+        )
+
+    def _span(self, key: slice) -> tuple[int, int]:
+        start = 0 if key.start is None else key.start
+        stop = self.size if key.stop is None else key.stop
+        if key.step not in (None, 1):
+            raise IndexError("guest RAM is sliced in steps of 1 only")
+        if not 0 <= start <= stop <= self.size:
+            raise IndexError(f"0x{start:x}..0x{stop:x} is outside guest RAM (0..0x{self.size:x})")
+        return start, stop
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: slice) -> bytes:
+        start, stop = self._span(key)
+        return bytes(self.view[start:stop])
+
+    def __setitem__(self, key: slice, data: bytes | bytearray | memoryview) -> None:
+        start, stop = self._span(key)
+        if len(data) != stop - start:
+            raise IndexError(f"{len(data)} bytes do not fill 0x{start:x}..0x{stop:x} ({stop - start} bytes)")
+        self.view[start:stop] = data
+
+    def clear(self, start: int, stop: int) -> None:
+        """Zero `start`..`stop` and give whole pages back to the host."""
+        start, stop = self._span(slice(start, stop))
+        first = -(-start // HUGE_PAGE) * HUGE_PAGE
+        last = stop // HUGE_PAGE * HUGE_PAGE
+        if first < last and _libc.madvise(self.address + first, last - first, _MADV_REMOVE) == 0:
+            ctypes.memset(self.address + start, 0, first - start)
+            ctypes.memset(self.address + last, 0, stop - last)
+        else:
+            ctypes.memset(self.address + start, 0, stop - start)
+
+    def close(self) -> None:
+        """Unmap the RAM. Nothing may use `address` or `view` afterwards."""
+        if hasattr(self, "view"):
+            self.view.release()
+        if self._reserved:
+            _libc.munmap(self._base, self._reserved)
+            self._reserved = 0
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _open_backing(path: Path, size: int) -> tuple[int, int]:
+    """An unlinked file of `size` bytes in directory `path`, and the page size of that file system."""
+    option = f"-mem-path {path}"
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise UserError(f"{option}: {what}; give the mount point of a hugetlbfs")
+    try:
+        fs = os.statvfs(path)
+        page = fs.f_bsize
+        if page >= HUGE_PAGE:
+            if size % page:
+                raise UserError(f"{option}: its pages are {describe_size(page)}; make -m a multiple of that")
+            if fs.f_bavail * page < size:
+                raise UserError(
+                    f"{option}: {fs.f_bavail} free pages of {describe_size(page)}, {size // page} needed; "
+                    "raise /proc/sys/vm/nr_hugepages or give a smaller -m"
+                )
+        name = path / f"powervisor-ram-{os.getpid()}-{os.urandom(4).hex()}"
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(name)
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            os.close(fd)
+            raise
+    except OSError as error:
+        why = f"cannot hold guest RAM ({error.strerror})"
+        raise UserError(f"{option}: {why}; check its permissions and free space") from error
+    return fd, page if page >= HUGE_PAGE else mmap.PAGESIZE

@@ -1,0 +1,205 @@
+"""The guest-physical address space: RAM at 0, windows of devices above, DMA through both."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from powervisor.memory.ram import Ram
+
+_PAGE = 4096
+
+
+class BusError(Exception):
+    """Nothing answers at a physical address; to a guest this is a machine check."""
+
+    def __init__(self, pa: int, size: int, write: bool) -> None:
+        self.pa, self.size, self.write = pa, size, write
+        super().__init__(f"no device or RAM at 0x{pa:x} ({'write' if write else 'read'} of {size})")
+
+
+class Target(Protocol):
+    """What a window maps. Values are big-endian numbers, as the guest's register holds them.
+
+    A target with an attribute `takes_doubleword = True` gets accesses of 8 bytes whole; for others they
+    are split into two words, the one at the lower address first.
+    """
+
+    def read(self, offset: int, size: int, cpu: int) -> int:
+        """The value of `size` (1, 2, 4) bytes at `offset`, read by vCPU `cpu`."""
+
+    def write(self, offset: int, size: int, value: int, cpu: int) -> None:
+        """Store `value` of `size` (1, 2, 4) bytes at `offset`, written by vCPU `cpu`."""
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """`size` bytes from physical `base`, answered by `target`."""
+
+    base: int
+    size: int = field(compare=False)
+    target: Target = field(compare=False)
+    name: str = field(compare=False)
+
+    @property
+    def end(self) -> int:
+        return self.base + self.size
+
+
+class PhysicalSpace:
+    """Dispatches physical accesses that native code does not answer itself."""
+
+    def __init__(self, ram: Ram) -> None:
+        self.ram = ram
+        self._bases: list[int] = []
+        self._windows: list[Window] = []
+        self._hooks: list[Callable[[int, int], None]] = []
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """All windows in address order."""
+        return tuple(self._windows)
+
+    def map(self, base: int, size: int, target: Target, name: str) -> Window:
+        """Let `target` answer `base`..`base+size`. Raises ValueError where that overlaps RAM or a window."""
+        if size <= 0:
+            raise ValueError(f"{name}: a window needs a positive size")
+        if base < self.ram.size:
+            raise ValueError(f"{name} at 0x{base:x} overlaps RAM (0..0x{self.ram.size:x})")
+        window = Window(base, size, target, name)
+        at = bisect_right(self._bases, base)
+        for other in self._windows[max(at - 1, 0) : at + 1]:
+            if other.base < window.end and base < other.end:
+                raise ValueError(f"{name} at 0x{base:x} overlaps {other.name} at 0x{other.base:x}")
+        insort(self._windows, window)
+        self._bases.insert(at, base)
+        return window
+
+    def unmap(self, window: Window) -> None:
+        """Remove what `map` returned."""
+        self._windows.remove(window)
+        self._bases.remove(window.base)
+
+    def find(self, pa: int) -> Window | None:
+        """The window that holds `pa`, or None."""
+        at = bisect_right(self._bases, pa) - 1
+        if at >= 0 and pa < (window := self._windows[at]).end:
+            return window
+        return None
+
+    def on_write(self, hook: Callable[[int, int], None]) -> None:
+        """Call `hook(pa, length)` after each write to RAM made here (loaders, DMA, debuggers)."""
+        self._hooks.append(hook)
+
+    def _dispatch(self, pa: int, size: int, write: bool) -> Window:
+        window = self.find(pa)
+        if window is None or pa + size > window.end:
+            raise BusError(pa, size, write)
+        return window
+
+    def read(self, pa: int, size: int, cpu: int = 0) -> int:
+        """The big-endian value of `size` (1, 2, 4, 8) bytes at `pa`. Raises BusError."""
+        if pa + size <= self.ram.size:
+            return int.from_bytes(self.ram.view[pa : pa + size], "big")
+        window = self._dispatch(pa, size, False)
+        offset, target = pa - window.base, window.target
+        if size == 8 and not getattr(target, "takes_doubleword", False):
+            high = target.read(offset, 4, cpu)
+            return high << 32 | target.read(offset + 4, 4, cpu)
+        return target.read(offset, size, cpu)
+
+    def write(self, pa: int, size: int, value: int, cpu: int = 0) -> None:
+        """Store the low `size` (1, 2, 4, 8) bytes of `value` at `pa`, big-endian. Raises BusError."""
+        if pa + size <= self.ram.size:
+            self.ram.view[pa : pa + size] = value.to_bytes(size, "big")
+            self._written(pa, size)
+            return
+        window = self._dispatch(pa, size, True)
+        offset, target = pa - window.base, window.target
+        if size == 8 and not getattr(target, "takes_doubleword", False):
+            target.write(offset, 4, value >> 32, cpu)
+            target.write(offset + 4, 4, value & 0xFFFF_FFFF, cpu)
+        else:
+            target.write(offset, size, value, cpu)
+
+    def read_bytes(self, pa: int, length: int) -> bytes:
+        """`length` bytes from `pa`; device windows are read in aligned words. Raises BusError."""
+        if pa + length <= self.ram.size:
+            return bytes(self.ram.view[pa : pa + length])
+        out = bytearray()
+        for at, size in _pieces(pa, length):
+            out += self.read(at, size).to_bytes(size, "big")
+        return bytes(out)
+
+    def write_bytes(self, pa: int, data: bytes | bytearray | memoryview) -> None:
+        """Store `data` at `pa`; device windows are written in aligned words. Raises BusError."""
+        if pa + len(data) <= self.ram.size:
+            self.ram.view[pa : pa + len(data)] = data
+            self._written(pa, len(data))
+            return
+        for at, size in _pieces(pa, len(data)):
+            self.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
+
+    def _written(self, pa: int, length: int) -> None:
+        for hook in self._hooks:
+            hook(pa, length)
+
+
+def _pieces(pa: int, length: int) -> list[tuple[int, int]]:
+    """The naturally aligned accesses of at most 4 bytes that cover `pa`..`pa+length`, in order."""
+    pieces = []
+    while length:
+        size = next(size for size in (4, 2, 1) if size <= length and pa % size == 0)
+        pieces.append((pa, size))
+        pa, length = pa + size, length - size
+    return pieces
+
+
+Translate = Callable[[int, int, bool], int]
+
+
+class Dma:
+    """A device's way into physical memory, with an optional IOMMU or bus bridge in front.
+
+    `translate(address, length, write)` answers the physical address of a piece that never crosses a
+    4 KiB page, or raises BusError.
+    """
+
+    def __init__(self, space: PhysicalSpace, translate: Translate | None = None) -> None:
+        self.space = space
+        self.translate = translate
+
+    def behind(self, translate: Translate) -> Dma:
+        """A further stage: addresses go through `translate`, then through this object."""
+
+        def both(address: int, length: int, write: bool) -> int:
+            address = translate(address, length, write)
+            return self.translate(address, length, write) if self.translate else address
+
+        return Dma(self.space, both)
+
+    def read(self, address: int, length: int) -> bytes:
+        """`length` bytes from the device's `address`. Raises BusError."""
+        if self.translate is None:
+            return self.space.read_bytes(address, length)
+        pages = self._pages(address, length)
+        return b"".join(self.space.read_bytes(self.translate(at, n, False), n) for at, n in pages)
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store `data` at the device's `address`. Raises BusError before any byte of a refused page."""
+        if self.translate is None:
+            self.space.write_bytes(address, data)
+            return
+        for at, n in self._pages(address, len(data)):
+            self.space.write_bytes(self.translate(at, n, True), data[at - address : at - address + n])
+
+    @staticmethod
+    def _pages(address: int, length: int) -> list[tuple[int, int]]:
+        pages = []
+        while length:
+            n = min(length, _PAGE - address % _PAGE)
+            pages.append((address, n))
+            address, length = address + n, length - n
+        return pages
