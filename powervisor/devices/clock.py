@@ -1,0 +1,143 @@
+"""Time for devices: what the time is, and being called when it has come."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """An appointment made by `Clock.call_at`."""
+
+    def cancel(self) -> None:
+        """Withdraw it; without effect when it has passed."""
+
+
+class Clock(Protocol):
+    """The machine's clock. Calls are made under the machine lock, never before their time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the machine started."""
+
+    def call_at(self, ns: int, fn: Callable[[], None]) -> Timer:
+        """Call `fn` once when `now_ns()` has reached `ns`."""
+
+
+class _Appointment:
+    """Heap entry; `order` keeps equal times in the order they were made."""
+
+    __slots__ = ("cancelled", "fn", "ns", "order")
+
+    def __init__(self, ns: int, order: int, fn: Callable[[], None]) -> None:
+        self.ns, self.order, self.fn = ns, order, fn
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __lt__(self, other: _Appointment) -> bool:
+        return (self.ns, self.order) < (other.ns, other.order)
+
+
+class ManualClock:
+    """A clock that stands still until told to `advance`: for tests and deterministic machines."""
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._heap: list[_Appointment] = []
+        self._order = count()
+
+    def now_ns(self) -> int:
+        return self._now
+
+    def call_at(self, ns: int, fn: Callable[[], None]) -> Timer:
+        appointment = _Appointment(ns, next(self._order), fn)
+        heapq.heappush(self._heap, appointment)
+        return appointment
+
+    def next_ns(self) -> int | None:
+        """When the next call is due, or None."""
+        while self._heap and self._heap[0].cancelled:
+            heapq.heappop(self._heap)
+        return self._heap[0].ns if self._heap else None
+
+    def advance(self, ns: int) -> None:
+        """Let `ns` nanoseconds pass, making each call at its own time."""
+        end = self._now + ns
+        while (due := self.next_ns()) is not None and due <= end:
+            self._now = max(self._now, due)
+            heapq.heappop(self._heap).fn()
+        self._now = end
+
+
+class HostClock:
+    """The host's monotonic clock, with one daemon thread that makes the calls under `lock`.
+
+    An exception out of a call ends no thread: it goes to `on_error`, which by default prints it.
+    """
+
+    def __init__(
+        self, lock: threading.RLock | None = None, on_error: Callable[[BaseException], None] | None = None
+    ) -> None:
+        self.lock = lock or threading.RLock()
+        self.on_error = on_error or _print_error
+        self._start = time.monotonic_ns()
+        self._heap: list[_Appointment] = []
+        self._order = count()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self._start
+
+    def call_at(self, ns: int, fn: Callable[[], None]) -> Timer:
+        appointment = _Appointment(ns, next(self._order), fn)
+        with self._wake:
+            heapq.heappush(self._heap, appointment)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="powervisor-clock", daemon=True)
+                self._thread.start()
+            elif self._heap[0] is appointment:
+                self._wake.notify()
+        return appointment
+
+    def close(self) -> None:
+        """Stop the thread; later appointments are never called."""
+        with self._wake:
+            self._closed = True
+            self._heap.clear()
+            self._wake.notify()
+
+    def _due(self) -> _Appointment | None:
+        """Wait for the next appointment that has come; None when closed."""
+        with self._wake:
+            while not self._closed:
+                if not self._heap:
+                    self._wake.wait()
+                elif (left := self._heap[0].ns - self.now_ns()) > 0 and not self._heap[0].cancelled:
+                    self._wake.wait(left / 1e9)
+                else:
+                    return heapq.heappop(self._heap)
+        return None
+
+    def _run(self) -> None:
+        while (appointment := self._due()) is not None:
+            with self.lock:
+                # Looked at under the lock: the device may have cancelled it while we waited for the lock.
+                if appointment.cancelled or self._closed:
+                    continue
+                try:
+                    appointment.fn()
+                except Exception as error:
+                    self.on_error(error)
+
+
+def _print_error(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
