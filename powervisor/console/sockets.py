@@ -1,0 +1,139 @@
+"""Serial lines on a listening socket: one client at a time, the next may come when it has left."""
+
+import errno
+import os
+import select
+import socket
+import stat
+
+from powervisor.console.chardev import BaseChardev, Outlet, sender
+from powervisor.errors import UserError
+
+
+class SocketServer(BaseChardev):
+    """Accepts a client, carries bytes both ways until it leaves; output without a client is kept (see `CAPACITY`)."""
+
+    def __init__(self, listener: socket.socket, announcement: str, wait: bool) -> None:
+        super().__init__()
+        self.announcement = announcement
+        self._listener = listener
+        self._wait = wait
+        self._client: socket.socket | None = None
+        self._outlet = Outlet(None, on_broken=lambda error: None)  # the receiving side sees the client leave
+        listener.listen(1)
+
+    @property
+    def dropped(self) -> int:
+        return self._outlet.dropped
+
+    def room(self) -> int:
+        return self._outlet.room()
+
+    def ready(self) -> None:
+        """With wait=on: until the first client is there."""
+        if self._wait:
+            self._accept()
+
+    def write(self, data: bytes) -> None:
+        self._outlet.write(data)
+
+    def close(self) -> None:
+        self._outlet.close()
+        super().close()
+        self._drop_client()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        client.setblocking(False)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # keys and echoes are single bytes
+        self._client = client
+        self._outlet.attach(sender(client.fileno()))
+
+    def _drop_client(self) -> None:
+        self._outlet.detach()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _receive(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._listener, select.POLLIN)
+        while True:
+            if self._client is None:
+                if self._wake_read in dict(poll.poll()):
+                    return
+                try:
+                    self._accept()
+                except OSError:
+                    continue  # the client gave up between knocking and our answer
+            assert self._client is not None
+            if not self._pump(self._client.fileno()):
+                return
+            self._drop_client()
+
+
+class UnixServer(SocketServer):
+    """A socket in the file system; a stale one is replaced, one in use is refused."""
+
+    def __init__(self, path: str, wait: bool, option: str) -> None:
+        self._path = path
+        where = f"{option} unix:{path}"
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            _remove_stale(path, where)
+            listener.bind(path)
+        except OSError as error:
+            listener.close()
+            reason = "the path is too long for a socket" if error.errno is None else error.strerror
+            raise UserError(
+                f"{where}: cannot listen there ({reason}); choose a short path in a directory of yours"
+            ) from None
+        except UserError:
+            listener.close()
+            raise
+        super().__init__(listener, f"unix:{path}", wait)
+
+    def close(self) -> None:
+        super().close()
+        path, self._path = self._path, ""
+        if path and os.path.exists(path):
+            os.unlink(path)
+
+
+class TcpServer(SocketServer):
+    """A TCP port; an empty host means every address of this machine, port 0 a free one (it is announced)."""
+
+    def __init__(self, host: str, port: int, wait: bool, option: str) -> None:
+        where = f"{option} tcp:{host}:{port}"
+        if port > 0xFFFF:
+            raise UserError(f"{where}: there is no port {port}; ports go from 1 to 65535")
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, port), family=family, backlog=1)
+        except OSError as error:
+            remedy = "choose another port, or end the program that has it (ss -ltnp)"
+            reason = error.strerror or str(error)
+            if error.errno != errno.EADDRINUSE:
+                remedy = "name an address of this machine and a port you may use (above 1023)"
+            raise UserError(f"{where}: cannot listen there ({reason}); {remedy}") from None
+        name = listener.getsockname()
+        super().__init__(listener, f"tcp:{name[0]}:{name[1]}", wait)
+
+
+def _remove_stale(path: str, where: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UserError(f"{where}: there is a file that is not a socket; remove it or choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise UserError(f"{where}: another program listens there; choose another path or end that program")
