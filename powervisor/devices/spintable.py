@@ -19,10 +19,10 @@ Release = Callable[[int, int, int, int], None]
 class SpinTable(Device):
     """One entry per vCPU; a write that leaves bit 0 of an address clear starts that vCPU at once.
 
-    `pirs[i]` is vCPU i's PIR. `release(cpu, pc, r3, map_base)` starts a vCPU with its first MAP_SIZE of
-    effective addresses mapped to physical `map_base`, `pc` being effective. vCPU 0 and second threads
-    are never held here. A write of a doubleword arrives as two words, the high one first, so
-    that a 64-bit address is complete when bit 0 goes.
+    `pirs` gives the PIR of each vCPU that waits here: all but vCPU 0 and the second threads of cores.
+    `release(cpu, pc, r3, map_base)` starts one with its first MAP_SIZE of effective addresses mapped to
+    physical `map_base`; `pc` is effective. A doubleword write arrives as two words, the high one first,
+    so that a 64-bit address is complete when bit 0 goes.
     """
 
     size = ENTRIES * ENTRY_SIZE

@@ -142,6 +142,13 @@ class PhysicalSpace:
         for at, size in _pieces(pa, len(data)):
             self.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
 
+    def clear(self, pa: int, length: int) -> None:
+        """Zero `length` bytes of RAM from `pa`; whole pages go back to the host. Raises BusError."""
+        if pa + length > self.ram.size:
+            raise BusError(pa, length, True)
+        self.ram.clear(pa, pa + length)
+        self._written(pa, length)
+
     def _written(self, pa: int, length: int) -> None:
         for hook in self._hooks:
             hook(pa, length)

@@ -1,0 +1,1 @@
+"""Boards: declarative files from which machines and their device trees are built."""

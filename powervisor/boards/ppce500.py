@@ -1,0 +1,132 @@
+"""ppce500: the generic e500 platform, memory map and tree as Linux, U-Boot and QEMU know it."""
+
+from __future__ import annotations
+
+from powervisor.boards.board import Board, BoardCore, Bus, Context, Part
+from powervisor.devices.device import Device
+from powervisor.devices.gpio import POWER_OFF_LINE, Gpio
+from powervisor.devices.guts import Guts
+from powervisor.devices.ns16550 import Ns16550
+from powervisor.devices.spintable import ENTRY_SIZE, SpinTable
+from powervisor.memory.ram import MIB
+
+CLOCK_HZ = 400_000_000
+EDGE_RISING, LEVEL_LOW, LEVEL_HIGH = 0, 1, 2
+MSI_SOURCES = range(224, 232)
+"""Eight groups of 32 message interrupts."""
+
+
+def _serial(index: int, at: int) -> Part:
+    name = f"serial{index}"
+
+    def make(context: Context, devices: dict[str, Device]) -> Ns16550:
+        return Ns16550(name, context.clock, context.chardev(index), CLOCK_HZ)
+
+    return Part(
+        name=name,
+        make=make,
+        bus="soc",
+        at=at,
+        size=0x100,
+        irqs=(42,),
+        node="serial",
+        alias=name,
+        properties={"cell-index": (index,)},
+        described=lambda context: context.chardev(index) is not None,
+    )
+
+
+PARTS = (
+    Part(
+        name="mpic",
+        make=lambda context, devices: context.irqchip,
+        bus="soc",
+        at=0x40000,
+        size=0x40000,
+        node="pic",
+        device_type="open-pic",
+        compatible=("fsl,mpic",),
+        properties={"interrupt-controller": (), "#address-cells": (0,), "#interrupt-cells": (2,)},
+    ),
+    Part(
+        name="msi",  # registers inside the MPIC's window
+        bus=None,
+        under="soc",
+        at=0x41600,
+        size=0x200,
+        irqs=MSI_SOURCES,
+        sense=EDGE_RISING,
+        node="msi",
+        compatible=("fsl,mpic-msi",),
+        properties={"msi-available-ranges": (0, 32 * len(MSI_SOURCES))},
+    ),
+    _serial(0, 0x4500),
+    _serial(1, 0x4600),
+    Part(
+        name="guts",
+        make=lambda context, devices: Guts("guts", context.cpus.pvr, context.cpus.svr, context.reset),
+        bus="soc",
+        at=0xE0000,
+        size=0x1000,
+        node="global-utilities",
+    ),
+    Part(
+        name="gpio",
+        make=lambda context, devices: Gpio("gpio", context.poweroff),
+        bus="soc",
+        at=0xFF000,
+        size=0x1000,
+        irqs=(47,),
+        node="gpio",
+    ),
+    Part(
+        name="power-off",
+        node="power-off",
+        under="soc",
+        compatible=("gpio-poweroff",),
+        links={"gpios": ("gpio", POWER_OFF_LINE, 0)},
+    ),
+    Part(
+        name="spin-table",
+        make=lambda context, devices: SpinTable("spin-table", context.cpus.held(), context.release_cpu),
+        bus="/",
+        at=0xF_EF00_0000,
+        size=SpinTable.size,
+    ),
+)
+
+PPCE500 = Board(
+    name="ppce500",
+    description="generic e500 platform (paravirtual, as QEMU's ppce500)",
+    model="Powervisor ppce500",
+    compatible=("fsl,qemu-e500",),
+    # Revisions of real chips for which Linux and U-Boot apply the fewest errata.
+    cores={
+        "e500mc": BoardCore("P4080 rev 3.0", 0x8200_0030, bits=32),
+        "e5500": BoardCore("P5040 rev 2.0", 0x8204_0020, bits=64),
+        "e6500": BoardCore("T4240 rev 2.0", 0x8240_0020, bits=64, max_threads=2),
+    },
+    default_core="e5500",
+    max_cpus=32,
+    clock_hz=CLOCK_HZ,
+    ram_unit=64 * MIB,
+    ram_max=16384 * MIB,
+    ram_default=512 * MIB,
+    interrupt_parent="mpic",
+    spin_table="spin-table",
+    spin_entry=ENTRY_SIZE,
+    stdout="serial0",
+    buses=(
+        Bus(
+            "soc",
+            0xF_E000_0000,
+            0x10_0000,
+            ("fsl,mpc8544-immr", "simple-bus"),
+            device_type="soc",
+            properties={"bus-frequency": (0,)},
+            silent=True,
+        ),
+        Bus("platform", 0xF_0000_0000, 0x800_0000, ("qemu,platform", "simple-bus")),
+    ),
+    parts=PARTS,
+)

@@ -1,0 +1,1 @@
+"""Boot: images, where they go in RAM, and the state in which CPUs enter them."""
