@@ -1,0 +1,14 @@
+"""The instruction set, a file a family; `TABLE` is all of it."""
+
+from __future__ import annotations
+
+import importlib
+
+from ..isa.insn import Table, declared
+
+FAMILIES = ("fixed", "rotate", "branch", "storage", "system", "mmu", "float", "altivec")
+
+for _family in FAMILIES:
+    importlib.import_module(f"{__name__}.{_family}")
+
+TABLE = Table(declared())

@@ -1,0 +1,1 @@
+"""The architecture as data: instruction notation, registers, core models; decoder, assembler and disassembler."""

@@ -1,0 +1,527 @@
+"""Special-purpose registers and register fields, by their manual names.
+
+A register class holds its fields as masks; `describe(value)` names the fields of a value. The numbers come from the
+e500mc, e5500 and e6500 reference manuals and Power ISA 2.06 (Book III-E).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Register:
+    """Base: class attributes in capitals are field masks of a 32-bit value."""
+
+    @classmethod
+    def masks(cls) -> dict[str, int]:
+        """Fields by name."""
+        return {k: v for k, v in vars(cls).items() if k.isupper() and isinstance(v, int)}
+
+    @classmethod
+    def describe(cls, value: int) -> str:
+        """The value in hexadecimal and its non-zero fields by name."""
+        parts = []
+        for name, mask in cls.masks().items():
+            got = (value & mask) >> ((mask & -mask).bit_length() - 1)
+            if got:
+                parts.append(name if mask & (mask - 1) == 0 else f"{name}={got:#x}")
+        return f"{value:#010x} {' '.join(parts)}".rstrip()
+
+
+def get_field(value: Any, mask: int) -> Any:
+    """A field's value, right-justified."""
+    return (value & mask) >> ((mask & -mask).bit_length() - 1)
+
+
+class MSR(Register):
+    """Machine State Register."""
+
+    CM = 0x8000_0000
+    GS = 0x1000_0000
+    UCLE = 0x0400_0000
+    VEC = 0x0200_0000
+    WE = 0x0004_0000
+    CE = 0x0002_0000
+    EE = 0x0000_8000
+    PR = 0x0000_4000
+    FP = 0x0000_2000
+    ME = 0x0000_1000
+    FE0 = 0x0000_0800
+    DE = 0x0000_0200
+    FE1 = 0x0000_0100
+    IS = 0x0000_0020
+    DS = 0x0000_0010
+    PMM = 0x0000_0004
+
+
+class MSRP(Register):
+    """MSR Protect: guest-protected MSR bits."""
+
+    UCLEP = 0x0400_0000
+    DEP = 0x0000_0200
+    PMMP = 0x0000_0004
+
+
+class EPCR(Register):
+    """Embedded Processor Control Register."""
+
+    EXTGS = 0x8000_0000
+    DTLBGS = 0x4000_0000
+    ITLBGS = 0x2000_0000
+    DSIGS = 0x1000_0000
+    ISIGS = 0x0800_0000
+    DUVD = 0x0400_0000
+    ICM = 0x0200_0000
+    GICM = 0x0100_0000
+    DGTMI = 0x0080_0000
+    DMIUH = 0x0040_0000
+
+
+class EPLC(Register):
+    """External PID Load Context (EPSC, the store context, has the same fields)."""
+
+    EPR = 0x8000_0000
+    EAS = 0x4000_0000
+    EGS = 0x2000_0000
+    ELPID = 0x00FF_0000
+    EPID = 0x0000_3FFF
+
+
+class ESR(Register):
+    """Exception Syndrome Register."""
+
+    PIL = 0x0800_0000
+    PPR = 0x0400_0000
+    PTR = 0x0200_0000
+    FP = 0x0100_0000
+    ST = 0x0080_0000
+    DLK = 0x0020_0000
+    ILK = 0x0010_0000
+    AP = 0x0008_0000
+    PUO = 0x0004_0000
+    BO = 0x0002_0000
+    PIE = 0x0001_0000
+    DATA = 0x0000_0400
+    PT = 0x0000_0100
+    SPV = 0x0000_0080
+    EPID = 0x0000_0040
+    VLEMI = 0x0000_0020
+    MIF = 0x0000_0002
+
+
+class MCSR(Register):
+    """Machine Check Syndrome Register."""
+
+    MCP = 0x8000_0000
+    ICPERR = 0x4000_0000
+    DCPERR = 0x2000_0000
+    L2MMU_MHIT = 0x0800_0000
+    NMI = 0x0010_0000
+    MAV = 0x0008_0000
+    MEA = 0x0004_0000
+    IF = 0x0001_0000
+    LD = 0x0000_8000
+    ST = 0x0000_4000
+    LDG = 0x0000_2000
+    BSL2 = 0x0000_0001
+
+
+class TCR(Register):
+    """Timer Control Register."""
+
+    WP = 0xC000_0000
+    WRC = 0x3000_0000
+    WIE = 0x0800_0000
+    DIE = 0x0400_0000
+    FP = 0x0300_0000
+    FIE = 0x0080_0000
+    ARE = 0x0040_0000
+    WPEXT = 0x001E_0000
+    FPEXT = 0x0001_E000
+
+
+class TSR(Register):
+    """Timer Status Register (write one to clear)."""
+
+    ENW = 0x8000_0000
+    WIS = 0x4000_0000
+    WRS = 0x3000_0000
+    DIS = 0x0800_0000
+    FIS = 0x0400_0000
+
+
+class DBCR0(Register):
+    """Debug Control Register 0."""
+
+    EDM = 0x8000_0000
+    IDM = 0x4000_0000
+    RST = 0x3000_0000
+    ICMP = 0x0800_0000
+    BRT = 0x0400_0000
+    IRPT = 0x0200_0000
+    TRAP = 0x0100_0000
+    IAC1 = 0x0080_0000
+    IAC2 = 0x0040_0000
+    IAC3 = 0x0020_0000
+    IAC4 = 0x0010_0000
+    DAC1R = 0x0008_0000
+    DAC1W = 0x0004_0000
+    DAC2R = 0x0002_0000
+    DAC2W = 0x0001_0000
+    RET = 0x0000_8000
+    CIRPT = 0x0000_0040
+    CRET = 0x0000_0020
+    FT = 0x0000_0001
+
+
+class DBSR(Register):
+    """Debug Status Register (write one to clear)."""
+
+    IDE = 0x8000_0000
+    UDE = 0x4000_0000
+    MRR = 0x3000_0000
+    ICMP = 0x0800_0000
+    BRT = 0x0400_0000
+    IRPT = 0x0200_0000
+    TRAP = 0x0100_0000
+    IAC1 = 0x0080_0000
+    IAC2 = 0x0040_0000
+    IAC3 = 0x0020_0000
+    IAC4 = 0x0010_0000
+    DAC1R = 0x0008_0000
+    DAC1W = 0x0004_0000
+    DAC2R = 0x0002_0000
+    DAC2W = 0x0001_0000
+    RET = 0x0000_8000
+    CIRPT = 0x0000_0040
+    CRET = 0x0000_0020
+
+
+class DBCR1(Register):
+    """Debug Control Register 1: instruction address compare modes."""
+
+    IAC1US = 0xC000_0000
+    IAC1ER = 0x3000_0000
+    IAC2US = 0x0C00_0000
+    IAC2ER = 0x0300_0000
+    IAC12M = 0x00C0_0000
+
+
+class DBCR2(Register):
+    """Debug Control Register 2: data address compare modes."""
+
+    DAC1US = 0xC000_0000
+    DAC1ER = 0x3000_0000
+    DAC2US = 0x0C00_0000
+    DAC2ER = 0x0300_0000
+    DAC12M = 0x00C0_0000
+
+
+class MAS0(Register):
+    """MMU Assist Register 0."""
+
+    ATSEL = 0x8000_0000
+    TLBSEL = 0x3000_0000
+    ESEL = 0x0FFF_0000
+    HES = 0x0000_4000
+    WQ = 0x0000_3000
+    NV = 0x0000_0FFF
+
+
+class MAS1(Register):
+    """MMU Assist Register 1."""
+
+    V = 0x8000_0000
+    IPROT = 0x4000_0000
+    TID = 0x3FFF_0000
+    IND = 0x0000_2000
+    TS = 0x0000_1000
+    TSIZE = 0x0000_0F80
+
+
+class MAS2(Register):
+    """MMU Assist Register 2 (low word; EPN is 64 bits on 64-bit cores)."""
+
+    EPN = 0xFFFF_F000
+    X0 = 0x40
+    X1 = 0x20
+    W = 0x10
+    I = 0x08  # noqa: E741
+    M = 0x04
+    G = 0x02
+    E = 0x01
+
+
+class MAS3(Register):
+    """MMU Assist Register 3."""
+
+    RPN = 0xFFFF_F000
+    U0 = 0x200
+    U1 = 0x100
+    U2 = 0x080
+    U3 = 0x040
+    UX = 0x20
+    SX = 0x10
+    UW = 0x08
+    SW = 0x04
+    UR = 0x02
+    SR = 0x01
+
+
+class MAS4(Register):
+    """MMU Assist Register 4: defaults loaded on a miss."""
+
+    TLBSELD = 0x3000_0000
+    TIDSELD = 0x000F_0000
+    INDD = 0x0000_8000
+    TSIZED = 0x0000_0F80
+    WIMGED = 0x0000_007F
+
+
+class MAS5(Register):
+    """MMU Assist Register 5 (hypervisor)."""
+
+    SGS = 0x8000_0000
+    SLPID = 0x0000_00FF
+
+
+class MAS6(Register):
+    """MMU Assist Register 6: search context."""
+
+    SPID = 0x3FFF_0000
+    ISIZE = 0x0000_0F80
+    SIND = 0x0000_0002
+    SAS = 0x0000_0001
+
+
+class MAS8(Register):
+    """MMU Assist Register 8 (hypervisor)."""
+
+    TGS = 0x8000_0000
+    VF = 0x4000_0000
+    TLPID = 0x0000_00FF
+
+
+class FPSCR(Register):
+    """Floating-Point Status and Control Register."""
+
+    FX = 0x8000_0000
+    FEX = 0x4000_0000
+    VX = 0x2000_0000
+    OX = 0x1000_0000
+    UX = 0x0800_0000
+    ZX = 0x0400_0000
+    XX = 0x0200_0000
+    VXSNAN = 0x0100_0000
+    VXISI = 0x0080_0000
+    VXIDI = 0x0040_0000
+    VXZDZ = 0x0020_0000
+    VXIMZ = 0x0010_0000
+    VXVC = 0x0008_0000
+    FR = 0x0004_0000
+    FI = 0x0002_0000
+    FPRF = 0x0001_F000
+    VXSOFT = 0x0000_0400
+    VXSQRT = 0x0000_0200
+    VXCVI = 0x0000_0100
+    VE = 0x0000_0080
+    OE = 0x0000_0040
+    UE = 0x0000_0020
+    ZE = 0x0000_0010
+    XE = 0x0000_0008
+    NI = 0x0000_0004
+    RN = 0x0000_0003
+
+
+class SPR:
+    """Numbers of the special-purpose registers."""
+
+    XER = 1
+    LR = 8
+    CTR = 9
+    DEC = 22
+    SRR0 = 26
+    SRR1 = 27
+    PID = 48
+    DECAR = 54
+    LPER = 56
+    LPERU = 57
+    CSRR0 = 58
+    CSRR1 = 59
+    DEAR = 61
+    ESR = 62
+    IVPR = 63
+    VRSAVE = 256
+    SPRG3U = 259
+    SPRG4U = 260
+    SPRG5U = 261
+    SPRG6U = 262
+    SPRG7U = 263
+    TBL = 268
+    TBU = 269
+    SPRG0 = 272
+    SPRG1 = 273
+    SPRG2 = 274
+    SPRG3 = 275
+    SPRG4 = 276
+    SPRG5 = 277
+    SPRG6 = 278
+    SPRG7 = 279
+    TBL_WRITE = 284
+    TBU_WRITE = 285
+    PIR = 286
+    PVR = 287
+    DBSR = 304
+    DBSRWR = 306
+    EPCR = 307
+    DBCR0 = 308
+    DBCR1 = 309
+    DBCR2 = 310
+    MSRP = 311
+    IAC1 = 312
+    IAC2 = 313
+    IAC3 = 314
+    IAC4 = 315
+    DAC1 = 316
+    DAC2 = 317
+    DVC1 = 318
+    DVC2 = 319
+    TSR = 336
+    LPIDR = 338
+    MAS5 = 339
+    TCR = 340
+    MAS8 = 341
+    LRATCFG = 342
+    LRATPS = 343
+    TLB0PS = 344
+    TLB1PS = 345
+    MAS5_MAS6 = 348
+    MAS8_MAS1 = 349
+    EPTCFG = 350
+    HACOP = 351
+    GSPRG0 = 368
+    GSPRG1 = 369
+    GSPRG2 = 370
+    GSPRG3 = 371
+    MAS7_MAS3 = 372
+    MAS0_MAS1 = 373
+    GSRR0 = 378
+    GSRR1 = 379
+    GEPR = 380
+    GDEAR = 381
+    GPIR = 382
+    GESR = 383
+    IVOR0 = 400
+    IVOR38 = 432
+    IVOR42 = 436
+    TENSR = 437
+    TENS = 438
+    TENC = 439
+    GIVOR2 = 440
+    GIVOR3 = 441
+    GIVOR4 = 442
+    GIVOR8 = 443
+    GIVOR13 = 444
+    GIVOR14 = 445
+    TIR = 446
+    GIVPR = 447
+    BBEAR = 513
+    BBTAR = 514
+    L1CFG0 = 515
+    L1CFG1 = 516
+    NPIDR = 517
+    L2CFG0 = 519
+    ATBL = 526
+    ATBU = 527
+    IVOR32 = 528
+    DBCR4 = 563
+    MCARU = 569
+    MCSRR0 = 570
+    MCSRR1 = 571
+    MCSR = 572
+    MCAR = 573
+    DSRR0 = 574
+    DSRR1 = 575
+    DDAM = 576
+    SPRG8 = 604
+    SPRG9 = 605
+    L1CSR2 = 606
+    L1CSR3 = 607
+    MAS0 = 624
+    MAS1 = 625
+    MAS2 = 626
+    MAS3 = 627
+    MAS4 = 628
+    MAS6 = 630
+    TLB0CFG = 688
+    TLB1CFG = 689
+    TLB2CFG = 690
+    TLB3CFG = 691
+    CDCSR0 = 696
+    EPR = 702
+    L2ERRINTEN = 720
+    L2ERRATTR = 721
+    L2ERRADDR = 722
+    L2ERREADDR = 723
+    L2ERRCTL = 724
+    L2ERRDIS = 725
+    MAS7 = 944
+    EPLC = 947
+    EPSC = 948
+    DEVENT = 975
+    HDBCR0 = 976
+    NSPD = 983
+    NSPC = 984
+    L2ERRINJHI = 985
+    L2ERRINJLO = 986
+    L2ERRINJCTL = 987
+    L2CAPTDATAHI = 988
+    L2CAPTDATALO = 989
+    L2CAPTECC = 990
+    L2ERRDET = 991
+    HID0 = 1008
+    HID1 = 1009
+    L1CSR0 = 1010
+    L1CSR1 = 1011
+    MMUCSR0 = 1012
+    BUCSR = 1013
+    MMUCFG = 1015
+    L2CSR0 = 1017
+    L2CSR1 = 1018
+    PWRMGTCR0 = 1019
+    SVR = 1023
+
+
+class IVOR:
+    """Interrupt numbers: the n of IVORn (Book III-E, section 7.6)."""
+
+    CRITICAL = 0
+    MACHINE_CHECK = 1
+    DATA_STORAGE = 2
+    INSTRUCTION_STORAGE = 3
+    EXTERNAL = 4
+    ALIGNMENT = 5
+    PROGRAM = 6
+    FP_UNAVAILABLE = 7
+    SYSTEM_CALL = 8
+    AP_UNAVAILABLE = 9
+    DECREMENTER = 10
+    FIT = 11
+    WATCHDOG = 12
+    DATA_TLB = 13
+    INSTRUCTION_TLB = 14
+    DEBUG = 15
+    ALTIVEC_UNAVAILABLE = 32
+    ALTIVEC_ASSIST = 33
+    PERFORMANCE_MONITOR = 35
+    DOORBELL = 36
+    CRITICAL_DOORBELL = 37
+    GUEST_DOORBELL = 38
+    GUEST_CRITICAL_DOORBELL = 39
+    HYPERVISOR_SYSTEM_CALL = 40
+    HYPERVISOR_PRIVILEGE = 41
+    LRAT_ERROR = 42
+
+
+HID0_RESET = 0
+"""HID0 after reset."""

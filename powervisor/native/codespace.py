@@ -1,0 +1,59 @@
+"""Executable memory in the low 2 GiB of the host's address space, so that 32-bit relocations always reach."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import platform
+
+from ..errors import UserError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+_MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x2 | 0x20 | 0x4000
+_MAP_FIXED_NOREPLACE = 0x100000
+_LOW, _HIGH = 0x1000_0000, 0x7000_0000
+
+
+def check_host() -> None:
+    """Refuse hosts without a code generator of ours."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        raise UserError(f"host {platform.machine()}: translated code exists for x86-64 hosts only; use such a host")
+
+
+class CodeSpace:
+    """A reserved range, filled from the bottom with `take`; pages cost memory when touched."""
+
+    def __init__(self, size: int, executable: bool = True) -> None:
+        check_host()
+        protection = mmap.PROT_READ | mmap.PROT_WRITE | (mmap.PROT_EXEC if executable else 0)
+        for base in range(_LOW, _HIGH, 0x400_0000):
+            flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED_NOREPLACE
+            address = _libc.mmap(base, size, protection, flags, -1, 0)
+            if address == base:
+                break
+            if address not in (None, 2**64 - 1):
+                _libc.munmap(address, size)
+        else:
+            raise UserError(
+                f"no {size >> 20} MiB of executable memory in the low 2 GiB: too many machines in one process, "
+                "or the host forbids writable code (SELinux execmem)"
+            )
+        self.base, self.size, self.used = base, size, 0
+
+    def take(self, size: int, align: int = 16) -> int:
+        """Address of `size` fresh bytes."""
+        start = (self.used + align - 1) & -align
+        if start + size > self.size:
+            raise MemoryError("code space is full")
+        self.used = start + size
+        return self.base + start
+
+    def close(self) -> None:
+        """Give the range back; nothing in it may run or be read any more."""
+        if self.base:
+            _libc.munmap(self.base, self.size)
+            self.base = 0

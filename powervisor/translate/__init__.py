@@ -1,0 +1,1 @@
+"""Entries to native code: stencils, the block translator, the engine; and the oracle."""

@@ -1,0 +1,1 @@
+"""What the architecture does beyond single instructions: state, MMU, interrupts, timers."""

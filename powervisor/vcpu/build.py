@@ -1,0 +1,90 @@
+"""Memory of virtual processors, and their reset state."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from ..isa.cores import Core
+from ..isa.registers import DBSR, HID0_RESET, SPR
+from ..native.ints import u64
+from .modes import clear_context, update_mode
+from .state import CONTEXTS, Context, CoreConfig, Tlb, Vcpu, Vm
+from .sprs import access_table
+
+
+@dataclass
+class Processor:
+    """A vCPU's view and the memory that holds it."""
+
+    cpu: Any
+    memory: list[Any]
+
+
+def new_core_config(core: Core, svr: int, threads: int = 1) -> Any:
+    """CoreConfig of a model on a chip."""
+    config = CoreConfig.new()
+    config.pvr, config.svr = core.pvr, svr
+    config.is64 = int(core.bits == 64)
+    config.line_size = core.line_size
+    config.tlb0_ways, config.tlb0_sets = core.tlb0_ways, core.tlb0_entries // core.tlb0_ways
+    config.tlb1_count = core.tlb1_entries
+    config.mav2 = int(core.mav2)
+    config.pa_mask = (1 << core.physical_bits) - 1
+    config.pid_mask = (1 << core.pid_bits) - 1
+    config.threads = threads
+    config.has_fp, config.has_hv = 1, 1
+    config.has_altivec = int("altivec" in core.categories)
+    config.has_ept = int("ept" in core.categories)
+    ctypes.memmove(config.address + CoreConfig.offset("spr_access"), access_table(core), 1024)
+    return config
+
+
+def new_vm(ram_address: int, ram_size: int) -> Any:
+    """An empty Vm over guest RAM at a host address."""
+    vm = Vm.new()
+    vm.ram, vm.ram_size = ram_address, ram_size
+    libc = ctypes.CDLL(None)
+    vm.clock_gettime = ctypes.cast(libc.clock_gettime, ctypes.c_void_p).value
+    vm.futex = ctypes.cast(libc.syscall, ctypes.c_void_p).value
+    vm.timebase_hz = 400_000_000
+    return vm
+
+
+def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = None, thread: int = 0) -> Processor:
+    """A vCPU in its reset state, attached to a Vm; threads of a core pass the TLB they share."""
+    cpu, contexts = Vcpu.new(), ctypes.create_string_buffer(CONTEXTS * Context.size + 64)
+    tlb = tlb if tlb is not None else Tlb.new()
+    cpu.index, cpu.thread = index, thread
+    cpu.core, cpu.tlb, cpu.vm = config, tlb, vm
+    cpu.contexts = (ctypes.addressof(contexts) + 63) & ~63
+    vm.vcpus[index] = cpu.address
+    vm.vcpu_count = max(int(vm.vcpu_count), index + 1)
+    reset(cpu, core)
+    return Processor(cpu, [cpu, contexts, tlb, config])
+
+
+def reset(cpu: Any, core: Core) -> None:
+    """Power-on state of the registers; TLBs empty."""
+    head = Vcpu.offset("gpr")
+    kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
+    ctypes.memset(cpu.address + head, 0, Vcpu.size)
+    for name, value in kept.items():
+        setattr(cpu, name, value)
+    for number, value in core.sprs.items():
+        cpu.spr[number] = value
+    cpu.spr[SPR.PVR] = core.pvr
+    cpu.spr[SPR.SVR] = int(cpu.core.svr)
+    cpu.spr[SPR.PIR] = int(cpu.index)
+    cpu.spr[SPR.TIR] = int(cpu.thread)
+    cpu.spr[SPR.HID0] = HID0_RESET
+    cpu.spr[SPR.DBSR] = DBSR.MRR & 0x1000_0000  # most recent reset: power-on
+    cpu.next_deadline = (1 << 64) - 1
+    cpu.dec_deadline = cpu.fit_deadline = cpu.wdt_deadline = (1 << 64) - 1
+    for n in range(CONTEXTS):
+        context = Context.at(int(cpu.contexts) + n * Context.size)
+        clear_context(context)
+        context.key, context.used = u64(0), u64(0)
+    cpu.context = int(cpu.contexts)
+    update_mode(cpu)

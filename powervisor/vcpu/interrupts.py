@@ -1,0 +1,175 @@
+"""Interrupts: delivery, return, and the choice among pending ones (Book III-E, chapter 7; E.HV rules).
+
+`deliver` saves state, sets MSR and PC as the interrupt class says, and abandons the instruction.
+"""
+
+from __future__ import annotations
+
+from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR
+from ..native.ints import u32, u64
+from ..native.lang import Abort, native
+from .modes import update_mode
+from .state import Stat, Vcpu
+
+
+@native(inline=True)
+def ivor_spr(number: u32) -> u32:
+    """SPR number of IVORn."""
+    if number < 16:
+        return SPR.IVOR0 + number
+    if number < 38:
+        return SPR.IVOR32 + number - 32
+    return SPR.IVOR38 + number - 38
+
+
+@native(inline=True)
+def is_critical(number: u32) -> bool:
+    """Interrupts of the critical class: CSRR0/1."""
+    return (
+        number == IVOR.CRITICAL
+        or number == IVOR.WATCHDOG
+        or number == IVOR.CRITICAL_DOORBELL
+        or number == IVOR.GUEST_CRITICAL_DOORBELL
+    )
+
+
+@native(cold=True)
+def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
+    """Take an interrupt to the hypervisor state (GS=0): save, new MSR, PC at the vector.
+
+    New MSR (Book III-E 7.6; EIS): ME stays but for machine checks, CE stays for base class, DE for base and
+    guest-doorbell class; CM becomes EPCR[ICM]; everything else is cleared.
+    """
+    msr = cpu.msr
+    keep = u32(MSR.ME | MSR.CE | MSR.DE)
+    if number == IVOR.MACHINE_CHECK:
+        cpu.spr[SPR.MCSRR0] = return_pc
+        cpu.spr[SPR.MCSRR1] = u64(msr)
+        keep = u32(0)
+    elif number == IVOR.DEBUG:
+        cpu.spr[SPR.DSRR0] = return_pc
+        cpu.spr[SPR.DSRR1] = u64(msr)
+        keep = u32(MSR.ME)
+    elif is_critical(number):
+        cpu.spr[SPR.CSRR0] = return_pc
+        cpu.spr[SPR.CSRR1] = u64(msr)
+        keep = u32(MSR.ME)
+    elif number == IVOR.GUEST_DOORBELL:
+        cpu.spr[SPR.GSRR0] = return_pc
+        cpu.spr[SPR.GSRR1] = u64(msr)
+    else:
+        cpu.spr[SPR.SRR0] = return_pc
+        cpu.spr[SPR.SRR1] = u64(msr)
+    new = msr & keep
+    if cpu.spr[SPR.EPCR] & EPCR.ICM:
+        new |= MSR.CM
+    vector = (cpu.spr[SPR.IVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[ivor_spr(number)] & 0xFFF0)
+    if new & MSR.CM == 0:
+        vector = vector & 0xFFFF_FFFF
+    cpu.msr = new
+    cpu.pc = vector
+    cpu.waiting = 0
+    cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    debug = u32(cpu.spr[SPR.DBCR0])
+    if debug & DBCR0.IDM and msr & MSR.DE:
+        if is_critical(number):
+            if debug & DBCR0.CIRPT:
+                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.CIRPT
+        elif number != IVOR.DEBUG and number != IVOR.MACHINE_CHECK:
+            if debug & DBCR0.IRPT:
+                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.IRPT
+    update_mode(cpu)
+
+
+@native(inline=True)
+def givor_spr(number: u32) -> u32:
+    """SPR number of GIVORn, 0 where the interrupt has no guest vector."""
+    if number == IVOR.DATA_STORAGE:
+        return u32(SPR.GIVOR2)
+    if number == IVOR.INSTRUCTION_STORAGE:
+        return u32(SPR.GIVOR3)
+    if number == IVOR.EXTERNAL:
+        return u32(SPR.GIVOR4)
+    if number == IVOR.SYSTEM_CALL:
+        return u32(SPR.GIVOR8)
+    if number == IVOR.DATA_TLB:
+        return u32(SPR.GIVOR13)
+    if number == IVOR.INSTRUCTION_TLB:
+        return u32(SPR.GIVOR14)
+    return u32(0)
+
+
+@native(inline=True)
+def to_guest(cpu: Vcpu, number: u32) -> bool:
+    """Whether an interrupt taken while GS=1 is directed to the guest (EPCR; sc 0 always)."""
+    if cpu.msr & MSR.GS == 0:
+        return False
+    epcr = u32(cpu.spr[SPR.EPCR])
+    if number == IVOR.SYSTEM_CALL:
+        return True
+    if number == IVOR.DATA_STORAGE:
+        return epcr & EPCR.DSIGS != 0
+    if number == IVOR.INSTRUCTION_STORAGE:
+        return epcr & EPCR.ISIGS != 0
+    if number == IVOR.EXTERNAL:
+        return epcr & EPCR.EXTGS != 0
+    if number == IVOR.DATA_TLB:
+        return epcr & EPCR.DTLBGS != 0
+    if number == IVOR.INSTRUCTION_TLB:
+        return epcr & EPCR.ITLBGS != 0
+    return False
+
+
+@native(cold=True)
+def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
+    """Take an interrupt in the guest state: GSRR0/1, GIVPR | GIVORn; MSRP protects UCLE, DE and PMM."""
+    msr = cpu.msr
+    cpu.spr[SPR.GSRR0] = return_pc
+    cpu.spr[SPR.GSRR1] = u64(msr)
+    new = msr & (MSR.ME | MSR.CE | MSR.DE | MSR.GS)
+    protect = u32(cpu.spr[SPR.MSRP])
+    if protect & MSRP.UCLEP:
+        new |= msr & MSR.UCLE
+    if protect & MSRP.PMMP:
+        new |= msr & MSR.PMM
+    if cpu.spr[SPR.EPCR] & EPCR.GICM:
+        new |= MSR.CM
+    vector = (cpu.spr[SPR.GIVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[givor_spr(number)] & 0xFFF0)
+    if new & MSR.CM == 0:
+        vector = vector & 0xFFFF_FFFF
+    cpu.msr = new
+    cpu.pc = vector
+    cpu.waiting = 0
+    cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    update_mode(cpu)
+
+
+@native(cold=True)
+def take(cpu: Vcpu, number: u32, return_pc: u64) -> None:
+    """Take an interrupt, to the guest or the hypervisor state as EPCR directs."""
+    if to_guest(cpu, number):
+        enter_guest(cpu, number, return_pc)
+    else:
+        enter(cpu, number, return_pc)
+
+
+@native(cold=True)
+def deliver(cpu: Vcpu, number: u32, return_pc: u64) -> None:
+    """Take an interrupt and abandon the instruction being executed."""
+    take(cpu, number, return_pc)
+    raise Abort
+
+
+@native(cold=True)
+def raise_program(cpu: Vcpu, esr: u32) -> None:
+    """Program interrupt with a syndrome; PC at the instruction."""
+    cpu.spr[SPR.ESR] = u64(esr)
+    deliver(cpu, IVOR.PROGRAM, cpu.pc)
+
+
+@native(cold=True)
+def raise_alignment(cpu: Vcpu, ea: u64, store: bool) -> None:
+    """Alignment interrupt with DEAR and ESR[ST]."""
+    cpu.spr[SPR.DEAR] = ea
+    cpu.spr[SPR.ESR] = u64(u32(ESR.ST)) if store else u64(0)
+    deliver(cpu, IVOR.ALIGNMENT, cpu.pc)

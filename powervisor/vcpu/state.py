@@ -1,0 +1,270 @@
+"""The layouts of a virtual processor and what it shares with others, seen alike by native code and Python."""
+
+from __future__ import annotations
+
+from ..native.ints import i64, u8, u16, u32, u64, u128
+from ..native.struct import Array, Ptr, Struct
+
+TLB0_ENTRIES = 1024
+TLB1_ENTRIES = 64
+SOFT_DATA_ENTRIES = 512
+SOFT_CODE_ENTRIES = 256
+CONTEXTS = 8
+
+
+class Mode:
+    """Bits of `Vcpu.mode`: what translated code is specialised for, besides its physical address."""
+
+    CM = 1  # 64-bit mode
+    PR = 2
+    GS = 4
+    FP = 8  # floating point available, and its exact path not needed for every instruction
+    VEC = 16
+    FPX = 32  # FPSCR asks for a rounding mode or an enabled exception: no host FPU
+
+
+class ExitReason:
+    """Why native code returned to Python (0: it did not)."""
+
+    NONE = 0
+    MMIO = 1
+    HALT = 2
+    BUDGET = 3
+    KICK = 4
+    DEBUG = 5
+    WATCHDOG = 6
+    RESET = 7
+    HCALL = 8
+    CHECKSTOP = 9
+    CODE_FULL = 10
+    STENCIL = 11
+    THREADS = 12
+
+
+class Request:
+    """Bits of `Vcpu.requests`: what another thread wants of a vCPU."""
+
+    KICK = 1  # leave native code
+    LINES = 2  # interrupt lines or doorbells changed
+    FLUSH = 4  # drop cached translations of addresses
+    CODE = 8  # translated code was dropped
+    TIMER = 16  # deadlines changed
+
+
+class TlbEntry(Struct):
+    """One entry of TLB0 or TLB1. `mask` covers the page offset (0xfff for 4 KiB); `valid` is MAS1[V]."""
+
+    ea: u64
+    pa: u64
+    mask: u64
+    mas1: u32
+    mas2: u32
+    mas3: u32
+    mas8: u32
+    valid: u32
+    spare: u32
+
+
+class Tlb(Struct):
+    """The TLBs of a core, shared by its threads."""
+
+    tlb0: Array[TlbEntry, TLB0_ENTRIES]
+    tlb1: Array[TlbEntry, TLB1_ENTRIES]
+    next_victim: u32
+    tlb1_used: u32  # one more than the highest valid entry of TLB1
+    lock: u32
+    generation: u32
+
+
+class SoftData(Struct):
+    """A cached data translation. Tags are the page's effective address, or all ones; host = ea + addend."""
+
+    read: u64
+    write: u64
+    addend: u64
+    spare: u64
+
+
+class SoftCode(Struct):
+    """A cached code translation: effective page | mode, and the page's 1024 entry pointers."""
+
+    tag: u64
+    entries: u64
+
+
+class Context(Struct):
+    """Soft TLB of one address space (LPID, PID, AS, GS, PR)."""
+
+    data: Array[SoftData, SOFT_DATA_ENTRIES]
+    code: Array[SoftCode, SOFT_CODE_ENTRIES]
+    key: u64
+    used: u64
+
+
+class CoreConfig(Struct):
+    """Constants of a core model that native code looks at."""
+
+    pvr: u32
+    svr: u32
+    is64: u32
+    line_size: u32  # bytes, dcbz
+    tlb0_sets: u32
+    tlb0_ways: u32
+    tlb1_count: u32
+    mav2: u32
+    pa_mask: u64
+    pid_mask: u32
+    threads: u32
+    has_fp: u32
+    has_altivec: u32
+    has_hv: u32
+    has_ept: u32
+    spr_access: Array[u8, 1024]  # see isa.sprs
+    timebase_hz: u64
+
+
+class MmioLog(Struct):
+    """One finished device access of the instruction being executed, kept until the instruction ends."""
+
+    pa: u64
+    data: u64
+    size: u32
+    write: u32
+
+
+class Vcpu(Struct):
+    """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
+
+    gpr: Array[u64, 32]
+    pc: u64
+    npc: u64
+    cr: Array[u8, 8]  # LT 8, GT 4, EQ 2, SO 1
+    so: u8
+    ov: u8
+    ca: u8
+    xer_count: u8  # XER[57:63], for lswx and stswx
+    msr: u32
+    mode: u32  # Mode bits derived from MSR and FPSCR
+    fpscr: u32
+    # A floating-point result computed by the host, whose FPSCR[FPRF, FR, FI] are worked out when FPSCR is read:
+    # the instruction word (0: none) and its operands.
+    fp_pending: u32
+    fp_a: u64
+    fp_b: u64
+    fp_c: u64
+    fpr: Array[u64, 32]
+    vr: Array[u128, 32]  # element 0 in the most significant bits
+    vscr: u32
+    # The run: where code is looked up, how far it may go.
+    context: u64  # address of the current Context
+    page: u64  # effective address of the current code page | mode
+    budget: i64  # instructions left before native code looks at the clock
+    executed: u64  # instructions retired, up to the last time native code left translated code
+    requests: u32
+    halted: u32
+    exit_reason: u32
+    exit_detail: u32
+    # Interrupt inputs; any thread may set them, then sets Request.LINES.
+    lines: u32  # Line bits
+    doorbells: u32
+    waiting: u32  # in `wait`
+    debug_events: u32  # IAC/DAC/ICMP may fire: execute one instruction at a time
+    # Reservation of lwarx/stwcx.
+    reserve_valid: u32
+    reserve_size: u32
+    reserve_address: u64  # host address of the granule
+    reserve_value: u64
+    tlb_reserve: u64  # tlbsrx.
+    # Device accesses.
+    mmio_pa: u64
+    mmio_data: u64
+    mmio_size: u32
+    mmio_write: u32
+    mmio_done: u32  # finished accesses in the log
+    mmio_cursor: u32
+    mmio_log: Array[MmioLog, 64]
+    # Timers, in time base ticks.
+    tb_offset: u64
+    atb_offset: u64
+    dec_deadline: u64  # time base at which DEC becomes 0; all ones: stopped
+    dec_frozen: u32
+    fit_last: u32
+    fit_deadline: u64
+    wdt_deadline: u64
+    next_deadline: u64
+    spr: Array[u64, 1024]
+    pmr: Array[u32, 512]
+    tmr: Array[u64, 512]
+    core: Ptr[CoreConfig]
+    tlb: Ptr[Tlb]
+    vm: Ptr["Vm"]
+    index: u32
+    thread: u32
+    sibling: u64  # Vcpu of the core's other thread, or 0
+    reset_request: u32
+    spare32: u32
+    contexts: u64  # address of CONTEXTS Context structs
+    context_clock: u64
+    stats: Array[u64, 64]  # see Stat
+
+
+class Line:
+    """Bits of `Vcpu.lines`: interrupt inputs."""
+
+    EXTERNAL = 1
+    CRITICAL = 2
+    MACHINE_CHECK = 4
+    NMI = 8
+    DEBUG_UNCONDITIONAL = 16
+
+
+class Doorbell:
+    """Bits of `Vcpu.doorbells`, by message type."""
+
+    DBELL = 1
+    CRITICAL = 2
+    GUEST = 4
+    GUEST_CRITICAL = 8
+    GUEST_MACHINE_CHECK = 16
+
+
+class Stat:
+    """Indexes of `Vcpu.stats`."""
+
+    EXITS = 0  # + ExitReason, 16 of them
+    INTERRUPTS = 16
+    TLB_MISSES = 17
+    SOFT_FILLS = 18
+    TRANSLATED_BLOCKS = 19
+    TRANSLATED_INSNS = 20
+    CODE_LOOKUPS = 21
+    HALTS = 22
+    HANDLER_CALLS = 23
+    CONTEXT_SWITCHES = 24
+
+
+class Vm(Struct):
+    """What the vCPUs of a machine share."""
+
+    ram: u64  # host address of guest-physical 0
+    ram_size: u64
+    vcpu_count: u32
+    stopping: u32
+    vcpus: Array[u64, 32]
+    clock_gettime: u64  # host function addresses
+    futex: u64
+    timebase_start: i64  # host CLOCK_MONOTONIC ns at time base 0
+    irqchip: u64  # address of the interrupt controller's state, 0: none
+    irqchip_pa: u64
+    irqchip_size: u64
+    code_lock: u32
+    code_generation: u32
+    code_map: u64  # u64 per physical page: head of its list of CodePage
+    code_pages: u64  # bump pointer for CodePage structs
+    code_pages_end: u64
+    code_next: u64  # bump pointer for translated code
+    code_end: u64
+    tables: u64  # address of the translator's Tables
+    clock_pause: u64
+    timebase_hz: u64
+    spare: u16
