@@ -1,0 +1,17 @@
+"""powervisor cores: what a `-cpu` can be."""
+
+from powervisor.cli.options import Parser, table
+
+
+def listing() -> str:
+    """The cores, one a line."""
+    from powervisor.isa.cores import CORES
+
+    return table([(name, core.summary) for name, core in CORES.items()])
+
+
+def main(words: list[str]) -> int:
+    """List the cores."""
+    Parser("cores", "List the processor cores.").parse(words)
+    print(listing())
+    return 0

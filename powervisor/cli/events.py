@@ -1,0 +1,129 @@
+"""What can happen to a running machine, brought to the main thread from signals and other threads."""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from powervisor.console.terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The machine has stopped by itself."""
+
+    outcome: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Waiting for the machine raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The text that was waited for has come."""
+
+
+@dataclass(frozen=True)
+class Quit:
+    """The user typed Ctrl-A x."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Nobody reads our output any more."""
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """A signal asks us to end."""
+
+    number: int
+
+
+Event = Ended | Failed | Expected | Quit | Broken | Signalled
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Events:
+    """A queue that the main thread waits on with `poll`.
+
+    The kernel may hand a signal to any thread, and Python runs the handler in the main one when that next wakes; so it
+    sleeps on a pipe into which the signal itself is written (signal.set_wakeup_fd), never on a lock.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[Event] = deque()
+        self._read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        for fd in (self._read, self._write):
+            os.set_blocking(fd, False)
+
+    def put(self, event: Event) -> None:
+        """Add an event; from any thread or signal handler, at any time."""
+        self._queue.append(event)
+        with self._lock:
+            if self._write >= 0:
+                self._wake()
+
+    def get(self, deadline: float | None) -> Event | None:
+        """The next event, or None when `deadline` (of time.monotonic) has passed."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        while True:
+            if self._queue:
+                return self._queue.popleft()
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            if poll.poll(None if left is None else left * 1000):
+                os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Give the pipe back; events that come later are ignored."""
+        with self._lock:
+            os.close(self._read)
+            os.close(self._write)
+            self._read = self._write = -1
+
+    @contextmanager
+    def signals(self, terminal: Terminal | None) -> Iterator[None]:
+        """Turn signals that end a program into events; a second one ends it at once, with the terminal restored."""
+        asked = False
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            nonlocal asked
+            if asked:
+                if terminal is not None:
+                    terminal.restore()
+                os._exit(128 + number)
+            asked = True
+            self._queue.append(Signalled(number))  # the pipe has the signal already
+
+        before = {number: signal.signal(number, ask) for number in _ENDING}
+        wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        if terminal is not None:
+            terminal.handle_job_control()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._write, b"e")
+        except BlockingIOError:
+            return  # full of unread wake-ups: one more would tell nothing new

@@ -1,0 +1,145 @@
+"""The options that describe a machine, for every command that needs one, in QEMU's words."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from powervisor.cli.options import Parser, nearest, parse_number, parse_pairs, parse_size, table
+from powervisor.errors import UserError
+
+ACCELERATORS = {"translate": "translation to native code, on any host"}
+DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N]: put a file into memory (an ELF: where it says)"}
+_HELP = ("help", "?")
+
+
+def add_machine_options(parser: Parser) -> None:
+    """-M -cpu -smp -m -kernel ... on `parser`."""
+    parser.option("-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them)")
+    parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
+    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500 has two threads a core)")
+    parser.option("-m", dest="memory", metavar="SIZE", help="RAM, in MiB unless it ends in K, M, G")
+    parser.option("-kernel", metavar="FILE", help="uImage, ELF or vmlinux to boot")
+    parser.option("-initrd", metavar="FILE", help="initial RAM disk for the kernel")
+    parser.option("-append", metavar="TEXT", help="command line for the kernel")
+    parser.option("-bios", metavar="FILE", help="firmware, which may go on to boot the -kernel")
+    parser.option("-dtb", metavar="FILE", help="device tree to give the guest instead of the board's own")
+    parser.option(
+        "-device", action="append", default=[], metavar="DEVICE", help="add a device: loader,file=F,addr=A,cpu-num=N"
+    )
+    parser.option(
+        "-serial",
+        action="append",
+        metavar="WHERE",
+        help="a serial line: stdio, pty, file:F, unix:F,server=on, tcp:HOST:PORT,server=on, null, none; twice for two",
+    )
+    parser.option("-nographic", action="store_true", help="the console on this terminal (it is there anyway)")
+    parser.option("-mem-path", metavar="DIR", help="take RAM from a hugetlbfs mounted there")
+    parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
+    parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
+    parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """-smp: cores of the machine, threads of each."""
+
+    cores: int
+    threads: int
+
+
+def parse_smp(text: str) -> Topology:
+    """QEMU's -smp: what is not given follows from what is. Raises UserError."""
+    given = parse_pairs(text, "-smp", ("cpus", "sockets", "cores", "threads"), first="cpus")
+    counts = {key: parse_number(value, f"-smp {key}") for key, value in given.items()}
+    for key, count in counts.items():
+        if count < 1:
+            raise UserError(f"-smp {text}: {key} must be at least 1")
+    per_core = counts.get("threads", 1) * counts.get("sockets", 1)
+    cpus = counts.get("cpus", counts.get("cores", 1) * per_core)
+    cores = counts.get("cores", -(-cpus // per_core))
+    if cores * per_core != cpus:
+        product = " x ".join(f"{count} {key}" for key, count in counts.items() if key != "cpus")
+        raise UserError(f"-smp {text}: {product} do not make {cpus} CPUs; leave one of the numbers out")
+    return Topology(cores * counts.get("sockets", 1), counts.get("threads", 1))
+
+
+def list_requested(options: argparse.Namespace) -> str | None:
+    """The text of `-M help`, `-cpu help` and the like, if one of them was asked for."""
+    from powervisor.cli import boards, cores
+
+    listings = {
+        options.board: lambda: boards.listing(),
+        options.cpu: lambda: cores.listing(),
+        options.accel: lambda: table(list(ACCELERATORS.items())),
+        **{device: lambda: "\n".join(DEVICES.values()) for device in options.device},
+    }
+    return next((listings[word]() for word in _HELP if word in listings), None)
+
+
+def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for `Machine`: those the user gave, everything else is left to its defaults.
+
+    Names and files are checked here, where the option is known. Raises UserError.
+    """
+    from powervisor.boards import registry
+    from powervisor.isa import cores
+
+    given: dict[str, Any] = {}
+    if options.board is not None:
+        given["board"] = registry.get(_board_name(options.board)).name
+    if options.cpu is not None:
+        given["cpu"] = cores.get(options.cpu).name
+    if options.smp is not None:
+        topology = parse_smp(options.smp)
+        given.update(cores=topology.cores, threads=topology.threads)
+    if options.memory is not None:
+        given["memory"] = parse_size(options.memory, "-m")
+    if options.accel is not None and options.accel not in ACCELERATORS:
+        raise UserError(f"-accel {options.accel}: no such accelerator; there is {nearest(options.accel, ACCELERATORS)}")
+    for name in ("kernel", "bios", "initrd", "dtb"):
+        if (path := getattr(options, name)) is not None:
+            given[name] = existing(path, f"-{name}")
+    if options.initrd is not None and options.kernel is None and options.bios is None:
+        raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
+    for name in ("append", "mem_path"):
+        if (text := getattr(options, name)) is not None:
+            given[name] = text
+    given.update({name: True for name in ("mem_prealloc", "no_reboot") if getattr(options, name)})
+    if options.device:
+        given["loaders"] = [_loader(device) for device in options.device]
+    return given
+
+
+def existing(path: str, option: str) -> str:
+    """`path`, if a file can be read there. Raises UserError."""
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path}: that is a directory; name a file")
+    if not os.path.exists(path):
+        raise UserError(f"{option} {path}: no such file; check the path (it is taken from the current directory)")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{option} {path}: no permission to read it")
+    return path
+
+
+def _board_name(text: str) -> str:
+    name, comma, rest = text.partition(",")
+    if comma:
+        raise UserError(f"-M {text}: boards have no properties, so leave ',{rest}' out (see powervisor dtb)")
+    return name
+
+
+def _loader(text: str) -> Any:
+    from powervisor import Loader
+
+    kind, _, rest = text.partition(",")
+    if kind not in DEVICES:
+        raise UserError(f"-device {text}: no device '{kind}'; there is {nearest(kind, DEVICES)} (-device help)")
+    keys = parse_pairs(rest, f"-device {kind},", ("file", "addr", "cpu-num")) if rest else {}
+    if "file" not in keys:
+        raise UserError(f"-device {text}: file= is missing; write {DEVICES['loader'].partition(':')[0]}")
+    numbers = {key: parse_number(keys[key], f"-device {kind},{key}=") for key in ("addr", "cpu-num") if key in keys}
+    for key, number in numbers.items():
+        if number < 0:
+            raise UserError(f"-device {text}: {key} must not be negative")
+    return Loader(existing(keys["file"], f"-device {kind},file="), numbers.get("addr"), numbers.get("cpu-num"))

@@ -1,0 +1,121 @@
+"""Choose the subcommand, and turn what goes wrong into a line and an exit status."""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+
+from powervisor.errors import PowervisorError, UsageError
+
+COMMANDS = {
+    "run": "run a virtual machine (with no options: the built-in guest)",
+    "guests": "list the guests that can be booted by name, and build them",
+    "cores": "list the processor cores",
+    "boards": "list the boards",
+    "dtb": "print the device tree a machine would get",
+    "disasm": "disassemble words or a file",
+}
+
+HELP = """\
+usage: powervisor COMMAND [OPTION...]
+
+Virtual machines for the Freescale/NXP QorIQ cores e500mc, e5500 and e6500.
+
+commands:
+{commands}
+
+powervisor COMMAND --help says more; powervisor --version tells the version.
+
+examples:
+  powervisor run
+  powervisor run -guest linux -smp 4
+  powervisor run -M ppce500 -cpu e5500 -smp 2 -m 1G -kernel uImage -initrd rootfs.cpio.gz -append console=ttyS0
+"""
+
+
+class Status(IntEnum):
+    """Exit statuses of `powervisor run`, and of every command that fails."""
+
+    OK = 0
+    USER = 1
+    USAGE = 2
+    GUEST_FAULT = 3
+    RESET = 4
+    BUG = 70
+    TIMEOUT = 124
+    SIGNALLED = 128
+    """Plus the number of the signal."""
+
+
+def version() -> str:
+    """The installed version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("powervisor")
+    except PackageNotFoundError:
+        return "(not installed: a source tree)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status. No user's mistake shows a traceback."""
+    from powervisor.console.stdio import hold_standard_descriptors
+
+    hold_standard_descriptors()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0] if words else ""
+    label = f"powervisor {name}" if name in COMMANDS else "powervisor"
+    try:
+        status = _dispatch(name, words[1:])
+        sys.stdout.flush()
+        return status
+    except PowervisorError as error:
+        print(f"{label}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return Status.SIGNALLED + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output has left; what is buffered must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Status.SIGNALLED + signal.SIGPIPE
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            f"{label}: this is a bug in powervisor {version()}; please report it with the lines above and your command",
+            file=sys.stderr,
+        )
+        return Status.BUG
+
+
+def _dispatch(name: str, words: list[str]) -> int:
+    if name in COMMANDS:
+        # A command's module has one function: `main`.
+        return int(importlib.import_module(f"powervisor.cli.{name}").main(words))
+    if name in ("-h", "--help", "help"):
+        print(_help(), end="")
+        return Status.OK
+    if name in ("-V", "-version", "--version"):
+        print(f"powervisor {version()}")
+        return Status.OK
+    if not name:
+        print(_help(), end="", file=sys.stderr)
+        return Status.USAGE
+    near = difflib.get_close_matches(name, COMMANDS, n=2)
+    if name.startswith("-"):
+        hint = f"machine options follow a command: powervisor run {name} ..."
+    elif near:
+        hint = f"did you mean {' or '.join(near)}?"
+    else:
+        hint = f"there are {', '.join(COMMANDS)}"
+    raise UsageError(f"{name}: no such command; {hint}")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return HELP.format(commands="\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()))

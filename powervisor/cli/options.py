@@ -1,0 +1,114 @@
+"""Command lines in QEMU's style: long options with one dash or two, sizes, key=value lists, and helpful refusals."""
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from powervisor.errors import UsageError, UserError
+
+
+class _OneSpelling(argparse.RawDescriptionHelpFormatter):
+    """Shows `-kernel FILE` once; the form with two dashes is understood too."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        value = "" if action.nargs == 0 else f" {self._format_args(action, action.dest.upper())}"
+        return ", ".join(s for s in action.option_strings if not _is_double(s, action.option_strings)) + value
+
+
+def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
+    return spelling.startswith("--") and spelling[1:] in spellings
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations, whose refusals are UsageErrors that name the nearest option."""
+
+    def __init__(self, command: str, description: str, **more: Any) -> None:
+        super().__init__(
+            prog=f"powervisor {command}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=lambda prog: _OneSpelling(prog, max_help_position=34, width=110),
+            **more,
+        )
+
+    def option(self, *names: str, **settings: Any) -> None:
+        """Add an option written with one dash; longer ones can be written with two as well."""
+        both = [spelling for name in names for spelling in ((name, f"-{name}") if len(name) > 2 else (name,))]
+        self.add_argument(*both, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line (argparse calls this)."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse all of `words`. Raises UsageError."""
+        options, extra = self.parse_known_args(list(words))
+        if extra:
+            unknown = next((word for word in extra if word.startswith("-")), None)
+            if unknown is None:
+                raise UsageError(f"{extra[0]}: not an option; see {self.prog} --help")
+            raise UsageError(f"{unknown}: no such option; {self._near(unknown)}")
+        return options
+
+    def _near(self, unknown: str) -> str:
+        known = {s.lstrip("-"): s for a in self._actions for s in reversed(a.option_strings)}
+        near = difflib.get_close_matches(unknown.lstrip("-").partition("=")[0], known, n=3, cutoff=0.6)
+        names = " or ".join(known[n] for n in near)
+        return f"did you mean {names}?" if names else f"see {self.prog} --help"
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        # argparse would take -memory for "-m emory": it splits single-dash words whatever allow_abbrev says.
+        return []
+
+
+_UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def parse_size(text: str, option: str, default_unit: str = "M") -> int:
+    """Bytes from 512, 512M, 2G or size=2G; a bare number counts in `default_unit`. Raises UserError."""
+    number = text.removeprefix("size=").strip().upper().removesuffix("IB").removesuffix("B")
+    unit = number[-1:] if number[-1:] in _UNITS else default_unit
+    digits = number.removesuffix(unit)
+    if not digits.isdecimal() or int(digits) == 0:
+        raise UserError(f"{option} {text}: not a size; write for example 512, 512M or 2G")
+    return int(digits) << _UNITS[unit]
+
+
+def parse_number(text: str, option: str) -> int:
+    """A number in decimal or, with 0x, in hexadecimal. Raises UserError."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise UserError(f"{option}: '{text}' is not a number; write 4096 or 0x1000") from None
+
+
+def parse_pairs(text: str, option: str, keys: Iterable[str], first: str | None = None) -> dict[str, str]:
+    """`a=1,b=2` as a dict, `,,` standing for a comma; a first word without `=` is the value of `first`."""
+    keys, pairs = list(keys), dict[str, str]()
+    for position, word in enumerate(text.replace(",,", "\0").split(",")):
+        key, equals, value = word.replace("\0", ",").partition("=")
+        if not equals and position == 0 and first is not None:
+            key, value = first, key
+        elif not equals or key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1) or keys
+            wanted = ", ".join(f"{k}=" for k in near)
+            raise UserError(f"{option} {text}: '{word}' is not understood; did you mean {wanted}?")
+        if key in pairs:
+            raise UserError(f"{option} {text}: {key} is given twice")
+        pairs[key] = value
+    return pairs
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names closest to `name`, or all of them, as text for a message."""
+    names = list(names)
+    return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)

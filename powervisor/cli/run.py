@@ -1,0 +1,177 @@
+"""powervisor run: boot a machine on this terminal and report how it ended."""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Quit, Signalled
+from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
+from powervisor.cli.main import Status
+from powervisor.cli.options import Parser
+from powervisor.console import ExpectError, Recorder, open_chardev, recorded
+from powervisor.console.chardev import BaseChardev
+from powervisor.console.stdio import Command, Stdio
+from powervisor.errors import UserError
+
+if TYPE_CHECKING:
+    from powervisor import Machine
+
+DESCRIPTION = "Run a virtual machine on this terminal; Ctrl-A x leaves it, Ctrl-A h helps."
+STATUSES = """exit status:
+  0    the guest powered off, or the -expect text came, or you left with Ctrl-A x
+  1    a mistake in what was asked for; or the guest ended before the -expect text came
+  2    a command line that does not parse
+  3    a guest fault that cannot be delivered (the registers are printed)
+  4    the guest reset, under -no-reboot
+  124  -timeout is over
+  128+N  ended by signal N
+"""
+
+
+def main(words: list[str]) -> int:
+    """Run a machine until it ends; returns the exit status."""
+    parser = Parser("run", DESCRIPTION, epilog=STATUSES)
+    parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
+    add_machine_options(parser)
+    parser.option("-expect", metavar="TEXT", help="end with status 0 when TEXT comes on the first serial line")
+    parser.option("-timeout", type=float, metavar="SECONDS", help="end with status 124 after that long")
+    options = parser.parse(words)
+    if (listing := list_requested(options)) is not None:
+        print(listing)
+        return Status.OK
+    if options.timeout is not None and not options.timeout > 0:
+        raise UserError(f"-timeout {options.timeout:g}: must be more than 0 seconds")
+    if options.expect == "":
+        raise UserError("-expect: there is no text to wait for")
+    arguments = {**(_guest_arguments(options) if options.guest else {}), **machine_arguments(options)}
+    return _Run(options, arguments).status()
+
+
+def _guest_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What `-guest` stands for; options given beside it win, -append is added to."""
+    from powervisor.guests import catalogue
+
+    guest = catalogue.get(options.guest)
+    for name in ("kernel", "bios"):
+        if getattr(options, name) is not None:
+            raise UserError(f"-{name}: -guest {guest.name} brings its own; leave one of the two out")
+    arguments = catalogue.machine_arguments(guest)
+    if options.append is not None:
+        options.append = " ".join(filter(None, (arguments.get("append"), options.append)))
+    return arguments
+
+
+class _Run:
+    """One machine with its serial lines, from start to exit status."""
+
+    def __init__(self, options: argparse.Namespace, arguments: dict[str, Any]) -> None:
+        self.options = options
+        self.arguments = arguments
+        self.events = Events()
+        self.expectation: threading.Thread | None = None
+
+    def status(self) -> int:
+        """Run to the end. Whatever happens, the terminal is given back."""
+        from powervisor import Machine
+
+        with ExitStack() as stack:
+            stack.callback(self.events.close)
+            chardevs = _open_serial_lines(self.options.serial or ["stdio"], stack)
+            stdio = next((chardev for chardev in chardevs if isinstance(chardev, Stdio)), None)
+            serial: list[BaseChardev | Recorder | None] = list(chardevs)
+            if self.options.expect is not None:
+                serial[0] = recorded(chardevs[0])
+            machine = stack.enter_context(Machine(**self.arguments, serial=serial))
+            if stdio is not None:
+                self._bind_keys(stdio, machine)
+            for chardev in filter(None, chardevs):
+                chardev.ready()
+            stack.enter_context(self.events.signals(stdio.terminal if stdio is not None else None))
+            machine.start()
+            threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
+            if isinstance(console := serial[0], Recorder):
+                self.expectation = threading.Thread(target=self._expect, args=(console,), name="expect", daemon=True)
+                self.expectation.start()
+            status, message = self._until_the_end(serial[0])
+            machine.stop()
+        if message:
+            print(f"powervisor run: {message}", file=sys.stderr)
+        return status
+
+    def _bind_keys(self, stdio: Stdio, machine: "Machine") -> None:
+        stdio.commands["x"] = Command("end the machine and leave", lambda: self.events.put(Quit()))
+        stdio.commands["s"] = Command("show the state of the machine", lambda: stdio.message(machine.state_text()))
+        stdio.on_broken = lambda error: self.events.put(Broken())
+
+    def _until_the_end(self, console: object) -> tuple[int, str]:
+        """The exit status, and what to say about it."""
+        timeout = self.options.timeout
+        event = self.events.get(None if timeout is None else time.monotonic() + timeout)
+        if isinstance(event, Ended) and isinstance(console, Recorder) and self.expectation is not None:
+            # The text may have come with the guest's last breath: let the search finish.
+            console.end()
+            self.expectation.join()
+            if isinstance(expected := self.events.get(0), Expected):
+                event = expected
+        match event:
+            case None:
+                missing = f"{self.options.expect!r} did not come" if self.options.expect else "the guest still runs"
+                return Status.TIMEOUT, f"{missing} after {timeout:g} s (-timeout)"
+            case Expected() | Quit():
+                return Status.OK, ""
+            case Signalled(number):
+                return Status.SIGNALLED + number, ""
+            case Broken():
+                return Status.SIGNALLED + 13, ""  # SIGPIPE: as any program whose reader leaves
+            case Failed(error):
+                raise error
+            case Ended(outcome):
+                return self._ended(outcome)
+
+    def _ended(self, outcome: Any) -> tuple[int, str]:
+        if outcome.kind == "guest-error":
+            return Status.GUEST_FAULT, f"{outcome.detail}\n{outcome.dump}".rstrip()
+        if outcome.kind == "reset":
+            return Status.RESET, f"the guest reset{': ' + outcome.detail if outcome.detail else ''} (-no-reboot)"
+        if self.options.expect is not None:
+            return Status.USER, f"the guest ended before {self.options.expect!r} came"
+        return Status.OK, ""
+
+    def _wait(self, machine: "Machine") -> None:
+        try:
+            self.events.put(Ended(machine.wait()))
+        except BaseException as error:  # told to the main thread, which reports it
+            self.events.put(Failed(error))
+
+    def _expect(self, console: Recorder) -> None:
+        try:
+            console.expect(self.options.expect)
+        except ExpectError:
+            return  # the guest ended first; that event says so
+        self.events.put(Expected())
+
+
+def _open_serial_lines(specs: Sequence[str], stack: ExitStack) -> list[BaseChardev | None]:
+    """A chardev for each -serial, None for `none`; closed by `stack`."""
+    chardevs: list[BaseChardev | None] = []
+    for spec in specs:
+        chardev = None if spec == "none" else open_chardev(spec)
+        chardevs.append(chardev)
+        if chardev is None:
+            continue
+        stack.callback(_close, chardev, f"serial{len(chardevs) - 1}")
+        if isinstance(chardev, Stdio) and sum(isinstance(c, Stdio) for c in chardevs) > 1:
+            raise UserError(f"-serial {spec}: only one line can have the terminal; use pty or a socket for the other")
+        if chardev.announcement:
+            print(f"serial{len(chardevs) - 1}: {chardev.announcement}", file=sys.stderr)
+    return chardevs
+
+
+def _close(chardev: BaseChardev, name: str) -> None:
+    chardev.close()
+    if chardev.dropped:
+        print(f"{name}: {chardev.dropped} bytes of output were not read in time and dropped", file=sys.stderr)
