@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, cast
 
 from powervisor.boards.cpus import CpuTopology, add_cpu_nodes
 from powervisor.boards.devicetree import Node, Value, cells64
@@ -29,7 +29,7 @@ class Irqchip(Target, Protocol):
         """The input `source`."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Context:
     """Everything a board is built into. `chardevs` are the serial lines in order, None for unconnected."""
 
@@ -55,11 +55,11 @@ class Context:
 
 Make = Callable[[Context, dict[str, Device]], Target]
 Nodes = dict[str, Node]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 ROOT = "/"
 
 
-@dataclass(frozen=True)
-class Bus:
+class Bus(NamedTuple):
     """A range of physical addresses with a node of its own; `silent` fills what no part answers."""
 
     name: str
@@ -67,12 +67,11 @@ class Bus:
     size: int
     compatible: tuple[str, ...]
     device_type: str | None = None
-    properties: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    properties: Mapping[str, tuple[Value, ...]] = NOTHING
     silent: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """One device: where it is, which interrupts it has, how it is made, what the tree says of it.
 
     `at` counts from the start of `bus`, or is the address below a node that is no bus (an I2C device).
@@ -89,23 +88,22 @@ class Part:
     """Size in the tree, when it states less than the window has."""
     irqs: Sequence[int] = ()
     sense: int = 2
-    pins: Mapping[str, int] = field(default_factory=dict)
-    apertures: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    pins: Mapping[str, int] = NOTHING
+    apertures: Mapping[str, tuple[int, int]] = NOTHING
     """Further windows: physical base and size of `device.apertures[name]`."""
     node: str | None = None
     under: str | None = None
     compatible: tuple[str, ...] = ()
     device_type: str | None = None
-    properties: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    links: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
+    properties: Mapping[str, tuple[Value, ...]] = NOTHING
+    links: Mapping[str, tuple[str | int, ...]] = NOTHING
     alias: str | None = None
     describe: Callable[[Node, Part, Nodes], None] | None = None
     """Writes properties that are more than constants."""
     described: Callable[[Context], bool] = lambda context: True
 
 
-@dataclass(frozen=True)
-class BoardCore:
+class BoardCore(NamedTuple):
     """What the board says of a core it takes: the chip it stands for, word size, threads per core."""
 
     chip: str
@@ -114,8 +112,7 @@ class BoardCore:
     max_threads: int = 1
 
 
-@dataclass
-class Built:
+class Built(NamedTuple):
     """A board built into a context. `silent` are the filled gaps; `tree` has no boot parameters yet."""
 
     devices: dict[str, Device]
@@ -123,8 +120,7 @@ class Built:
     tree: Node
 
 
-@dataclass(frozen=True, kw_only=True)
-class Board:
+class Board(NamedTuple):
     """A machine type: limits, parts, and how they become a machine and a tree."""
 
     name: str
@@ -276,6 +272,8 @@ class HasApertures(Protocol):
 
 def nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
     """The names a person may have meant, for the end of an error message."""
+    import difflib
+
     close = difflib.get_close_matches(name, list(names), 3, 0.5) if len(names) > 1 else []
     return ", ".join(names) + (f" (did you mean {' or '.join(close)}?)" if close else "")
 
@@ -312,8 +310,7 @@ def _fill(space: PhysicalSpace, bus: Bus) -> list[Silent]:
     return filled
 
 
-@dataclass
-class _RamSize:
+class _RamSize(NamedTuple):
     size: int
 
 

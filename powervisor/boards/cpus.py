@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from powervisor.boards.devicetree import Node, cells64
 
 L1_SIZE = 0x8000
 
 
-@dataclass(frozen=True)
-class CpuTopology:
+class CpuTopology(NamedTuple):
     """`cores` cores of `threads` hardware threads each; vCPU i is thread i % threads of core i // threads."""
 
     core: str
@@ -23,7 +22,7 @@ class CpuTopology:
     svr: int
 
     @property
-    def count(self) -> int:
+    def vcpus(self) -> int:
         """Number of vCPUs."""
         return self.cores * self.threads
 
@@ -39,13 +38,13 @@ class CpuTopology:
 
     def held(self) -> dict[int, int]:
         """PIRs by vCPU of those that wait in the spin table: first threads but vCPU 0."""
-        return {cpu: self.pir(cpu) for cpu in range(self.threads, self.count, self.threads)}
+        return {cpu: self.pir(cpu) for cpu in range(self.threads, self.vcpus, self.threads)}
 
 
 def add_cpu_nodes(root: Node, cpus: CpuTopology, clock_hz: int, release_addr: int, release_stride: int) -> None:
     """Write `/cpus`: one node per core, whose `reg` lists its threads. Core 0 runs, others spin-wait."""
     parent = root.child("cpus").set("#address-cells", 1).set("#size-cells", 0)
-    for first in range(0, cpus.count, cpus.threads):
+    for first in range(0, cpus.vcpus, cpus.threads):
         node = parent.child(f"PowerPC,{cpus.core}@{first:x}")
         node.set("device_type", "cpu")
         node.set("reg", *range(first, first + cpus.threads))

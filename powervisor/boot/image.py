@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from powervisor.errors import UserError
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """`data` at physical `pa`, followed by zeros up to `size` bytes."""
 
     pa: int
@@ -23,8 +22,7 @@ class Segment:
         return self.pa + self.size
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """An image in physical addresses. `bits` is 32 or 64 when the format tells."""
 
     where: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from powervisor.boards.devicetree import Node, Value, amend, cells64, check_header, flatten
 from powervisor.boot import elf, uimage
@@ -26,8 +26,7 @@ _GZIP = b"\x1f\x8b"
 _FDT = b"\xd0\x0d\xfe\xed"
 
 
-@dataclass(frozen=True)
-class LoaderDevice:
+class LoaderDevice(NamedTuple):
     """`-device loader,file=F[,addr=A][,cpu-num=N][,force-raw=on]`: a file put in RAM; CPU N starts in it."""
 
     file: str
@@ -66,8 +65,7 @@ class LoaderDevice:
         return cls(given["file"], number("addr"), number("cpu-num"), raw == "on")
 
 
-@dataclass(frozen=True)
-class BootOptions:
+class BootOptions(NamedTuple):
     """What the user gave, in QEMU's words."""
 
     kernel: str | os.PathLike[str] | None = None
@@ -78,8 +76,7 @@ class BootOptions:
     loaders: tuple[LoaderDevice, ...] = ()
 
 
-@dataclass(frozen=True)
-class EntryState:
+class EntryState(NamedTuple):
     """How a CPU enters: all else is 0, one TLB1 entry maps effective 0 to physical 0, `map_size` bytes."""
 
     pc: int
@@ -87,17 +84,20 @@ class EntryState:
     map_size: int
 
 
-@dataclass
 class BootPlan:
-    """What goes where. `placed` names each range (what, physical address, size) for people."""
+    """What goes where.
 
-    blobs: list[tuple[int, bytes]] = field(default_factory=list)
-    zeros: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges (address, length) that images want zero, as RAM is when new."""
-    entries: dict[int, EntryState] = field(default_factory=dict)
-    """Entry states by vCPU; those not named wait in the spin table."""
-    placed: list[tuple[str, int, int]] = field(default_factory=list)
-    device_tree: bytes = b""
+    `blobs` are (physical address, bytes); `zeros` the ranges (address, length) that images want zero, as
+    RAM is when new; `entries` the entry states by vCPU, those not named wait in the spin table; `placed`
+    names each range (what, physical address, size) for people.
+    """
+
+    def __init__(self) -> None:
+        self.blobs: list[tuple[int, bytes]] = []
+        self.zeros: list[tuple[int, int]] = []
+        self.entries: dict[int, EntryState] = {}
+        self.placed: list[tuple[str, int, int]] = []
+        self.device_tree = b""
 
     def load(self, space: PhysicalSpace) -> None:
         """Write everything to RAM, at start and again after each reset."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from powervisor.memory.ram import Ram
 
@@ -34,14 +33,13 @@ class Target(Protocol):
         """Store `value` of `size` (1, 2, 4) bytes at `offset`, written by vCPU `cpu`."""
 
 
-@dataclass(frozen=True, order=True)
-class Window:
+class Window(NamedTuple):
     """`size` bytes from physical `base`, answered by `target`."""
 
     base: int
-    size: int = field(compare=False)
-    target: Target = field(compare=False)
-    name: str = field(compare=False)
+    size: int
+    target: Target
+    name: str
 
     @property
     def end(self) -> int:
@@ -73,14 +71,14 @@ class PhysicalSpace:
         for other in self._windows[max(at - 1, 0) : at + 1]:
             if other.base < window.end and base < other.end:
                 raise ValueError(f"{name} at 0x{base:x} overlaps {other.name} at 0x{other.base:x}")
-        insort(self._windows, window)
+        self._windows.insert(at, window)
         self._bases.insert(at, base)
         return window
 
     def unmap(self, window: Window) -> None:
         """Remove what `map` returned."""
-        self._windows.remove(window)
-        self._bases.remove(window.base)
+        at = self._bases.index(window.base)
+        del self._bases[at], self._windows[at]
 
     def find(self, pa: int) -> Window | None:
         """The window that holds `pa`, or None."""
