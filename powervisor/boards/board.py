@@ -119,6 +119,13 @@ class Built(NamedTuple):
     silent: list[Silent]
     tree: Node
 
+    def everything(self) -> list[Device]:
+        """All devices and the devices inside them, for reset, snapshots and statistics."""
+        found = list(self.devices.values())
+        for device in found:  # grows while it is walked
+            found += device.parts()
+        return found
+
 
 class Board(NamedTuple):
     """A machine type: limits, parts, and how they become a machine and a tree."""
@@ -166,10 +173,14 @@ class Board(NamedTuple):
         """The part called `name`."""
         return next(part for part in self.parts if part.name == name)
 
+    def bus(self, name: str) -> Bus:
+        """The bus called `name`."""
+        return next(bus for bus in self.buses if bus.name == name)
+
     def base(self, part: Part) -> int:
         """The physical address of `part`'s window."""
-        bus = next((bus for bus in self.buses if bus.name == part.bus), None)
-        return (bus.base if bus else 0) + (part.at or 0)
+        bus = self.bus(part.bus).base if part.bus not in (None, ROOT) else 0
+        return bus + (part.at or 0)
 
     def build(self, context: Context) -> Built:
         """Make all devices, map and connect them, and write the tree."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from powervisor.boards.board import Board, BoardCore, Bus, Context, Part
+from typing import cast
+
+from powervisor.boards.board import ROOT, Board, BoardCore, Bus, Context, Nodes, Part
+from powervisor.boards.devicetree import Node, Value, cells64
 from powervisor.devices.device import Device
 from powervisor.devices.gpio import POWER_OFF_LINE, Gpio
 from powervisor.devices.guts import Guts
+from powervisor.devices.i2c.ds1338 import Ds1338
+from powervisor.devices.i2c.fsl import FslI2c
 from powervisor.devices.ns16550 import Ns16550
+from powervisor.devices.pci.bus import SLOTS
+from powervisor.devices.pci.host import INTX, Ppce500Pci
 from powervisor.devices.spintable import ENTRY_SIZE, SpinTable
 from powervisor.memory.ram import MIB
 
 CLOCK_HZ = 400_000_000
+CCSR_BASE = 0xF_E000_0000
+PCI_APERTURES = {"memory": (0xC_0000_0000, 512 * MIB), "io": (0xF_E100_0000, 0x1_0000)}
 EDGE_RISING, LEVEL_LOW, LEVEL_HIGH = 0, 1, 2
+PCI_MEMORY_BASE = 0xE000_0000
+"""Where the memory window begins on the PCI bus."""
 MSI_SOURCES = range(224, 232)
 """Eight groups of 32 message interrupts."""
 
@@ -34,6 +45,33 @@ def _serial(index: int, at: int) -> Part:
         properties={"cell-index": (index,)},
         described=lambda context: context.chardev(index) is not None,
     )
+
+
+def _rtc(context: Context, devices: dict[str, Device]) -> Ds1338:
+    rtc = Ds1338("rtc", context.wall_clock)
+    cast(FslI2c, devices["i2c"]).bus.attach(0x68, rtc)
+    return rtc
+
+
+def _pci(context: Context, devices: dict[str, Device]) -> Ppce500Pci:
+    bases = {kind: base for kind, (base, _) in PCI_APERTURES.items()}
+    return Ppce500Pci("pci", context.dma, CCSR_BASE, bases)
+
+
+def _describe_pci(node: Node, part: Part, nodes: Nodes) -> None:
+    """The two windows onto the bus, and which source each pin of each slot reaches."""
+    ranges: list[int] = []
+    for space, kind, bus_address in ((0x0200_0000, "memory", PCI_MEMORY_BASE), (0x0100_0000, "io", 0)):
+        base, size = part.apertures[kind]
+        ranges += [space, *cells64(bus_address), *cells64(base), *cells64(size)]
+    node.set("ranges", *ranges)
+    node.set("interrupt-map-mask", 0xF800, 0, 0, 7)
+    rows: list[Value] = []
+    for slot in range(1, SLOTS):
+        for pin in range(1, 5):
+            source = part.pins[INTX[(slot + pin - 1) % 4]]
+            rows += [slot << 11, 0, 0, pin, nodes["mpic"], source, LEVEL_LOW]
+    node.set("interrupt-map", *rows)
 
 
 PARTS = (
@@ -63,6 +101,19 @@ PARTS = (
     _serial(0, 0x4500),
     _serial(1, 0x4600),
     Part(
+        name="i2c",
+        make=lambda context, devices: FslI2c("i2c"),
+        bus="soc",
+        at=0x3000,
+        size=FslI2c.size,
+        reg_size=0x14,
+        irqs=(43,),
+        node="i2c",
+        alias="i2c",
+        properties={"cell-index": (0,), "#address-cells": (1,), "#size-cells": (0,)},
+    ),
+    Part(name="rtc", make=_rtc, under="i2c", at=0x68, node="rtc", alias="rtc"),
+    Part(
         name="guts",
         make=lambda context, devices: Guts("guts", context.cpus.pvr, context.cpus.svr, context.reset),
         bus="soc",
@@ -85,6 +136,29 @@ PARTS = (
         under="soc",
         compatible=("gpio-poweroff",),
         links={"gpios": ("gpio", POWER_OFF_LINE, 0)},
+    ),
+    Part(
+        name="pci",
+        make=_pci,
+        bus="soc",
+        at=0x8000,
+        size=0x1000,
+        irqs=(24,),
+        pins={pin: 1 + index for index, pin in enumerate(INTX)},
+        apertures=PCI_APERTURES,
+        node="pci",
+        under=ROOT,
+        alias="pci0",
+        properties={
+            "cell-index": (0,),
+            "bus-range": (0, 0xFF),
+            "clock-frequency": (66_666_666,),
+            "#address-cells": (3,),
+            "#size-cells": (2,),
+            "#interrupt-cells": (1,),
+        },
+        links={"fsl,msi": ("msi",)},
+        describe=_describe_pci,
     ),
     Part(
         name="spin-table",
@@ -119,7 +193,7 @@ PPCE500 = Board(
     buses=(
         Bus(
             "soc",
-            0xF_E000_0000,
+            CCSR_BASE,
             0x10_0000,
             ("fsl,mpc8544-immr", "simple-bus"),
             device_type="soc",

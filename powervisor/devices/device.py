@@ -224,6 +224,10 @@ class Device:
             setattr(self, attribute, bytearray(value) if isinstance(initial, bytearray) else _copy(value))
         self._settle()
 
+    def parts(self) -> list[Device]:
+        """Devices inside this one, with state and counters of their own."""
+        return []
+
     def irqs(self) -> dict[str, IrqOutput]:
         """All interrupt pins by name."""
         return {"irq": self.irq}

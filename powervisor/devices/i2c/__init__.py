@@ -1,0 +1,1 @@
+"""The I2C bus, its controller and the devices on it."""

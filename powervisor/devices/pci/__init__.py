@@ -1,0 +1,1 @@
+"""PCI: functions, the bus they sit on, and the host bridge."""
