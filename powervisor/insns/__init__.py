@@ -6,7 +6,7 @@ import importlib
 
 from ..isa.insn import Table, declared
 
-FAMILIES = ("fixed", "rotate", "branch", "storage", "system", "mmu", "float", "altivec")
+FAMILIES = ("fixed", "rotate", "branch", "storage", "strings", "atomic", "cache", "external", "system", "mmu", "float", "altivec")
 
 for _family in FAMILIES:
     importlib.import_module(f"{__name__}.{_family}")

@@ -22,7 +22,7 @@ from typing import Any
 from ..native.ints import i64, u32
 from ..native.lang import NativeFunction, native
 
-FORM_FIELDS = {"rc": ".", "oe": "o", "lk": "l", "aa": "a"}
+FORM_FIELDS = {"rc": ".", "oe": "o", "lk": "l", "aa": "a", "l": "l"}
 """Fields that are part of the mnemonic, with the letter they add; stencils are specialised on their values."""
 
 

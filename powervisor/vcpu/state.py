@@ -257,6 +257,8 @@ class Vm(Struct):
     irqchip: u64  # address of the interrupt controller's state, 0: none
     irqchip_pa: u64
     irqchip_size: u64
+    irqchip_read: u64  # host function addresses: (state, offset, cpu) -> u32
+    irqchip_write: u64  # (state, offset, value, cpu)
     code_lock: u32
     code_generation: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
@@ -264,6 +266,8 @@ class Vm(Struct):
     code_pages_end: u64
     code_next: u64  # bump pointer for translated code
     code_end: u64
+    miss_ladder: u64  # first stub of entries without code, and their distance
+    miss_step: u64
     tables: u64  # address of the translator's Tables
     clock_pause: u64
     timebase_hz: u64

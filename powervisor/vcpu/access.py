@@ -1,0 +1,221 @@
+"""Guest memory accesses of instructions: the fast path through the soft TLB, and the exact slow one."""
+
+from __future__ import annotations
+
+from ..isa.registers import IVOR, MAS2, MCSR, MSR, SPR
+from ..native.ints import u8, u16, u32, u64
+from ..native.lang import Abort, Static, at, bswap, call_host, likely, native
+from ..native.lang import load as load_host
+from ..native.lang import store as store_host
+from .debug import debug_data
+from .interrupts import enter
+from .mmu import EXECUTE, PAGE, READ, WRITE, current_context, data_space, fill_data, in_ram, physical, translate
+from .ops import address
+from .state import SOFT_DATA_ENTRIES, ExitReason, SoftData, TlbEntry, Vcpu
+
+MMIO_FAILED = 0xFFFF_FFFF
+"""Size of a finished access in the log that found no device: a bus error."""
+
+
+@native(inline=True)
+def soft_entry(cpu: Vcpu, ea: u64) -> SoftData:
+    """The soft TLB entry an address may be in."""
+    return current_context(cpu).data[ea >> 12 & (SOFT_DATA_ENTRIES - 1)]
+
+
+@native(inline=True)
+def load(cpu: Vcpu, T: Static, ea: u64) -> "T":  # type: ignore[valid-type] # noqa: F821
+    """Load an unsigned integer from guest memory (u8 .. u64), in the page's byte order."""
+    where = address(cpu, ea)
+    soft = soft_entry(cpu, where)
+    if likely(soft.read == (where + (T.size - 1)) & PAGE):
+        return bswap(load_host(T, where + soft.addend))
+    return T(load_slow(cpu, where, u32(T.size)))
+
+
+@native(inline=True)
+def store(cpu: Vcpu, T: Static, ea: u64, value: "T") -> None:  # type: ignore[valid-type] # noqa: F821
+    """Store an unsigned integer to guest memory (u8 .. u64), in the page's byte order."""
+    where = address(cpu, ea)
+    soft = soft_entry(cpu, where)
+    if likely(soft.write == (where + (T.size - 1)) & PAGE):
+        store_host(T, where + soft.addend, bswap(value))
+    else:
+        store_slow(cpu, where, u64(value), u32(T.size))
+
+
+@native
+def read_ram(host: u64, size: u32) -> u64:
+    """A big-endian value at a host address."""
+    if size == 1:
+        return u64(load_host(u8, host))
+    if size == 2:
+        return u64(bswap(load_host(u16, host)))
+    if size == 4:
+        return u64(bswap(load_host(u32, host)))
+    return bswap(load_host(u64, host))
+
+
+@native
+def write_ram(host: u64, value: u64, size: u32) -> None:
+    """Put a big-endian value at a host address."""
+    if size == 1:
+        store_host(u8, host, u8(value))
+    elif size == 2:
+        store_host(u16, host, bswap(u16(value)))
+    elif size == 4:
+        store_host(u32, host, bswap(u32(value)))
+    else:
+        store_host(u64, host, bswap(value))
+
+
+@native
+def reverse_bytes(value: u64, size: u32) -> u64:
+    """The low `size` bytes in reverse order."""
+    return bswap(value) >> u64(64 - 8 * (size & 15)) if size < 8 else bswap(value)
+
+
+@native(cold=True)
+def load_slow(cpu: Vcpu, ea: u64, size: u32) -> u64:
+    """Load with everything checked: debug events, page crossings, faults, byte order, devices."""
+    return load_space(cpu, ea, size, data_space(cpu), u32(0))
+
+
+@native(cold=True)
+def load_space(cpu: Vcpu, ea: u64, size: u32, space: u64, esr: u32) -> u64:
+    """Load in a space (the current one or an external PID's)."""
+    debug_data(cpu, ea, size, False)
+    if (ea + u64(size) - 1) & PAGE == ea & PAGE:
+        return load_page(cpu, ea, size, space, esr)
+    value = u64(0)
+    little = False
+    for n in range(size):
+        where = address(cpu, ea + u64(n))
+        entry = at(TlbEntry, translate(cpu, where, space, u32(READ), esr))
+        if n == 0:
+            little = entry.mas2 & MAS2.E != 0
+        value = value << 8 | load_page(cpu, where, u32(1), space, esr)
+    return reverse_bytes(value, size) if little else value
+
+
+@native(cold=True)
+def load_page(cpu: Vcpu, ea: u64, size: u32, space: u64, esr: u32) -> u64:
+    """Load from one page."""
+    entry = at(TlbEntry, translate(cpu, ea, space, u32(READ), esr))
+    pa = physical(entry, ea)
+    if in_ram(cpu, pa):
+        if space == data_space(cpu):
+            fill_data(cpu, ea, entry, space)
+        value = read_ram(cpu.vm.ram + pa, size)
+    else:
+        value = mmio_read(cpu, pa, size)
+    if entry.mas2 & MAS2.E:
+        return reverse_bytes(value, size)
+    return value
+
+
+@native(cold=True)
+def store_slow(cpu: Vcpu, ea: u64, value: u64, size: u32) -> None:
+    """Store with everything checked."""
+    store_space(cpu, ea, value, size, data_space(cpu), u32(0))
+
+
+@native(cold=True)
+def store_space(cpu: Vcpu, ea: u64, value: u64, size: u32, space: u64, esr: u32) -> None:
+    """Store in a space; a store that crosses a page writes nothing unless both pages allow it."""
+    debug_data(cpu, ea, size, True)
+    if (ea + u64(size) - 1) & PAGE == ea & PAGE:
+        store_page(cpu, ea, value, size, space, esr)
+        return
+    entry = at(TlbEntry, translate(cpu, ea, space, u32(WRITE), esr))
+    translate(cpu, address(cpu, ea + u64(size) - 1), space, u32(WRITE), esr)
+    data = reverse_bytes(value, size) if entry.mas2 & MAS2.E else value
+    for n in range(size):
+        byte = data >> u64(8 * (size - 1 - n)) & 0xFF
+        store_page(cpu, address(cpu, ea + u64(n)), byte, u32(1), space, esr)
+
+
+@native(cold=True)
+def store_page(cpu: Vcpu, ea: u64, value: u64, size: u32, space: u64, esr: u32) -> None:
+    """Store to one page."""
+    entry = at(TlbEntry, translate(cpu, ea, space, u32(WRITE), esr))
+    pa = physical(entry, ea)
+    data = reverse_bytes(value, size) if entry.mas2 & MAS2.E else value
+    if in_ram(cpu, pa):
+        if space == data_space(cpu):
+            fill_data(cpu, ea, entry, space)
+        write_ram(cpu.vm.ram + pa, data, size)
+    else:
+        mmio_write(cpu, pa, data, size)
+
+
+# ---- devices -------------------------------------------------------------------------------------------------------
+
+
+@native(inline=True)
+def irqchip_offset(cpu: Vcpu, pa: u64, size: u32) -> u64:
+    """Offset of an access in the native interrupt controller, all ones elsewhere."""
+    vm = cpu.vm
+    if size == 4 and vm.irqchip_read and pa - vm.irqchip_pa < vm.irqchip_size:
+        return pa - vm.irqchip_pa
+    return u64(0xFFFF_FFFF_FFFF_FFFF)
+
+
+@native(cold=True)
+def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
+    """Read a device register: the interrupt controller's natively, others by an exit and re-execution."""
+    offset = irqchip_offset(cpu, pa, size)
+    if offset < 0x1_0000_0000:
+        return u64(call_host(u32, cpu.vm.irqchip_read, cpu.vm.irqchip, u32(offset), cpu.index))
+    return mmio_exit(cpu, pa, u64(0), size, u32(0))
+
+
+@native(cold=True)
+def mmio_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> None:
+    """Write a device register."""
+    offset = irqchip_offset(cpu, pa, size)
+    if offset < 0x1_0000_0000:
+        call_host(None, cpu.vm.irqchip_write, cpu.vm.irqchip, u32(offset), u32(value), cpu.index)
+    else:
+        mmio_exit(cpu, pa, value, size, u32(1))
+
+
+@native(cold=True)
+def mmio_exit(cpu: Vcpu, pa: u64, value: u64, size: u32, write: u32) -> u64:
+    """The result of a device access done earlier for this instruction, or the exit that asks for it."""
+    if cpu.mmio_cursor < cpu.mmio_done:
+        done = cpu.mmio_log[cpu.mmio_cursor]
+        cpu.mmio_cursor += 1
+        if done.size == MMIO_FAILED:
+            machine_check(cpu, pa, u32(MCSR.MAV) | (u32(MCSR.ST) if write else u32(MCSR.LD)))
+        return done.data
+    cpu.mmio_pa = pa
+    cpu.mmio_data = value
+    cpu.mmio_size = size
+    cpu.mmio_write = write
+    cpu.exit_reason = u32(ExitReason.MMIO)
+    raise Abort
+
+
+@native(cold=True)
+def machine_check(cpu: Vcpu, pa: u64, syndrome: u32) -> None:
+    """Machine check at this instruction; checkstop when MSR[ME]=0 (and GS=0)."""
+    if cpu.msr & (MSR.ME | MSR.GS) == 0:
+        cpu.exit_reason = u32(ExitReason.CHECKSTOP)
+        raise Abort
+    cpu.spr[SPR.MCSR] = cpu.spr[SPR.MCSR] | u64(syndrome)
+    cpu.spr[SPR.MCAR] = pa & 0xFFFF_FFFF
+    cpu.spr[SPR.MCARU] = pa >> 32
+    cpu.mmio_done = u32(0)
+    enter(cpu, u32(IVOR.MACHINE_CHECK), cpu.pc)
+    raise Abort
+
+
+# ---- instruction fetch ---------------------------------------------------------------------------------------------
+
+
+@native
+def fetch_physical(cpu: Vcpu, ea: u64, space: u64) -> u64:
+    """Physical address of an instruction, or the interrupt its fetch causes."""
+    entry = at(TlbEntry, translate(cpu, ea, space, u32(EXECUTE), u32(0)))
+    return physical(entry, ea)

@@ -1,0 +1,282 @@
+"""Address translation: the guest's TLB0 and TLB1, the e6500's hardware table walk, and the soft TLB over them.
+
+A *space* is what selects translations besides the address: bit 0 AS, bit 1 PR, bit 2 GS, PID from bit 8, LPID from
+bit 32. TLB0 entries of a set lie side by side, see `mas.tlb0_set`.
+"""
+
+from __future__ import annotations
+
+from ..isa.registers import ESR, IVOR, MAS1, MAS2, MAS3, MAS8, SPR
+from ..native.ints import u32, u64
+from ..native.lang import address_of, at, atomic_or, bswap, field_addr, load, native
+from .interrupts import deliver
+from .mas import load_mas_defaults, tlb0_set
+from .modes import NO_TAG, clear_context
+from .state import (
+    CONTEXTS,
+    SOFT_CODE_ENTRIES,
+    SOFT_DATA_ENTRIES,
+    Context,
+    Request,
+    Stat,
+    TlbEntry,
+    Vcpu,
+)
+
+READ, WRITE, EXECUTE = 1, 2, 4
+PAGE = 0xFFFF_FFFF_FFFF_F000
+FLUSH_PAGES_LIMIT = 32
+
+
+@native(inline=True)
+def data_space(cpu: Vcpu) -> u64:
+    """Space of data accesses."""
+    msr = cpu.msr
+    return (
+        u64((msr >> 4 & 1) | (msr >> 13 & 2) | (msr >> 26 & 4))
+        | (cpu.spr[SPR.PID] & 0x3FFF) << 8
+        | (cpu.spr[SPR.LPIDR] & 0xFF) << 32
+    )
+
+
+@native(inline=True)
+def code_space(cpu: Vcpu) -> u64:
+    """Space of instruction fetches."""
+    msr = cpu.msr
+    return (
+        u64((msr >> 5 & 1) | (msr >> 13 & 2) | (msr >> 26 & 4))
+        | (cpu.spr[SPR.PID] & 0x3FFF) << 8
+        | (cpu.spr[SPR.LPIDR] & 0xFF) << 32
+    )
+
+
+@native(inline=True)
+def epid_space(context: u32) -> u64:
+    """Space of an external-PID access, from EPLC or EPSC."""
+    return (
+        u64((context >> 30 & 1) | (context >> 30 & 2) | (context >> 27 & 4))
+        | u64(context & 0x3FFF) << 8
+        | u64(context >> 16 & 0xFF) << 32
+    )
+
+
+@native(inline=True)
+def matches(entry: TlbEntry, ea: u64, space: u64, indirect: u32) -> bool:
+    """Whether a TLB entry translates an address of a space."""
+    if entry.valid == 0 or ea & ~entry.mask != entry.ea:
+        return False
+    mas1 = entry.mas1
+    if mas1 >> 12 & 1 != u32(space) & 1 or mas1 & MAS1.IND != indirect:
+        return False
+    tid = mas1 >> 16 & 0x3FFF
+    if tid != 0 and tid != u32(space >> 8) & 0x3FFF:
+        return False
+    mas8 = entry.mas8
+    lpid = mas8 & MAS8.TLPID
+    return mas8 >> 31 == u32(space) >> 2 & 1 and (lpid == 0 or lpid == u32(space >> 32) & 0xFF)
+
+
+@native
+def find(cpu: Vcpu, ea: u64, space: u64, indirect: u32) -> u64:
+    """Address of the TLB entry that matches, 0 when there is none; `indirect` is MAS1.IND or 0."""
+    tlb = cpu.tlb
+    if indirect == 0:
+        first = tlb0_set(cpu, ea)
+        for way in range(cpu.core.tlb0_ways):
+            entry = tlb.tlb0[first + way]
+            if matches(entry, ea, space, indirect):
+                return address_of(entry)
+    for n in range(tlb.tlb1_used):
+        entry = tlb.tlb1[n]
+        if matches(entry, ea, space, indirect):
+            return address_of(entry)
+    return u64(0)
+
+
+@native(inline=True)
+def permitted(entry: TlbEntry, space: u64, kind: u32) -> bool:
+    """Whether the entry's UX SX UW SW UR SR allow an access."""
+    user = u32(space >> 1) & 1
+    bit = u32(1) if kind == READ else u32(4) if kind == WRITE else u32(16)
+    return entry.mas3 & bit << user != 0
+
+
+@native(cold=True)
+def storage_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
+    """Data or instruction storage interrupt."""
+    if kind == EXECUTE:
+        cpu.spr[SPR.ESR] = u64(esr)
+        deliver(cpu, IVOR.INSTRUCTION_STORAGE, cpu.pc)
+    cpu.spr[SPR.DEAR] = ea
+    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
+    deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+
+
+@native(cold=True)
+def tlb_miss(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> None:
+    """Data or instruction TLB error interrupt."""
+    cpu.stats[Stat.TLB_MISSES] = cpu.stats[Stat.TLB_MISSES] + 1
+    load_mas_defaults(cpu, ea, u32(space >> 8) & 0x3FFF, u32(space) & 1)
+    if kind == EXECUTE:
+        deliver(cpu, IVOR.INSTRUCTION_TLB, cpu.pc)
+    cpu.spr[SPR.DEAR] = ea
+    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
+    deliver(cpu, IVOR.DATA_TLB, cpu.pc)
+
+
+@native(cold=True)
+def walk(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
+    """Hardware table walk (category E.PT): an indirect entry names a page table, the PTE is put into TLB0.
+
+    PTE as e6500 Linux makes it: RPN from bit 24, W I M G E, U0-U3, C, PSIZE, UX SX UW SW UR SR, valid in bit 0.
+    """
+    where = find(cpu, ea, space, u32(MAS1.IND))
+    if where == 0:
+        tlb_miss(cpu, ea, space, kind, esr)
+    indirect = at(TlbEntry, where)
+    table = (indirect.pa & 0xFFFF_FFFF_FFFF_F000) + ((ea & indirect.mask) >> 12) * 8
+    if table + 8 > cpu.vm.ram_size:
+        storage_fault(cpu, ea, kind, esr | ESR.PT)
+    pte = bswap(load(u64, cpu.vm.ram + table))
+    if pte & 1 == 0:
+        storage_fault(cpu, ea, kind, esr | ESR.PT)
+    tlb = cpu.tlb
+    way = tlb.next_victim & (cpu.core.tlb0_ways - 1)
+    tlb.next_victim = tlb.next_victim + 1
+    entry = tlb.tlb0[tlb0_set(cpu, ea) + way]
+    if entry.valid:
+        flush_page(cpu, entry.ea, entry.mask)
+    low = u32(pte)
+    rights = low >> 2 & 0x3F  # SR UR SW UW SX UX, in the order of MAS3's low bits
+    if low & 0x1000 == 0:  # C=0: no store
+        rights = rights & ~u32(MAS3.SW | MAS3.UW)
+    if low & 0x40000 == 0:  # R=0: no access
+        rights = u32(0)
+    entry.ea = ea & PAGE
+    entry.pa = (pte >> 24 << 12) & cpu.core.pa_mask
+    entry.mask = u64(0xFFF)
+    entry.mas1 = (indirect.mas1 & (MAS1.TID | MAS1.TS)) | MAS1.V | 2 << 7
+    entry.mas2 = low >> 19 & 0x1F
+    entry.mas3 = rights
+    entry.mas8 = indirect.mas8
+    entry.valid = u32(1)
+    return address_of(entry)
+
+
+@native
+def translate(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
+    """Address of the TLB entry for an access (READ, WRITE or EXECUTE), or the interrupt it causes.
+
+    `esr` holds syndrome bits the access adds (ESR[EPID], ...).
+    """
+    where = find(cpu, ea, space, u32(0))
+    if where == 0:
+        if cpu.core.has_ept == 0:
+            tlb_miss(cpu, ea, space, kind, esr)
+        where = walk(cpu, ea, space, kind, esr)
+    entry = at(TlbEntry, where)
+    if entry.mas8 & MAS8.VF and kind != EXECUTE:
+        cpu.spr[SPR.DEAR] = ea
+        cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
+        deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+    if not permitted(entry, space, kind):
+        storage_fault(cpu, ea, kind, esr)
+    return where
+
+
+@native(inline=True)
+def physical(entry: TlbEntry, ea: u64) -> u64:
+    """Physical address of an effective address in an entry's page."""
+    return entry.pa | (ea & entry.mask)
+
+
+@native(inline=True)
+def in_ram(cpu: Vcpu, pa: u64) -> bool:
+    """Whether a physical page is guest RAM."""
+    return pa < cpu.vm.ram_size
+
+
+@native(inline=True)
+def current_context(cpu: Vcpu) -> Context:
+    """The soft TLB in use."""
+    return at(Context, cpu.context)
+
+
+@native
+def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
+    """Cache a data translation when the page is plain memory: RAM, big-endian, not watched."""
+    pa = physical(entry, ea) & PAGE
+    if not in_ram(cpu, pa) or entry.mas2 & MAS2.E or entry.mas8 & MAS8.VF or cpu.debug_events:
+        return
+    page = ea & PAGE
+    soft = current_context(cpu).data[page >> 12 & (SOFT_DATA_ENTRIES - 1)]
+    soft.read = page if permitted(entry, space, u32(READ)) else u64(NO_TAG)
+    soft.write = page if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
+    soft.addend = cpu.vm.ram + pa - page
+    cpu.stats[Stat.SOFT_FILLS] = cpu.stats[Stat.SOFT_FILLS] + 1
+
+
+# ---- invalidation --------------------------------------------------------------------------------------------------
+
+
+@native
+def forget_page(cpu: Vcpu, page: u64) -> None:
+    """Drop the cached translations of one 4 KiB page in every context of a vCPU."""
+    for n in range(u64(CONTEXTS)):
+        context = at(Context, cpu.contexts + n * Context.size)
+        soft = context.data[page >> 12 & (SOFT_DATA_ENTRIES - 1)]
+        if soft.read == page or soft.write == page:
+            soft.read = u64(NO_TAG)
+            soft.write = u64(NO_TAG)
+        code = context.code[page >> 12 & (SOFT_CODE_ENTRIES - 1)]
+        if code.tag & PAGE == page:
+            code.tag = u64(NO_TAG)
+
+
+@native
+def forget_all(cpu: Vcpu) -> None:
+    """Drop every cached translation of a vCPU."""
+    for n in range(u64(CONTEXTS)):
+        context = at(Context, cpu.contexts + n * Context.size)
+        if context.key:
+            clear_context(context)
+            if address_of(context) != cpu.context:
+                context.key = u64(0)
+                context.used = u64(0)
+
+
+@native(inline=True)
+def request_flush(cpu: Vcpu) -> None:
+    """Ask a vCPU to drop its cached translations before it goes on past its next branch."""
+    atomic_or(u32, field_addr(cpu, "requests"), u32(Request.FLUSH))
+
+
+@native
+def flush_page(cpu: Vcpu, ea: u64, mask: u64) -> None:
+    """Drop the cached translations of an entry's page (mask covers the offset), here and in the core's sibling."""
+    if cpu.sibling:
+        request_flush(at(Vcpu, cpu.sibling))
+    pages = (mask >> 12) + 1
+    if pages > FLUSH_PAGES_LIMIT:
+        forget_all(cpu)
+        return
+    for n in range(pages):
+        forget_page(cpu, (ea & PAGE) + n * 4096)
+
+
+@native
+def flush_all(cpu: Vcpu) -> None:
+    """Drop every cached translation of the core."""
+    if cpu.sibling:
+        request_flush(at(Vcpu, cpu.sibling))
+    forget_all(cpu)
+
+
+@native
+def broadcast_flush(cpu: Vcpu) -> None:
+    """Drop every cached translation of every vCPU of the machine."""
+    forget_all(cpu)
+    for n in range(cpu.vm.vcpu_count):
+        other = cpu.vm.vcpus[n]
+        if other != address_of(cpu):
+            request_flush(at(Vcpu, other))
