@@ -6,7 +6,10 @@ import importlib
 
 from ..isa.insn import Table, declared
 
-FAMILIES = ("fixed", "rotate", "branch", "storage", "strings", "atomic", "cache", "external", "system", "mmu", "float", "altivec")
+FAMILIES = (
+    "fixed", "logical", "compare", "rotate", "branch", "condition", "storage", "strings", "atomic", "cache", "external",
+    "system", "mmu", "float", "altivec",
+)  # fmt: skip
 
 for _family in FAMILIES:
     importlib.import_module(f"{__name__}.{_family}")

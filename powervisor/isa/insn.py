@@ -86,6 +86,7 @@ class Insn:
     mask: int = 0
     match: int = 0
     fields: dict[str, Field] = field(default_factory=dict)
+    variants: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -157,7 +158,7 @@ _declared: list[Insn] = []
 
 def insn(
     encoding: str, syntax: str, *, needs: str = "", hot: bool = False, ends: bool = False, split: str = "",
-    select: NativeFunction | None = None, restartable: bool = False,
+    select: NativeFunction | None = None, restartable: bool = False, variants: dict[str, tuple[int, ...]] | None = None,
 ) -> Callable[[Callable[..., None]], Insn]:  # fmt: skip
     """Declare an instruction.
 
@@ -166,13 +167,18 @@ def insn(
     changes translation, mode or interrupt state). `split`: fields whose being zero is decided when translating, so
     that `if ra == 0` costs nothing. `select`: a native function (word, mode) -> u32 run when translating that tells
     which variant of `word` may use the stencil (0: none). `restartable`: may change state before its last fault.
+    `variants`: fields for whose listed values stencils are made, with the field a compile-time constant (as rc, oe,
+    lk and aa are for both values); words with other values run through the handler.
     """
     mask, match, fields = parse_encoding(encoding)
+    unknown = (set(variants or ()) | set(split.split())) - set(fields)
+    if unknown:
+        raise ValueError(f"{syntax}: no field {', '.join(sorted(unknown))}")
 
     def declare(body: Callable[..., None]) -> Insn:
         entry = Insn(
             body.__name__.rstrip("_"), encoding, syntax, native(body), frozenset(needs.split()), hot, ends,
-            tuple(split.split()), select, restartable, mask, match, fields,
+            tuple(split.split()), select, restartable, mask, match, fields, variants or {},
         )  # fmt: skip
         wanted = entry.function.parameters[1:]
         if wanted != list(fields):
