@@ -314,7 +314,7 @@ def _fill(space: PhysicalSpace, bus: Bus) -> list[Silent]:
     inside = [window for window in space.windows if bus.base <= window.base < bus.base + bus.size]
     for start, end in [(w.base, w.end) for w in inside] + [(bus.base + bus.size,) * 2]:
         if at < start:
-            silent = Silent(f"{bus.name}+0x{at - bus.base:x}", at - bus.base)
+            silent = Silent(f"{bus.name}+0x{at - bus.base:x}", at - bus.base, start - at)
             space.map(at, start - at, silent, silent.name)
             filled.append(silent)
         at = end

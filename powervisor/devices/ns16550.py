@@ -118,7 +118,8 @@ class Ns16550(Device):
     @property
     def room(self) -> int:
         """How many bytes `receive` would take now."""
-        return BACKLOG - len(self.backlog)
+        fifo = 0 if self.mcr.loop else max(self._depth() - len(self.fifo), 0)
+        return max(BACKLOG - len(self.backlog) + fifo, 0)
 
     def receive(self, data: bytes) -> int:
         """Input from the host. Returns how many bytes were taken; offer the rest after `on_room`."""

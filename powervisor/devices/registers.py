@@ -31,6 +31,8 @@ class Field:
     def __init__(self, hi: int, lo: int | None = None, access: Access = "rw", reset: int = 0, doc: str = "") -> None:
         self.hi, self.lo = hi, hi if lo is None else lo
         self.access, self.reset, self.doc = access, reset, doc
+        if not self.hi >= self.lo >= 0:
+            raise TypeError(f"no field has bits {self.hi}..{self.lo}")
         self.ones = (1 << (self.hi - self.lo + 1)) - 1
         self.mask = self.ones << self.lo
 
@@ -67,7 +69,7 @@ class Reg:
         used = {"rw": 0, "ro": 0, "wo": 0, "w1c": 0}
         cls.reset_value = 0
         for name, f in cls.fields.items():
-            if f.hi >= cls.width or f.lo > f.hi:
+            if f.hi >= cls.width:
                 raise TypeError(f"{cls.__name__}.{name} is outside its {cls.width} bits")
             if sum(used.values()) & f.mask:
                 raise TypeError(f"{cls.__name__}.{name} overlaps another field")

@@ -8,12 +8,12 @@ from powervisor.devices.device import Device
 class Silent(Device):
     """Stands in for register blocks a board has but nobody models.
 
-    `base` is the window's place in its bus, so that counters name offsets as the manual does.
+    `base` is the window's place in its bus, so that counters name offsets as the manual does; `length` its bytes.
     """
 
-    def __init__(self, name: str, base: int = 0) -> None:
+    def __init__(self, name: str, base: int, length: int) -> None:
         super().__init__(name)
-        self.base = base
+        self.base, self.length = base, length
 
     def read(self, offset: int, size: int, cpu: int = 0) -> int:
         """Always 0."""
