@@ -124,9 +124,9 @@ class Ns16550(Device):
     def receive(self, data: bytes) -> int:
         """Input from the host. Returns how many bytes were taken; offer the rest after `on_room`."""
         taken = data[: self.room]
-        self._full = len(taken) < len(data)
         self.backlog += taken
         self._refill()
+        self._full = len(taken) < len(data)
         return len(taken)
 
     def receive_break(self) -> None:
