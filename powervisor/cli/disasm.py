@@ -22,6 +22,8 @@ def main(words: list[str]) -> int:
     options = parser.parse(words)
     if bool(options.words) == bool(options.file):
         raise UserError("give either words or -file FILE")
+    if options.file:
+        existing(options.file, "-file")
     from powervisor.isa.cores import CORES, get
     from powervisor.isa.disasm import disassemble
 
@@ -30,7 +32,7 @@ def main(words: list[str]) -> int:
     address = None if options.address is None else parse_number(options.address, "-address")
     left = None if options.count is None else parse_number(options.count, "-count")
     if options.file:
-        source = _from_file(existing(options.file, "-file"), address)
+        source = _from_file(options.file, address)
     else:
         source = _numbered([_word(word) for word in options.words], address or 0)
     for pc, word in source:

@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse all of `words`. Raises UsageError."""
-        options, extra = self.parse_known_args(list(words))
+        options, extra = self.parse_known_intermixed_args(list(words))
         if extra:
             unknown = next((word for word in extra if word.startswith("-")), None)
             if unknown is None:

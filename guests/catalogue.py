@@ -1,0 +1,166 @@
+"""The guests by name: what a machine needs to boot each, where its files are, and who makes them.
+
+Files are looked for in $POWERVISOR_GUESTS, in ../shared/guests beside a source tree, and in the cache
+($POWERVISOR_CACHE, or powervisor under $XDG_CACHE_HOME); they are built into the cache.
+"""
+
+import fcntl
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import powervisor
+from powervisor.errors import UserError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a guest; `powervisor.guests.<builder>` has `build(argument, path, work, progress)` and `installed`."""
+
+    name: str
+    builder: str
+    argument: str
+
+    def installed(self) -> Path | None:
+        """Where the system has this file already, without our doing."""
+        found: Path | None = self._module().installed(self.argument)
+        return found
+
+    def build(self, path: Path, work: Path, progress: Any) -> None:
+        """Make the file at `path`; `work` is a directory for what is needed on the way."""
+        self._module().build(self.argument, path, work, progress)
+
+    def _module(self) -> Any:
+        return importlib.import_module(f"powervisor.guests.{self.builder}")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest: the machine options it wants, as keywords of `Machine`; `files` become such keywords too."""
+
+    name: str
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+def _linux(name: str, cpu: str, bits: int, summary: str) -> Guest:
+    files = {
+        "kernel": Artifact(f"uImage-{name}", "linux.kernel", name),
+        "initrd": Artifact(f"initramfs{bits}.cpio.gz", "linux.initramfs", str(bits)),
+    }
+    return Guest(name, summary, {"cpu": cpu, "cores": 2, "append": "console=ttyS0"}, files)
+
+
+GUESTS = {
+    guest.name: guest
+    for guest in (
+        Guest("builtin", "bare-metal test program inside the package: timer, interrupts, SMP, a prompt"),
+        _linux("k32", "e500mc", 32, "Linux 6.1, 32-bit SMP, for e500mc; a shell from busybox (also called linux)"),
+        _linux("k64", "e5500", 64, "Linux 6.1, 64-bit SMP, for e5500"),
+        _linux("k64av", "e6500", 64, "Linux 6.1, 64-bit SMP with AltiVec, for e6500"),
+        Guest("uboot", "U-Boot for the ppce500 board", {"cpu": "e500mc"},
+              {"bios": Artifact("uboot.elf", "uboot", "uboot.elf")}),
+    )
+}  # fmt: skip
+ALIASES = {"linux": "k32"}
+
+
+def get(name: str) -> Guest:
+    """The guest `name`. Raises UserError with the nearest names."""
+    import difflib
+
+    guest = GUESTS.get(ALIASES.get(name, name))
+    if guest is None:
+        known = [*GUESTS, *ALIASES]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+        raise UserError(f"-guest {name}: no such guest; there is {', '.join(near)}")
+    return guest
+
+
+def cache() -> Path:
+    """The directory into which guests are built."""
+    if chosen := os.environ.get("POWERVISOR_CACHE"):
+        return Path(chosen) / "guests"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "powervisor" / "guests"
+
+
+def places() -> list[Path]:
+    """The directories in which guests are looked for, first the ones somebody else has filled."""
+    found = []
+    if chosen := os.environ.get("POWERVISOR_GUESTS"):
+        found.append(Path(chosen))
+    tree = Path(powervisor.__file__).resolve().parent.parent
+    if (tree / "pyproject.toml").exists():
+        found.append(tree.parent / "shared" / "guests")
+    return [*found, cache()]
+
+
+def locate(artifact: Artifact) -> Path | None:
+    """Where the file is, or None when it has to be built."""
+    for place in places():
+        if (path := place / artifact.name).is_file():
+            return path
+    return artifact.installed()
+
+
+def where(guest: Guest) -> str:
+    """For a list: the places of the guest's files, or that it is not built."""
+    found = [locate(artifact) for artifact in guest.files.values()]
+    if None in found:
+        return f"not built yet (powervisor guests build {guest.name})"
+    directories = dict.fromkeys(str(path.parent) for path in found if path is not None)
+    return ", ".join(directories) or "ready"
+
+
+def build(guest: Guest, force: bool = False) -> list[Path]:
+    """The guest's files, in the order of `guest.files`; those that are missing are built. Raises UserError.
+
+    With `force` all are built anew, into the cache, even where they were found elsewhere.
+    """
+    return [_made(artifact, guest.name, force) for artifact in guest.files.values()]
+
+
+def machine_arguments(guest: Guest) -> dict[str, Any]:
+    """Keywords for `Machine` that boot `guest`; builds what is missing."""
+    paths = build(guest)
+    return {**guest.options, **{role: str(path) for role, path in zip(guest.files, paths, strict=True)}}
+
+
+def _made(artifact: Artifact, name: str, force: bool) -> Path:
+    def ready() -> Path | None:
+        return None if force else locate(artifact)
+
+    return ready() or _build(artifact, name, ready)
+
+
+def _build(artifact: Artifact, name: str, ready: Callable[[], Path | None]) -> Path:
+    from powervisor.guests.progress import Progress
+
+    directory = cache()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot build guests there ({error.strerror}); set POWERVISOR_CACHE") from None
+    with _alone(directory / "lock"):
+        if (path := ready()) is not None:
+            return path  # another process has built it while we waited
+        path = directory / artifact.name
+        partial = path.with_name(f".{path.name}.partial")
+        with Progress(f"{name}: {artifact.name}") as progress:
+            artifact.build(partial, directory / "work", progress)
+        partial.replace(path)
+    return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock among processes: two builds in one directory would spoil each other."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,176 @@
+"""What is typed: commands, options, their nearest names, and one clear line for every mistake."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from powervisor.cli.machine_options import Topology, parse_smp
+from powervisor.cli.options import parse_size
+from powervisor.errors import UserError
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_names_every_command(command, words):
+    done = command(*words)
+    assert done.status == 0
+    for name in ("run", "guests", "cores", "boards", "dtb", "disasm"):
+        assert f"\n  {name} " in done.out
+
+
+def test_help_answers_at_once():
+    best = 10.0
+    for _ in range(3):
+        begin = time.monotonic()
+        subprocess.run([sys.executable, "-m", "powervisor", "--help"], check=True, capture_output=True)
+        best = min(best, time.monotonic() - begin)
+    assert best < 0.3
+
+
+def test_without_a_command_the_help_is_an_error(command):
+    done = command()
+    assert (done.status, done.out) == (2, "")
+    assert "usage: powervisor" in done.err
+
+
+def test_version(command):
+    assert command("--version").out.startswith("powervisor ")
+
+
+def test_the_cores_and_boards_are_listed(command):
+    assert command("cores").out.split("\n")[0].startswith("e500mc  32-bit")
+    assert "ppce500" in command("boards").out
+    assert command("run", "-cpu", "help").out == command("cores").out
+    assert "ppce500" in command("run", "-M", "help").out
+    assert "loader,file=" in command("run", "-device", "help").out
+    assert "translate" in command("run", "-accel", "help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["rnu"], 2, "did you mean run"),
+        (["-kernel", "x"], 2, "powervisor run -kernel"),
+        (["run", "-kernle", "x"], 2, "did you mean -kernel?"),
+        (["run", "--kernle", "x"], 2, "did you mean -kernel?"),
+        (["run", "-memory", "512"], 2, "-memory: no such option"),
+        (["run", "-m"], 2, "expected one argument"),
+        (["run", "vmlinux"], 2, "vmlinux: not an option"),
+        (["run", "-cpu", "e550"], 1, "-cpu e550: no such core; .*e5500"),
+        (["run", "-M", "ppce50"], 1, "-M ppce50: no such board; .*ppce500"),
+        (["run", "-M", "ppce500,dumpdtb=x"], 1, "powervisor dtb"),
+        (["run", "-accel", "kvm"], 1, "-accel kvm: .*translate"),
+        (["run", "-smp", "0"], 1, "-smp 0: cpus must be at least 1"),
+        (["run", "-smp", "two"], 1, "-smp cpus: 'two' is not a number"),
+        (["run", "-smp", "core=2"], 1, "did you mean cores="),
+        (["run", "-smp", "3,threads=2"], 1, "do not make 3 CPUs"),
+        (["run", "-m", "half"], 1, "-m half: not a size"),
+        (["run", "-m", "0"], 1, "-m 0: not a size"),
+        (["run", "-kernel", "/nonexistent"], 1, "-kernel /nonexistent: no such file"),
+        (["run", "-kernel", "/"], 1, "-kernel /: that is a directory"),
+        (["run", "-initrd", "/dev/null"], 1, "add -kernel or -bios"),
+        (["run", "-device", "virtio-net-pci"], 1, "no device 'virtio-net-pci'; there is loader"),
+        (["run", "-device", "loader,addr=0"], 1, "file= is missing"),
+        (["run", "-device", "loader,file=/dev/null,addr=zero"], 1, "'zero' is not a number"),
+        (["run", "-device", "loader,fiel=/dev/null"], 1, "did you mean file="),
+        (["run", "-serial", "stdoi"], 1, "did you mean stdio"),
+        (["run", "-serial", "stdio", "-serial", "stdio"], 1, "only one line can have the terminal"),
+        (["run", "-guest", "windows"], 1, "-guest windows: no such guest"),
+        (["run", "-guest", "linux", "-kernel", "/dev/null"], 1, "brings its own"),
+        (["run", "-timeout", "0"], 1, "-timeout 0: must be more than 0"),
+        (["run", "-timeout", "soon"], 2, "invalid float value"),
+        (["run", "-expect", ""], 1, "no text to wait for"),
+        (["dtb", "-smp", "0"], 1, "at least 1"),
+        (["disasm"], 1, "give either words or -file"),
+        (["disasm", "-file", "/nonexistent"], 1, "no such file"),
+        (["guests", "build"], 1, "name at least one of"),
+        (["guests", "build", "k23"], 1, "k23: no such guest; .*k32"),
+        (["guests", "biuld", "k32"], 2, "invalid choice"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_option_and_the_remedy(command, machine, words, status, says):
+    import re
+
+    done = command(*words)
+    assert done.status == status
+    assert done.out == ""
+    assert done.err.count("\n") == 1, done.err
+    assert done.err.startswith("powervisor")
+    assert re.search(says, done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "threads"),
+    [
+        ("1", 1, 1), ("8", 8, 1), ("cpus=4", 4, 1), ("cores=3", 3, 1), ("cores=2,threads=2", 2, 2),
+        ("4,threads=2", 2, 2), ("4,cores=2,threads=2", 2, 2), ("4,sockets=1", 4, 1), ("sockets=2,cores=2", 4, 1),
+    ],
+)  # fmt: skip
+def test_smp_is_completed_from_what_is_given(text, cores, threads):
+    assert parse_smp(text) == Topology(cores, threads)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512", 512 << 20), ("512M", 512 << 20), ("2G", 2 << 30), ("2g", 2 << 30), ("65536K", 64 << 20), ("size=1G", 1 << 30),
+     ("64MiB", 64 << 20)],
+)  # fmt: skip
+def test_sizes_count_in_mib_or_in_their_unit(text, size):
+    assert parse_size(text, "-m") == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-5", "1.5G", "5X", "0x10", "G2"])
+def test_what_is_not_a_size_is_refused(text):
+    with pytest.raises(UserError, match="not a size"):
+        parse_size(text, "-m")
+
+
+def test_options_reach_the_machine_in_one_dash_or_two_and_nothing_else_does(command, machine, tmp_path):
+    kernel = tmp_path / "uImage"
+    kernel.write_text("kernel")
+    done = command(
+        "run", "-M", "ppce500", "--cpu", "e6500", "-smp", "cores=2,threads=2", "-m", "1G", "--kernel", str(kernel),
+        "-initrd", str(kernel), "-append", "console=ttyS0 stop", "-nographic", "-no-reboot",
+        "-device", f"loader,file={kernel},addr=0x1000,cpu-num=1", "-device", f"loader,file={kernel}",
+    )  # fmt: skip
+    assert done.status == 0
+    assert machine.last.arguments == {
+        "board": "ppce500", "cpu": "e6500", "cores": 2, "threads": 2, "memory": 1 << 30, "kernel": str(kernel),
+        "initrd": str(kernel), "append": "console=ttyS0 stop", "no_reboot": True,
+        "loaders": [(str(kernel), 0x1000, 1), (str(kernel), None, None)],
+    }  # fmt: skip
+    assert command("run").status == 0
+    assert machine.last.arguments == {}
+
+
+def test_a_guest_by_name_brings_its_options_and_the_users_win(command, machine, tmp_path, monkeypatch):
+    for name in ("uImage-k32", "initramfs32.cpio.gz"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setenv("POWERVISOR_GUESTS", str(tmp_path))
+    assert command("run", "-guest", "linux", "-smp", "4", "-append", "stop").status == 0
+    arguments = machine.last.arguments
+    assert arguments["kernel"] == str(tmp_path / "uImage-k32")
+    assert arguments["initrd"] == str(tmp_path / "initramfs32.cpio.gz")
+    assert (arguments["cpu"], arguments["cores"]) == ("e500mc", 4)
+    assert arguments["append"] == "console=ttyS0 stop"
+    assert command("run", "-guest", "builtin").status == 0
+    assert "kernel" not in machine.last.arguments
+
+
+def test_dtb_prints_source_or_writes_a_blob(command, machine, tmp_path):
+    assert command("dtb").out == "/dts-v1/;\n"
+    path = tmp_path / "tree.dtb"
+    assert command("dtb", "-smp", "2", "-serial", "pty", "-serial", "none", "-o", str(path)).status == 0
+    assert path.read_bytes() == b"\xd0\x0d\xfe\xed"
+    assert machine.last.arguments["cores"] == 2
+    assert machine.last.serial[1] is None
+    assert "cannot write there" in command("dtb", "-o", "/nonexistent/x").err
+
+
+def test_a_bug_shows_a_traceback_and_asks_to_report_it(command, machine, monkeypatch):
+    monkeypatch.setattr(machine, "start", lambda self: 1 // 0)
+    done = command("run")
+    assert done.status == 70
+    assert "ZeroDivisionError" in done.err
+    assert "please report it" in done.err
