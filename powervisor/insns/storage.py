@@ -13,7 +13,7 @@ from ..vcpu.state import Vcpu
 
 
 @native(inline=True)
-def zero_extend(T: Static, value: "T") -> u64:  # type: ignore[valid-type] # noqa: F821
+def zero_extend(T: Static, value: T) -> u64:  # type: ignore[valid-type]
     """Unsigned loads."""
     return u64(value)
 
@@ -31,7 +31,7 @@ def word_algebraic(T: Static, value: u32) -> u64:
 
 
 @native(inline=True)
-def byte_reversed(T: Static, value: "T") -> u64:  # type: ignore[valid-type] # noqa: F821
+def byte_reversed(T: Static, value: T) -> u64:  # type: ignore[valid-type]
     """lhbrx and its like."""
     return u64(bswap(value))
 

@@ -44,10 +44,8 @@ class NativeFunction:
 
     def annotation(self, note: Any, statics: dict[str, Any]) -> Any:
         """Evaluate an annotation; it may name a static parameter whose value is a type."""
-        if isinstance(note, str):
-            if note in statics:
-                return statics[note]
-            return eval(note, self.body.__globals__, statics)
+        while isinstance(note, str):
+            note = statics[note] if note in statics else eval(note, self.body.__globals__, statics)
         return note
 
     def _prepare(self) -> list[tuple[int, str, Any]]:

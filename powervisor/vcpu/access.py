@@ -24,7 +24,7 @@ def soft_entry(cpu: Vcpu, ea: u64) -> SoftData:
 
 
 @native(inline=True)
-def load(cpu: Vcpu, T: Static, ea: u64) -> "T":  # type: ignore[valid-type] # noqa: F821
+def load(cpu: Vcpu, T: Static, ea: u64) -> T:  # type: ignore[valid-type]
     """Load an unsigned integer from guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
@@ -34,7 +34,7 @@ def load(cpu: Vcpu, T: Static, ea: u64) -> "T":  # type: ignore[valid-type] # no
 
 
 @native(inline=True)
-def store(cpu: Vcpu, T: Static, ea: u64, value: "T") -> None:  # type: ignore[valid-type] # noqa: F821
+def store(cpu: Vcpu, T: Static, ea: u64, value: T) -> None:  # type: ignore[valid-type]
     """Store an unsigned integer to guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
