@@ -69,6 +69,8 @@ class Bus(NamedTuple):
     device_type: str | None = None
     properties: Mapping[str, tuple[Value, ...]] = NOTHING
     silent: bool = False
+    interrupts: bool = False
+    """The node names the interrupt controller for devices added below it."""
 
 
 class Part(NamedTuple):
@@ -237,6 +239,9 @@ class Board(NamedTuple):
             if part.alias:
                 aliases.set(part.alias, nodes[part.name].path)
         # References only now, when every node exists.
+        for bus in self.buses:
+            if bus.interrupts:
+                nodes[bus.name].set("interrupt-parent", nodes[self.interrupt_parent])
         for part in described:
             node = nodes[part.name]
             for name, link in part.links.items():

@@ -1,23 +1,35 @@
-"""The device tree as objects: nodes with ordered properties, flattened by libfdt or printed as source."""
+"""The device tree as objects: nodes with ordered properties, flattened, parsed, or printed as source.
+
+Reading and writing blobs is done here, not by libfdt: that aborts the process on some damaged trees, and its
+Python writer fails on some sizes. The tests compare with it and with dtc.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from powervisor.errors import UserError
 
+_MAGIC = 0xD00D_FEED
+_HEADER = struct.Struct(">10I")
+_BEGIN_NODE, _END_NODE, _PROPERTY, _NOP, _END = 1, 2, 3, 4, 9
 FIRST_PHANDLE = 0x8000  # where QEMU's ppce500 begins, so that trees compare
 
 
 class Node:
     """One node. A property value is a list of cells, strings and bytes; a Node as a cell is its phandle."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", parent: Node | None = None) -> None:
         self.name = name
+        self.parent = parent
         self.properties: dict[str, tuple[Value, ...]] = {}
         self.children: list[Node] = []
-        self.parent: Node | None = None
         self.phandle: int | None = None
+        self.reservations: list[tuple[int, int]] = []
+        """Of a root: memory (address, size) that guests leave alone."""
+        if parent:
+            parent.children.append(self)
 
     def set(self, name: str, *value: Value) -> Node:
         """Set property `name`: ints are 32-bit cells, Nodes references, strings NUL-terminated; none is empty."""
@@ -32,10 +44,7 @@ class Node:
         for node in self.children:
             if node.name == name:
                 return node
-        node = Node(name)
-        node.parent = self
-        self.children.append(node)
-        return node
+        return Node(name, self)
 
     def find(self, path: str) -> Node | None:
         """The node at `path` below this one (`/soc@fe0000000/serial@4500`), or None."""
@@ -107,24 +116,35 @@ def encode(value: tuple[Value, ...]) -> bytes:
 
 
 def flatten(root: Node) -> bytes:
-    """The tree as a flattened device tree (version 17)."""
-    import libfdt
-
+    """The tree as a flattened device tree, version 17."""
     root.number_phandles()
-    tree = libfdt.FdtSw()
-    tree.finish_reservemap()
+    structure, strings = bytearray(), bytearray()
+    offsets: dict[str, int] = {}
+
+    def put(token: int, data: bytes = b"") -> None:
+        structure.extend(token.to_bytes(4, "big") + data + bytes(-len(data) % 4))
 
     def add(node: Node) -> None:
-        with tree.add_node(node.name):
-            for name, value in node.items():
-                tree.property(name, encode(value))
-            for child in node.children:
-                add(child)
+        put(_BEGIN_NODE, node.name.encode() + b"\0")
+        for name, value in node.items():
+            if name not in offsets:
+                offsets[name] = len(strings)
+                strings.extend(name.encode() + b"\0")
+            data = encode(value)
+            put(_PROPERTY, struct.pack(">II", len(data), offsets[name]) + data)
+        for child in node.children:
+            add(child)
+        put(_END_NODE)
 
     add(root)
-    fdt = tree.as_fdt()
-    fdt.pack()
-    return bytes(fdt.as_bytearray())
+    put(_END)
+    reserved = b"".join(struct.pack(">QQ", *range_) for range_ in (*root.reservations, (0, 0)))
+    at_structure = _HEADER.size + len(reserved)
+    at_strings = at_structure + len(structure)
+    total = at_strings + len(strings)
+    sizes = len(strings), len(structure)
+    header = _HEADER.pack(_MAGIC, total, at_structure, at_strings, _HEADER.size, 17, 16, 0, *sizes)
+    return header + reserved + structure + strings
 
 
 def to_dts(root: Node) -> str:
@@ -168,36 +188,67 @@ def blob_to_dts(blob: bytes) -> str:
 
 def parse(blob: bytes, where: str) -> Node:
     """The tree in `blob`; every property is bytes. Raises UserError, naming `where`."""
-    import libfdt
-
     check_header(blob, where)
-    try:
-        fdt = libfdt.Fdt(blob)
-        root = Node()
+    total, structure, strings, reserved = struct.unpack_from(">4I", blob, 4)
+    blob = blob[:total]
 
-        def add(node: Node, offset: int) -> None:
-            at = fdt.first_property_offset(offset, libfdt.QUIET_NOTFOUND)
-            while at >= 0:
-                prop = fdt.get_property_by_offset(at)
-                node.properties[prop.name] = (bytes(prop),) if len(prop) else ()
-                at = fdt.next_property_offset(at, libfdt.QUIET_NOTFOUND)
-            sub = fdt.first_subnode(offset, libfdt.QUIET_NOTFOUND)
-            while sub >= 0:
-                add(node.child(fdt.get_name(sub)), sub)
-                sub = fdt.next_subnode(sub, libfdt.QUIET_NOTFOUND)
+    def broken(what: str) -> UserError:
+        return UserError(f"{where}: broken device tree ({what}); check it with dtc -I dtb")
 
-        add(root, 0)
-    except (libfdt.FdtException, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: broken device tree ({error}); check it with dtc -I dtb") from error
+    def word(at: int) -> int:
+        if at + 4 > total:
+            raise broken(f"it ends at 0x{total:x}")
+        return int.from_bytes(blob[at : at + 4], "big")
+
+    def text(at: int) -> str:
+        end = blob.find(b"\0", at)
+        if at >= total or end < 0:
+            raise broken(f"name at 0x{at:x}")
+        try:
+            return blob[at:end].decode("ascii")
+        except UnicodeDecodeError as error:
+            raise broken(f"name at 0x{at:x}") from error
+
+    root = node = None
+    at = structure
+    while (token := word(at)) != _END:
+        at += 4
+        if token == _BEGIN_NODE:
+            name = text(at)
+            at += (len(name) + 4) & ~3
+            if node:
+                node = Node(name, node)
+            elif root is None:
+                root = node = Node()
+            else:
+                raise broken("two roots")
+        elif token == _PROPERTY and node:
+            length, name = word(at), text(strings + word(at + 4))
+            if at + 8 + length > total:
+                raise broken(f"property {name} of {length} bytes")
+            node.properties[name] = (blob[at + 8 : at + 8 + length],) if length else ()
+            at += (length + 11) & ~3
+        elif token == _END_NODE and node:
+            node = node.parent
+        elif token != _NOP:
+            raise broken(f"token {token} at 0x{at - 4:x}")
+    if root is None or node:
+        raise broken("it ends inside a node")
+    while reserved + 16 <= total:
+        address, size = struct.unpack_from(">QQ", blob, reserved)
+        if not size:
+            break
+        root.reservations.append((address, size))
+        reserved += 16
     return root
 
 
 def check_header(blob: bytes, where: str) -> None:
     """Raise UserError unless `blob` begins like a flattened device tree and is all there."""
-    if len(blob) < 40 or blob[:4] != b"\xd0\x0d\xfe\xed":
+    if len(blob) < _HEADER.size or int.from_bytes(blob[:4], "big") != _MAGIC:
         raise UserError(f"{where}: not a flattened device tree (compile source with dtc -O dtb)")
     total = int.from_bytes(blob[4:8], "big")
-    if not 40 <= total <= len(blob):
+    if not _HEADER.size <= total <= len(blob):
         raise UserError(f"{where}: truncated device tree, {total} bytes expected and {len(blob)} found")
     version, last = (int.from_bytes(blob[at : at + 4], "big") for at in (20, 24))
     if version < 16 or last > 17:
@@ -205,21 +256,11 @@ def check_header(blob: bytes, where: str) -> None:
 
 
 def amend(blob: bytes, properties: dict[str, dict[str, tuple[Value, ...]]], where: str) -> bytes:
-    """`blob` with `{node path: {property: value}}` set, nodes of the first level made when missing."""
-    import libfdt
-
-    check_header(blob, where)
-    try:
-        extra = sum(len(name) + len(encode(value)) + 64 for p in properties.values() for name, value in p.items())
-        fdt = libfdt.Fdt(blob)
-        fdt.resize(fdt.totalsize() + extra + 256)
-        for path, values in properties.items():
-            offset = fdt.path_offset(path, libfdt.QUIET_NOTFOUND)
-            if offset < 0:
-                offset = fdt.add_subnode(0, path.strip("/"))
-            for name, value in values.items():
-                fdt.setprop(offset, name, encode(value))
-        fdt.pack()
-    except libfdt.FdtException as error:
-        raise UserError(f"{where}: broken device tree ({error}); check it with dtc -I dtb") from error
-    return bytes(fdt.as_bytearray())
+    """`blob` with `{node path: {property: value}}` set, missing nodes made. Raises UserError, naming `where`."""
+    root = parse(blob, where)
+    for path, values in properties.items():
+        node = root
+        for name in filter(None, path.split("/")):
+            node = node.child(name)
+        node.properties.update(values)
+    return flatten(root)

@@ -200,7 +200,7 @@ PPCE500 = Board(
             properties={"bus-frequency": (0,)},
             silent=True,
         ),
-        Bus("platform", 0xF_0000_0000, 0x800_0000, ("qemu,platform", "simple-bus")),
+        Bus("platform", 0xF_0000_0000, 0x800_0000, ("qemu,platform", "simple-bus"), interrupts=True),
     ),
     parts=PARTS,
 )

@@ -1,0 +1,168 @@
+"""The ppce500 board: limits, memory map, and the tree guests see."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from powervisor.boards import registry
+from powervisor.boards.devicetree import flatten, parse
+from powervisor.errors import UserError
+
+MIB = 1 << 20
+
+
+def cells(node, name):
+    value = b"".join(node.properties[name])
+    return [int.from_bytes(value[i : i + 4], "big") for i in range(0, len(value), 4)]
+
+
+def tree(board, cpus, ram=512 * MIB, serials=1):
+    return parse(flatten(board.describe(cpus, ram, serials)), "test")
+
+
+def test_unknown_boards_and_cores_name_the_valid_ones(board):
+    with pytest.raises(UserError, match="-M ppce5000: .*ppce500"):
+        registry.get("ppce5000")
+    with pytest.raises(UserError, match="-cpu e5600: .*e500mc, e5500, e6500.*did you mean"):
+        board.core("e5600")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("e5500", 0, 1, 512 * MIB), "-smp 0"),
+        (("e5500", 33, 1, 512 * MIB), "-smp 33: ppce500 has 1 to 32 CPUs"),
+        (("e6500", 17, 2, 512 * MIB), "-smp 34"),
+        (("e5500", 1, 2, 512 * MIB), "threads=2: e5500 has one thread"),
+        (("e6500", 1, 3, 512 * MIB), "1 to 2 threads"),
+        (("e5500", 1, 1, 100 * MIB), "-m 100 MiB: .* multiples of 64 MiB"),
+        (("e5500", 1, 1, 0), "-m 0"),
+        (("e5500", 1, 1, 16448 * MIB), "up to 16 GiB"),
+    ],
+)
+def test_impossible_machines_are_refused(board, args, message):
+    with pytest.raises(UserError, match=message):
+        board.check(*args)
+
+
+def test_the_limits_themselves_are_allowed(board):
+    board.check("e6500", 16, 2, 16384 * MIB)
+    board.check("e500mc", 32, 1, 64 * MIB)
+
+
+def test_threads_of_a_core_share_one_cpu_node(board, topology):
+    cpus = topology("e6500", cores=2, threads=2)
+    root = tree(board, cpus)
+    nodes = root.find("/cpus").children
+    assert [cells(node, "reg") for node in nodes] == [[0, 1], [2, 3]]
+    assert nodes[0].properties["status"] == (b"okay\0",) and "enable-method" not in nodes[0].properties
+    assert cells(nodes[1], "cpu-release-addr") == [0xF, 0xEF00_0040]
+    assert cells(nodes[1], "d-cache-line-size") == [64]
+    # Second threads start with the silicon's PIR: core << 3 | thread, which Linux renumbers.
+    assert [cpus.pir(cpu) for cpu in range(4)] == [0, 1, 2, 9]
+    assert cpus.held() == {2: 2}
+
+
+def test_memory_above_4_gib_is_one_range(board, topology):
+    assert cells(tree(board, topology(), 6144 * MIB).find("/memory"), "reg") == [0, 0, 1, 0x8000_0000]
+
+
+@pytest.mark.parametrize(("serials", "present"), [(0, []), (1, ["serial0"]), (2, ["serial0", "serial1"])])
+def test_serial_nodes_follow_the_options(board, topology, serials, present):
+    root = tree(board, topology(), serials=serials)
+    assert [name for name in root.find("/aliases").properties if name.startswith("serial")] == present
+    assert ("stdout-path" in root.find("/chosen").properties) == bool(present)
+
+
+def test_aliases_and_stdout_lead_to_nodes(board, topology):
+    root = tree(board, topology(), serials=2)
+    paths = {**root.find("/aliases").properties, "stdout": root.find("/chosen").properties["stdout-path"]}
+    for name, (path,) in paths.items():
+        assert root.find(path.rstrip(b"\0").decode()), name
+
+
+def test_each_build_has_its_own_random_seed(board, topology):
+    seeds = {tree(board, topology()).find("/chosen").properties["rng-seed"] for _ in range(2)}
+    assert len(seeds) == 2 and all(len(seed) == 32 for (seed,) in seeds)
+
+
+# Where our tree is meant to differ from QEMU 7.2's, and why.
+DIFFERENT = {
+    ("/", "model"): "our own name",
+    ("/chosen", "rng-seed"): "random",
+    ("/chosen", "bootargs"): "written by the loader",
+    ("/chosen", "qemu,boot-kernel"): "written by the loader",
+    ("/aliases", "rtc"): "QEMU's is no valid path",
+    ("/soc@fe0000000/i2c@3000", "#address-cells"): "QEMU leaves it out though it has a child with reg",
+    ("/soc@fe0000000/i2c@3000", "#size-cells"): "the same",
+}
+CACHE_LINES = ("d-cache-line-size", "i-cache-line-size")
+
+
+def normal(root):
+    """Properties by path and name; references as paths, CPU nodes by number alone."""
+    handles = {}
+    for node in root.walk():
+        if "phandle" in node.properties:
+            handles[node.properties["phandle"][0]] = node.path
+    out = {}
+    for node in root.walk():
+        path = node.path
+        if path.startswith("/cpus/"):
+            path = "/cpus/" + path.rpartition("@")[2]
+        for name, value in node.properties.items():
+            data = b"".join(value)
+            if name in ("phandle", "linux,phandle"):
+                continue
+            if name in ("interrupt-parent", "fsl,msi"):
+                data = handles[data]
+            elif name == "gpios":
+                data = (handles[data[:4]], data[4:])
+            elif name == "interrupt-map":
+                rows = [data[i : i + 28] for i in range(0, len(data), 28)]
+                data = [(row[:16], handles[row[16:20]], row[20:]) for row in rows]
+            out[path, name] = data
+    return out
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-ppc64"), reason="qemu-system-ppc64 is not installed")
+@pytest.mark.parametrize(("core", "cpus", "ram"), [("e500mc", 1, 64), ("e5500", 2, 512), ("e6500", 4, 1024)])
+def test_the_tree_is_qemus_but_for_known_differences(board, topology, small_uimage, tmp_path, core, cpus, ram):
+    dump = tmp_path / "qemu.dtb"
+    subprocess.run(
+        ["qemu-system-ppc64", "-M", f"ppce500,dumpdtb={dump}", "-cpu", core, "-smp", str(cpus), "-m", str(ram)]
+        + ["-nographic", "-nic", "none", "-kernel", str(small_uimage)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    theirs = normal(parse(dump.read_bytes(), "QEMU"))
+    ours = normal(tree(board, topology(core, cores=cpus), ram * MIB))
+    if core == "e6500":  # QEMU states 32, e6500 has 64
+        for name in CACHE_LINES:
+            theirs = {key: value for key, value in theirs.items() if key[1] != name}
+            assert all(value == b"\0\0\0\x40" for key, value in ours.items() if key[1] == name)
+            ours = {key: value for key, value in ours.items() if key[1] != name}
+    differing = {key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)}
+    assert differing <= DIFFERENT.keys()
+
+
+def test_every_ccsr_offset_answers(board, topology):
+    """Parts and silent gaps leave no hole, so a guest that probes sees zeros and not machine checks."""
+    from powervisor.boards.board import Context, _NoIrqchip
+    from powervisor.devices.clock import ManualClock
+    from powervisor.memory.ram import Ram
+    from powervisor.memory.space import Dma, PhysicalSpace
+
+    ram = Ram(64 * MIB)
+    space = PhysicalSpace(ram)
+    board.build(Context(ram, space, Dma(space), _NoIrqchip(), ManualClock(), topology()))
+    soc = board.bus("soc")
+    at = soc.base
+    for window in space.windows:
+        if soc.base <= window.base < soc.base + soc.size:
+            assert window.base == at
+            at = window.end
+    assert at == soc.base + soc.size
+    ram.close()
