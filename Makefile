@@ -13,7 +13,7 @@ help:
 	@echo 'make run [GUEST=linux|uboot|builtin|k32|k64|k64av] [ARGS=...]   boot a guest'
 	@echo 'make test | test-all [ARGS=...]                                 default suite | with the slow boots'
 	@echo 'make check                                                      ruff and mypy'
-	@echo 'make bench [ARGS=...]                                           against qemu-system-ppc64'
+	@echo 'make bench [COMPARE=revision] [ARGS=...]                        against qemu-system-ppc64, or a revision'
 	@echo 'make setup                                                      only the Python environment'
 
 setup: $(READY)
@@ -42,7 +42,7 @@ check: setup
 	$(VENV)/bin/mypy
 
 bench: setup
-	$(VENV)/bin/python -m bench $(ARGS)
+	$(VENV)/bin/python -m bench $(if $(COMPARE),-compare $(COMPARE)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 from powervisor.errors import PowervisorError, UsageError
@@ -69,8 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else ""
     label = f"powervisor {name}" if name in COMMANDS else "powervisor"
+    return guarded(label, lambda words: _dispatch(name, words), words[1:])
+
+
+def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run `command(words)`; what it raises becomes a line that begins with `label`, and an exit status."""
     try:
-        status = _dispatch(name, words[1:])
+        status = command(words)
         sys.stdout.flush()
         return status
     except PowervisorError as error:

@@ -1,0 +1,1 @@
+"""Speed against QEMU: the same guest, the same programs, turn by turn on the same machine. `python -m bench --help`."""
