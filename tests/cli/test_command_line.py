@@ -113,8 +113,10 @@ def test_smp_is_completed_from_what_is_given(text, cores, threads):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("512", 512 << 20), ("512M", 512 << 20), ("2G", 2 << 30), ("2g", 2 << 30), ("65536K", 64 << 20), ("size=1G", 1 << 30),
-     ("64MiB", 64 << 20)],
+    [
+        ("512", 512 << 20), ("512M", 512 << 20), ("64MiB", 64 << 20), ("2G", 2 << 30), ("2g", 2 << 30),
+        ("65536K", 64 << 20), ("size=1G", 1 << 30),
+    ],
 )  # fmt: skip
 def test_sizes_count_in_mib_or_in_their_unit(text, size):
     assert parse_size(text, "-m") == size

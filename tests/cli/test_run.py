@@ -24,7 +24,9 @@ def test_a_guest_that_powers_off_ends_with_0_and_its_output_is_all_there(command
 
 
 def test_a_guest_fault_ends_with_3_and_the_registers(command, machine):
-    machine.script = staticmethod(lambda m: m.end("guest-error", "e5500 cpu1 pc=0x1234: checkstop", "r0 00000000\nr1 1"))
+    machine.script = staticmethod(
+        lambda m: m.end("guest-error", "e5500 cpu1 pc=0x1234: checkstop", "r0 00000000\nr1 1")
+    )
     done = command("run")
     assert done.status == 3
     assert done.err == "powervisor run: e5500 cpu1 pc=0x1234: checkstop\nr0 00000000\nr1 1\n"

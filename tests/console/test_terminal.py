@@ -168,12 +168,14 @@ def test_without_a_terminal_nothing_is_asked_of_it(redirect, tmp_path):
     import subprocess
 
     (tmp_path / "data").write_bytes(b"typed" * 1000)
-    program = "\n".join((
-        "from powervisor.console.stdio import hold_standard_descriptors; hold_standard_descriptors()",
-        PRELUDE,
-        "time.sleep(0.3); line.write(b'%d bytes' % len(got)); line.close()",
-    ))
-    shell = f"exec {sys.executable} -c \"$PROGRAM\" {redirect}"
+    program = "\n".join(
+        (
+            "from powervisor.console.stdio import hold_standard_descriptors; hold_standard_descriptors()",
+            PRELUDE,
+            "time.sleep(0.3); line.write(b'%d bytes' % len(got)); line.close()",
+        )
+    )
+    shell = f'exec {sys.executable} -c "$PROGRAM" {redirect}'
     done = subprocess.run(
         ["sh", "-c", shell], env={**os.environ, "PROGRAM": program}, cwd=tmp_path, capture_output=True, timeout=20
     )
