@@ -8,7 +8,7 @@ from ..isa.insn import Table, declared
 
 FAMILIES = (
     "fixed", "logical", "compare", "rotate", "branch", "condition", "storage", "strings", "atomic", "cache", "external",
-    "system", "mmu", "float", "altivec",
+    "system", "mmu", "float", "float_move", "float_storage", "altivec",
 )  # fmt: skip
 
 for _family in FAMILIES:

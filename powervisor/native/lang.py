@@ -16,7 +16,7 @@ import functools
 import inspect
 import struct as _struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 from .ints import Fixed, i64, u32, u64
 from .struct import ArrayType, Struct, read_scalar, size_of, write_scalar
@@ -90,6 +90,12 @@ class NativeFunction:
         return f"<native {self.name}>"
 
 
+@overload
+def native(body: Callable[..., Any], /) -> Any: ...
+@overload
+def native(
+    *, inline: bool = False, cold: bool = False, field_function: bool = False
+) -> Callable[[Callable[..., Any]], Any]: ...
 def native(
     body: Callable[..., Any] | None = None, *, inline: bool = False, cold: bool = False, field_function: bool = False
 ) -> Any:
@@ -118,6 +124,16 @@ def word(body: Callable[..., Any]) -> Callable[..., Any]:
 def static(items: Iterable[Any]) -> Iterable[Any]:
     """`for x in static(...)`: the loop is unrolled when compiled."""
     return items
+
+
+@word
+def attempt(function: Any, *args: Any) -> bool:
+    """Call a native function without a result; whether it was abandoned by `raise Abort`."""
+    try:
+        function(*args)
+    except Abort:
+        return True
+    return False
 
 
 @word
@@ -371,6 +387,13 @@ def host_feq(a: Any, b: Any) -> bool:
 def host_funordered(a: Any, b: Any) -> bool:
     """Either is a NaN."""
     return _f64(a) != _f64(a) or _f64(b) != _f64(b)
+
+
+def host_has_fma() -> bool:
+    """Whether `host_fma` is an instruction of the host; a compile-time constant."""
+    from .llvm import host_features
+
+    return bool(host_features().get("fma"))
 
 
 @word

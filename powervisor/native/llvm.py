@@ -8,6 +8,12 @@ import llvmlite.binding as llvm
 
 
 @cache
+def host_features() -> dict[str, bool]:
+    """The host's instruction set extensions, by LLVM's names."""
+    return dict(llvm.get_host_cpu_features())
+
+
+@cache
 def target_machine(opt: int = 2) -> llvm.TargetMachine:
     """The host's target machine: static relocation, small code model (everything lives in the low 2 GiB)."""
     llvm.initialize_native_target()
