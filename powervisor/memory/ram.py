@@ -69,7 +69,8 @@ class Ram:
         else:
             self.fd, page = _open_backing(Path(mem_path), size)
         try:
-            self._map(max(page, HUGE_PAGE), hugetlb=mem_path is not None and page > mmap.PAGESIZE)
+            self._hugetlb = mem_path is not None and page > mmap.PAGESIZE
+            self._map(max(page, HUGE_PAGE))
             if prealloc:
                 self._populate()
         except BaseException:
@@ -77,7 +78,7 @@ class Ram:
             raise
         self.view = memoryview((ctypes.c_ubyte * size).from_address(self.address)).cast("B")
 
-    def _map(self, align: int, hugetlb: bool) -> None:
+    def _map(self, align: int) -> None:
         reserved = self.size + 3 * align
         base = _libc.mmap(None, reserved, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, -1, 0)
         if base == _MAP_FAILED:
@@ -85,7 +86,7 @@ class Ram:
         self._base, self._reserved = base, reserved
         self.address = (base + 2 * align - 1) // align * align
         # Huge pages are reserved at mmap: without that, a missing page would kill the VMM at first touch.
-        flags = mmap.MAP_SHARED | _MAP_FIXED | (0 if hugetlb else _MAP_NORESERVE)
+        flags = mmap.MAP_SHARED | _MAP_FIXED | (0 if self._hugetlb else _MAP_NORESERVE)
         if _libc.mmap(self.address, self.size, _PROT_RW, flags, self.fd, 0) == _MAP_FAILED:
             code = ctypes.get_errno()
             raise UserError(f"-m {describe_size(self.size)}: the host cannot map guest RAM ({os.strerror(code)})")
@@ -130,11 +131,11 @@ class Ram:
         self.view[start:stop] = data
 
     def clear(self, start: int, stop: int) -> None:
-        """Zero `start`..`stop` and give whole pages back to the host."""
+        """Zero `start`..`stop` and give whole pages back to the host, unless they are reserved huge pages."""
         start, stop = self._span(slice(start, stop))
         first = -(-start // HUGE_PAGE) * HUGE_PAGE
         last = stop // HUGE_PAGE * HUGE_PAGE
-        if first < last and _libc.madvise(self.address + first, last - first, _MADV_REMOVE) == 0:
+        if first < last and not self._hugetlb and _libc.madvise(self.address + first, last - first, _MADV_REMOVE) == 0:
             ctypes.memset(self.address + start, 0, first - start)
             ctypes.memset(self.address + last, 0, stop - last)
         else:
@@ -152,6 +153,20 @@ class Ram:
             self.fd = -1
 
 
+def _free_huge_pages(page: int) -> int:
+    """Huge pages of `page` bytes that nobody uses or has reserved."""
+    pool = Path(f"/sys/kernel/mm/hugepages/hugepages-{page >> 10}kB")
+    free, reserved = (int((pool / name).read_text()) for name in ("free_hugepages", "resv_hugepages"))
+    return free - reserved
+
+
+def _too_few(option: str, free: int, page: int, size: int) -> str:
+    return (
+        f"{option}: {free} free pages of {describe_size(page)}, {size // page} needed; "
+        "raise /proc/sys/vm/nr_hugepages or give a smaller -m"
+    )
+
+
 def _open_backing(path: Path, size: int) -> tuple[int, int]:
     """An unlinked file of `size` bytes in directory `path`, and the page size of that file system."""
     option = f"-mem-path {path}"
@@ -164,11 +179,10 @@ def _open_backing(path: Path, size: int) -> tuple[int, int]:
         if page >= HUGE_PAGE:
             if size % page:
                 raise UserError(f"{option}: its pages are {describe_size(page)}; make -m a multiple of that")
-            if fs.f_bavail * page < size:
-                raise UserError(
-                    f"{option}: {fs.f_bavail} free pages of {describe_size(page)}, {size // page} needed; "
-                    "raise /proc/sys/vm/nr_hugepages or give a smaller -m"
-                )
+            # Without a size limit a hugetlbfs reports no blocks: then the kernel's pool counts.
+            free = fs.f_bavail if fs.f_blocks else _free_huge_pages(page)
+            if free * page < size:
+                raise UserError(_too_few(option, free, page, size))
         name = path / f"powervisor-ram-{os.getpid()}-{os.urandom(4).hex()}"
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(name)

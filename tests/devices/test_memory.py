@@ -105,7 +105,7 @@ def test_mem_path_without_free_huge_pages_is_a_user_error(monkeypatch, tmp_path)
     free = 3
 
     class Fs:
-        f_bsize, f_bavail = HUGE_PAGE, free
+        f_bsize, f_bavail, f_blocks = HUGE_PAGE, free, 100
 
     monkeypatch.setattr(os, "statvfs", lambda path: Fs)
     with pytest.raises(UserError, match="3 free pages of 2 MiB, 32 needed"):
