@@ -19,7 +19,7 @@ def make(tree: Path, words: Sequence[str], log: Path, progress: Progress | None 
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     environment["LC_ALL"] = "C"
     complaint = ""
-    with open(log, "a") as file, subprocess.Popen(
+    with open(log, "a", buffering=1) as file, subprocess.Popen(
         command, cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from powervisor.cli.machine_options import existing
+from powervisor.boot.image import read_file
 from powervisor.cli.options import Parser, parse_number
 from powervisor.errors import UserError
 
@@ -22,8 +22,6 @@ def main(words: list[str]) -> int:
     options = parser.parse(words)
     if bool(options.words) == bool(options.file):
         raise UserError("give either words or -file FILE")
-    if options.file:
-        existing(options.file, "-file")
     from powervisor.isa.cores import CORES, get
     from powervisor.isa.disasm import disassemble
 
@@ -32,7 +30,7 @@ def main(words: list[str]) -> int:
     address = None if options.address is None else parse_number(options.address, "-address")
     left = None if options.count is None else parse_number(options.count, "-count")
     if options.file:
-        source = _from_file(options.file, address)
+        source = _from_file(options.file, read_file("-file", options.file), address)
     else:
         source = _numbered([_word(word) for word in options.words], address or 0)
     for pc, word in source:
@@ -55,9 +53,7 @@ def _numbered(words: list[int], address: int) -> Iterator[tuple[int, int]]:
     return ((address + 4 * n, word) for n, word in enumerate(words))
 
 
-def _from_file(path: str, address: int | None) -> Iterator[tuple[int, int]]:
-    with open(path, "rb") as file:
-        data = file.read()
+def _from_file(path: str, data: bytes, address: int | None) -> Iterator[tuple[int, int]]:
     if not data.startswith(_ELF_MAGIC):
         yield from _numbered(_words(data), address or 0)
         return

@@ -1,15 +1,17 @@
 """The options that describe a machine, for every command that needs one, in QEMU's words."""
 
 import argparse
-import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from powervisor.cli.options import Parser, nearest, parse_number, parse_pairs, parse_size, table
 from powervisor.errors import UserError
 
+if TYPE_CHECKING:
+    from powervisor.boot.loader import LoaderDevice
+
 ACCELERATORS = {"translate": "translation to native code, on any host"}
-DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N]: put a file into memory (an ELF: where it says)"}
+DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N][,force-raw=on]: a file into memory; CPU N starts in it"}
 _HELP = ("help", "?")
 
 
@@ -80,7 +82,7 @@ def list_requested(options: argparse.Namespace) -> str | None:
 def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for `Machine`: those the user gave, everything else is left to its defaults.
 
-    Names and files are checked here, where the option is known. Raises UserError.
+    Raises UserError.
     """
     from powervisor.boards import registry
     from powervisor.isa import cores
@@ -97,29 +99,15 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
         given["memory"] = parse_size(options.memory, "-m")
     if options.accel is not None and options.accel not in ACCELERATORS:
         raise UserError(f"-accel {options.accel}: no such accelerator; there is {nearest(options.accel, ACCELERATORS)}")
-    for name in ("kernel", "bios", "initrd", "dtb"):
-        if (path := getattr(options, name)) is not None:
-            given[name] = existing(path, f"-{name}")
     if options.initrd is not None and options.kernel is None and options.bios is None:
         raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
-    for name in ("append", "mem_path"):
+    for name in ("kernel", "bios", "initrd", "dtb", "append", "mem_path"):
         if (text := getattr(options, name)) is not None:
             given[name] = text
     given.update({name: True for name in ("mem_prealloc", "no_reboot") if getattr(options, name)})
     if options.device:
         given["loaders"] = [_loader(device) for device in options.device]
     return given
-
-
-def existing(path: str, option: str) -> str:
-    """`path`, if a file can be read there. Raises UserError."""
-    if os.path.isdir(path):
-        raise UserError(f"{option} {path}: that is a directory; name a file")
-    if not os.path.exists(path):
-        raise UserError(f"{option} {path}: no such file; check the path (it is taken from the current directory)")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{option} {path}: no permission to read it")
-    return path
 
 
 def _board_name(text: str) -> str:
@@ -129,17 +117,10 @@ def _board_name(text: str) -> str:
     return name
 
 
-def _loader(text: str) -> Any:
-    from powervisor import Loader
+def _loader(text: str) -> "LoaderDevice":
+    from powervisor.boot.loader import LoaderDevice
 
     kind, _, rest = text.partition(",")
     if kind not in DEVICES:
         raise UserError(f"-device {text}: no device '{kind}'; there is {nearest(kind, DEVICES)} (-device help)")
-    keys = parse_pairs(rest, f"-device {kind},", ("file", "addr", "cpu-num")) if rest else {}
-    if "file" not in keys:
-        raise UserError(f"-device {text}: file= is missing; write {DEVICES['loader'].partition(':')[0]}")
-    numbers = {key: parse_number(keys[key], f"-device {kind},{key}=") for key in ("addr", "cpu-num") if key in keys}
-    for key, number in numbers.items():
-        if number < 0:
-            raise UserError(f"-device {text}: {key} must not be negative")
-    return Loader(existing(keys["file"], f"-device {kind},file="), numbers.get("addr"), numbers.get("cpu-num"))
+    return LoaderDevice.parse(rest)

@@ -83,7 +83,6 @@ def machine(monkeypatch):
         pass
 
     monkeypatch.setattr(powervisor, "Machine", Machine, raising=False)
-    monkeypatch.setattr(powervisor, "Loader", lambda file, addr, cpu: (file, addr, cpu), raising=False)
     return Machine
 
 

@@ -67,13 +67,11 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-smp", "3,threads=2"], 1, "do not make 3 CPUs"),
         (["run", "-m", "half"], 1, "-m half: not a size"),
         (["run", "-m", "0"], 1, "-m 0: not a size"),
-        (["run", "-kernel", "/nonexistent"], 1, "-kernel /nonexistent: no such file"),
-        (["run", "-kernel", "/"], 1, "-kernel /: that is a directory"),
         (["run", "-initrd", "/dev/null"], 1, "add -kernel or -bios"),
         (["run", "-device", "virtio-net-pci"], 1, "no device 'virtio-net-pci'; there is loader"),
         (["run", "-device", "loader,addr=0"], 1, "file= is missing"),
-        (["run", "-device", "loader,file=/dev/null,addr=zero"], 1, "'zero' is not a number"),
-        (["run", "-device", "loader,fiel=/dev/null"], 1, "did you mean file="),
+        (["run", "-device", "loader,file=/dev/null,addr=zero"], 1, "addr=zero is not a number"),
+        (["run", "-device", "loader,fiel=/dev/null"], 1, "it takes file, addr"),
         (["run", "-serial", "stdoi"], 1, "did you mean stdio"),
         (["run", "-serial", "stdio", "-serial", "stdio"], 1, "only one line can have the terminal"),
         (["run", "-guest", "windows"], 1, "-guest windows: no such guest"),
@@ -83,7 +81,7 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-expect", ""], 1, "no text to wait for"),
         (["dtb", "-smp", "0"], 1, "at least 1"),
         (["disasm"], 1, "give either words or -file"),
-        (["disasm", "-file", "/nonexistent"], 1, "no such file"),
+        (["disasm", "-file", "/nonexistent"], 1, "No such file"),
         (["guests", "build"], 1, "name at least one of"),
         (["guests", "build", "k23"], 1, "k23: no such guest; .*k32"),
         (["guests", "biuld", "k32"], 2, "invalid choice"),
@@ -140,7 +138,7 @@ def test_options_reach_the_machine_in_one_dash_or_two_and_nothing_else_does(comm
     assert machine.last.arguments == {
         "board": "ppce500", "cpu": "e6500", "cores": 2, "threads": 2, "memory": 1 << 30, "kernel": str(kernel),
         "initrd": str(kernel), "append": "console=ttyS0 stop", "no_reboot": True,
-        "loaders": [(str(kernel), 0x1000, 1), (str(kernel), None, None)],
+        "loaders": [(str(kernel), 0x1000, 1, False), (str(kernel), None, None, False)],
     }  # fmt: skip
     assert command("run").status == 0
     assert machine.last.arguments == {}
