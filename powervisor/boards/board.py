@@ -207,7 +207,7 @@ class Board(NamedTuple):
         ram = cast(Ram, _RamSize(ram_size))
         space = PhysicalSpace(ram)
         chardevs = [_NoHost()] * serials
-        return self.build(Context(ram, space, Dma(space), _NoIrqchip(), ManualClock(), cpus, chardevs)).tree
+        return self.build(Context(ram, space, Dma(space), NoIrqchip(), ManualClock(), cpus, chardevs)).tree
 
     def _connect(self, irqchip: Irqchip, devices: dict[str, Device]) -> None:
         """Lead every pin to its source, through an OR gate where several share one."""
@@ -335,12 +335,16 @@ class _NoHost:
         """Nobody listens."""
 
 
-class _NoIrqchip:
+class NoIrqchip:
+    """Stands in where a board is built without a machine: reads 0, its inputs lead nowhere."""
+
     def read(self, offset: int, size: int, cpu: int) -> int:
+        """Always 0."""
         return 0
 
     def write(self, offset: int, size: int, value: int, cpu: int) -> None:
-        """There is none."""
+        """Ignored."""
 
     def line(self, source: int) -> IrqLine:
+        """A line that leads nowhere."""
         return NoIrq()

@@ -17,6 +17,7 @@ _MACHINES = {3: "x86", 8: "MIPS", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: 
 
 # Program headers as (header format, fields): type, offset, vaddr, paddr, filesz, memsz in ELF's order of each class.
 _PHDR32, _PHDR64 = struct.Struct(">IIIIIIII"), struct.Struct(">IIQQQQQQ")
+_SHDR64 = struct.Struct(">IIQQQQIIQQ")
 KERNEL_BASES = {32: 0xC000_0000, 64: 0xC000_0000_0000_0000}
 """Where Linux is linked; images whose physical addresses are left virtual are moved down by this."""
 
@@ -26,6 +27,7 @@ def load(data: bytes, where: str, ram_size: int, bits: int) -> Image:
     entry, headers, elf_bits = _headers(data, where)
     if elf_bits > bits:
         raise UserError(f"{where}: a 64-bit image, and the core is 32-bit; choose -cpu e5500 or e6500")
+    entry, toc = _function(data, entry) if elf_bits == 64 else (entry, 0)
     base = KERNEL_BASES[elf_bits]
     physical_entry = None
     segments = []
@@ -45,11 +47,26 @@ def load(data: bytes, where: str, ram_size: int, bits: int) -> Image:
         segments.append(Segment(paddr, data[offset : offset + filesz], memsz))
     if not segments:
         raise UserError(f"{where}: ELF file has nothing to load (no PT_LOAD segment); link it as an executable")
-    image = Image(where, entry if physical_entry is None else physical_entry, tuple(segments), elf_bits)
+    image = Image(where, entry if physical_entry is None else physical_entry, tuple(segments), elf_bits, toc)
     image.check_fits(ram_size)
     if not image.entry < ram_size:
         raise UserError(f"{where}: entry point 0x{image.entry:x} is in no segment; set it when linking (-e)")
     return image
+
+
+def _function(data: bytes, entry: int) -> tuple[int, int]:
+    """Code address and TOC pointer of `entry`: in the 64-bit ABI v1 it may name a descriptor in section .opd."""
+    offset, size, count, names = struct.unpack_from(">Q10xHHH", data, 40)
+    if size < _SHDR64.size or offset + size * count > len(data) or names >= count:
+        return entry, 0
+    sections = [_SHDR64.unpack_from(data, offset + size * i) for i in range(count)]
+    for name, address, at, length in ((s[0], s[3], s[4], s[5]) for s in sections):
+        start = sections[names][4] + name
+        where = at + entry - address
+        if data[start : start + 5] == b".opd\0" and 0 <= entry - address <= length - 16 and where + 16 <= len(data):
+            code, toc = struct.unpack_from(">QQ", data, where)
+            return code, toc
+    return entry, 0
 
 
 def _headers(data: bytes, where: str) -> tuple[int, list[tuple[int, int, int, int, int, int]], int]:

@@ -30,6 +30,8 @@ class Image(NamedTuple):
     entry: int
     segments: tuple[Segment, ...]
     bits: int | None = None
+    toc: int = 0
+    """What r2 holds at entry: the TOC pointer of a 64-bit ELF program."""
 
     @property
     def base(self) -> int:

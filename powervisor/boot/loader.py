@@ -115,7 +115,8 @@ class _Layout:
         self.taken: list[tuple[int, int, str]] = []
 
     def take(self, what: str, start: int, end: int) -> None:
-        if other := self.conflict(start, end):
+        # An image's own segments may touch each other; later ones win, as everywhere.
+        if (other := self.conflict(start, end)) and other[2] != what:
             raise UserError(
                 f"{what} (0x{start:x}..0x{end:x}) overlaps {other[2]} (0x{other[0]:x}..0x{other[1]:x}); move one"
             )
@@ -150,14 +151,14 @@ def plan_boot(options: BootOptions, ram_size: int, tree: Node, bits: int = 64, c
     image = _boot_image(options, ram_size, bits)
     if image:
         _add_image(plan, layout, image)
-    starts = {0: image.entry} if image else {}
+    starts = {0: image} if image else {}
     for device in options.loaders:
         loaded = _loader_image(device, ram_size, bits)
         _add_image(plan, layout, loaded)
         if device.cpu_num is not None:
             if not 0 <= device.cpu_num < cpus:
                 raise UserError(f"{device.where}: cpu-num={device.cpu_num}, and there are CPUs 0..{cpus - 1}")
-            starts[device.cpu_num] = loaded.entry
+            starts[device.cpu_num] = loaded
         image = image or loaded
     if image is None or 0 not in starts:
         raise UserError("nothing for CPU 0 to run: give -kernel, -bios or -device loader,file=F,cpu-num=0")
@@ -201,9 +202,10 @@ def plan_boot(options: BootOptions, ram_size: int, tree: Node, bits: int = 64, c
         plan.device_tree = flatten(tree)
     plan.blobs.append((dtb_at, plan.device_tree))
     plan.placed = [(what, start, stop - start) for start, stop, what in sorted(layout.taken)]
-    for cpu, pc in starts.items():
-        map_size = initial_map_size(max(dtb_at + len(plan.device_tree), pc))
-        plan.entries[cpu] = EntryState(pc, {1: STACK_TOP, 3: dtb_at, 6: EPAPR_MAGIC, 7: map_size}, map_size)
+    for cpu, start in starts.items():
+        map_size = initial_map_size(max(dtb_at + len(plan.device_tree), start.entry))
+        gpr = {1: STACK_TOP, 3: dtb_at, 6: EPAPR_MAGIC, 7: map_size} | ({2: start.toc} if start.toc else {})
+        plan.entries[cpu] = EntryState(start.entry, gpr, map_size)
     return plan
 
 

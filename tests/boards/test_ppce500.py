@@ -150,14 +150,14 @@ def test_the_tree_is_qemus_but_for_known_differences(board, topology, small_uima
 
 def test_every_ccsr_offset_answers(board, topology):
     """Parts and silent gaps leave no hole, so a guest that probes sees zeros and not machine checks."""
-    from powervisor.boards.board import Context, _NoIrqchip
+    from powervisor.boards.board import Context, NoIrqchip
     from powervisor.devices.clock import ManualClock
     from powervisor.memory.ram import Ram
     from powervisor.memory.space import Dma, PhysicalSpace
 
     ram = Ram(64 * MIB)
     space = PhysicalSpace(ram)
-    board.build(Context(ram, space, Dma(space), _NoIrqchip(), ManualClock(), topology()))
+    board.build(Context(ram, space, Dma(space), NoIrqchip(), ManualClock(), topology()))
     soc = board.bus("soc")
     at = soc.base
     for window in space.windows:

@@ -1,6 +1,8 @@
 """ELF and uImage files, good and bad."""
 
 import gzip
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -58,6 +60,18 @@ def test_virtual_load_addresses_of_kernels_are_moved_down(bits, base):
 def test_unusable_elf_files_say_why(data, message):
     with pytest.raises(UserError, match=f"^-kernel k: .*{message}"):
         load_elf(data)
+
+
+@pytest.mark.skipif(not shutil.which("powerpc64-linux-gnu-gcc"), reason="powerpc64-linux-gnu-gcc is not installed")
+def test_real_64_bit_programs_are_entered_at_their_code(tmp_path):
+    """This tool chain's e_entry is a function descriptor: code address and TOC pointer."""
+    source, program = tmp_path / "p.c", tmp_path / "p"
+    source.write_text("int x = 1; void _start(void) { for (;;) x++; }")
+    flags = ["-O1", "-mcpu=e5500", "-mabi=elfv1", "-nostdlib", "-static", "-Wl,-Ttext=0x100000,--build-id=none"]
+    subprocess.run(["powerpc64-linux-gnu-gcc", *flags, "-o", program, source], check=True)
+    image = load_elf(program.read_bytes())
+    code = next(s.data[image.entry - s.pa :][:4] for s in image.segments if s.pa <= image.entry < s.end)
+    assert image.entry == 0x10_0000 and image.toc != 0 and code != bytes(4)
 
 
 def test_64_bit_images_need_a_64_bit_core():
