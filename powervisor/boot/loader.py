@@ -114,13 +114,14 @@ class _Layout:
         self.ram_size = ram_size
         self.taken: list[tuple[int, int, str]] = []
 
-    def take(self, what: str, start: int, end: int) -> None:
-        # An image's own segments may touch each other; later ones win, as everywhere.
-        if (other := self.conflict(start, end)) and other[2] != what:
-            raise UserError(
-                f"{what} (0x{start:x}..0x{end:x}) overlaps {other[2]} (0x{other[0]:x}..0x{other[1]:x}); move one"
-            )
-        self.taken.append((start, end, what))
+    def take(self, what: str, *ranges: tuple[int, int]) -> None:
+        """Take the ranges of one thing, which may overlap each other but nothing else."""
+        for start, end in ranges:
+            if other := self.conflict(start, end):
+                raise UserError(
+                    f"{what} (0x{start:x}..0x{end:x}) overlaps {other[2]} (0x{other[0]:x}..0x{other[1]:x}); move one"
+                )
+        self.taken += [(start, end, what) for start, end in ranges]
 
     def conflict(self, start: int, end: int) -> tuple[int, int, str] | None:
         return next((t for t in self.taken if t[0] < end and start < t[1]), None)
@@ -132,7 +133,7 @@ class _Layout:
             while start + size <= self.ram_size:
                 other = self.conflict(start, start + size)
                 if other is None:
-                    self.take(what, start, start + size)
+                    self.take(what, (start, start + size))
                     return start
                 start = _align_up(other[1], _FALLBACK_ALIGN)
         free = max(self.ram_size - floor, 0)
@@ -260,8 +261,8 @@ def _raw(data: bytes, where: str, address: int, ram_size: int) -> Image:
 
 
 def _add_image(plan: BootPlan, layout: _Layout, image: Image) -> None:
+    layout.take(image.where, *((segment.pa, segment.end) for segment in image.segments))
     for segment in image.segments:
-        layout.take(image.where, segment.pa, segment.end)
         if segment.data:
             plan.blobs.append((segment.pa, segment.data))
         if segment.size > len(segment.data):
