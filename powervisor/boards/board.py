@@ -186,18 +186,17 @@ class Board(NamedTuple):
 
     def build(self, context: Context) -> Built:
         """Make all devices, map and connect them, and write the tree."""
-        made: dict[str, Target] = {}
         devices: dict[str, Device] = {}
         for part in self.parts:
             if part.make is None:
                 continue
-            target = made[part.name] = part.make(context, devices)
+            target = part.make(context, devices)
             if isinstance(target, Device):
                 devices[part.name] = target
             if part.bus is not None:
                 context.space.map(self.base(part), part.size, target, part.name)
             for name, (base, size) in part.apertures.items():
-                context.space.map(base, size, cast("HasApertures", target).apertures[name], f"{part.name}-{name}")
+                context.space.map(base, size, cast(HasApertures, target).apertures[name], f"{part.name}-{name}")
         self._connect(context.irqchip, devices)
         silent = [s for bus in self.buses if bus.silent for s in _fill(context.space, bus)]
         return Built(devices, silent, self._tree(context, devices))
