@@ -40,7 +40,10 @@ def zero_line(cpu: Vcpu, ea: u64, size: u64, space: u64, esr: u32) -> None:
         raise_alignment(cpu, ea, True)
     if space == data_space(cpu):
         fill_data(cpu, line, entry, space)
-    fill(cpu.vm.ram + pa, u8(0), size)
+    if size == 64:
+        fill(cpu.vm.ram + pa, u8(0), u64(64))
+    else:
+        fill(cpu.vm.ram + pa, u8(0), size)
 
 
 @insn("31 0:5 ra:5 rb:5 1014:10 /:1", "dcbz ra0,rb")

@@ -15,6 +15,8 @@ from .intrinsics import Intrinsics
 from .lang import INTRINSICS, Abort, NativeFunction, Static, static
 from .struct import ArrayType, PtrType, resolve_target, size_of
 from .values import CompileError, Const, Frame, Place, TupleType, Value, ir_type, is_int, is_struct, kind_name
+from .vector_intrinsics import VectorIntrinsics
+from .vectors import is_vector
 
 __all__ = ["FunctionCompiler", "Module", "may_abort"]
 
@@ -114,14 +116,11 @@ class Module:
     def emit(self) -> str:
         """The module's IR."""
         self.compile_queue()
-        body = "\n".join(self.text)
-        for symbol in self.symbols.values():
-            if symbol not in self.exported:
-                body = body.replace(f'define @@{symbol}@@', "define internal", 1)
-            else:
-                body = body.replace(f'define @@{symbol}@@', "define", 1)
+        body = _DEFINE.sub(lambda m: "define" if m[1] in self.exported else "define internal", "\n".join(self.text))
         return body + "\n" + "\n".join(sorted(self.declarations)) + TAIL
 
+
+_DEFINE = re.compile(r"define @@(.*?)@@")
 
 TAIL = """
 attributes #0 = { nounwind "no-builtins" "no-jump-tables"="true" }
@@ -143,7 +142,7 @@ def _label(value: Any) -> str:
                    if isinstance(value, int) else value)))
 
 
-class FunctionCompiler(Intrinsics):
+class FunctionCompiler(Intrinsics, VectorIntrinsics):
     """Emits one function. Subclasses change what calls, returns and aborts become (see translate.stencils)."""
 
     def __init__(self, module: Module) -> None:
@@ -486,6 +485,9 @@ class FunctionCompiler(Intrinsics):
         self.frames[-1].scope = before
         self.frames[-1].loops.pop()
         self.jump(head)
+        # an endless loop goes on only where a break leads
+        if isinstance(test, Const) and test.value and not any(f"label %{end}" in line for line in self.lines):
+            return
         self.lines.append(f"{end}:")
         self.terminated = False
 
@@ -740,6 +742,8 @@ class FunctionCompiler(Intrinsics):
             return Const(ops[type(node.op)](value.value))
         if isinstance(node.op, ast.Not):
             return Value(bool, self.temp(f"xor i1 {self.truth(value, node).ref}, true"))
+        if is_vector(value.kind) and isinstance(node.op, ast.Invert):
+            return Value(value.kind, self.temp(f"xor {value.kind.ir} {value.ref}, splat ({value.kind.lane.ir} -1)"))
         if not is_int(value.kind):
             raise self.error(node, f"no such operation on {kind_name(value.kind)}")
         if isinstance(node.op, ast.USub):
@@ -753,6 +757,8 @@ class FunctionCompiler(Intrinsics):
         return self.binary(type(node.op), a, b, node)
 
     def binary(self, op: type, a: Any, b: Any, node: ast.AST) -> Value:
+        if is_vector(a.kind if isinstance(a, Value) else type(getattr(a, "value", None))):
+            return self.vector_binary(op, *self.unify(a, b, node), node)
         if op in (ast.LShift, ast.RShift):
             if isinstance(a, Const):
                 if not isinstance(a.value, Fixed):
@@ -804,6 +810,8 @@ class FunctionCompiler(Intrinsics):
         if not name:
             raise self.error(node, "this comparison is not in the native subset")
         a, b = self.unify(a, b, node)
+        if is_vector(a.kind):
+            raise self.error(node, "vectors are compared with lanes_eq and lanes_gt")
         if name not in ("eq", "ne"):
             if not is_int(a.kind):
                 raise self.error(node, f"{kind_name(a.kind)} has no order")
@@ -842,6 +850,8 @@ class FunctionCompiler(Intrinsics):
             return Value(kind, whole)
         if isinstance(value, Const):
             constant = value.value
+            if is_vector(kind):
+                return self.vector_constant(constant, kind, node)
             if kind is bool and isinstance(constant, bool):
                 return Value(bool, "true" if constant else "false")
             if is_int(kind) and isinstance(constant, int) and not isinstance(constant, bool):
@@ -891,6 +901,8 @@ class FunctionCompiler(Intrinsics):
         arguments = [self.expr(a) for a in node.args]
         if method is not None:
             return getattr(self, method)(node, *arguments)
+        if is_vector(target) or (arguments and isinstance(arguments[0], Value) and is_vector(arguments[0].kind)):
+            return self.vector_convert(arguments, target, node)
         if is_int(target):
             if len(arguments) != 1:
                 raise self.error(node, "a conversion takes one argument")
@@ -922,7 +934,8 @@ class FunctionCompiler(Intrinsics):
                 others.append((parameter.name, argument))
         return statics, others
 
-    def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
+    def call_text(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> tuple[str, Any, bool]:
+        """The IR of a call, its result kind, and whether it may abort."""
         statics, others = self.split_arguments(function, arguments, node)
         parameters, result = self.signature(function, statics)
         symbol = self.module.require(function, statics)
@@ -933,7 +946,17 @@ class FunctionCompiler(Intrinsics):
             except CompileError as problem:
                 raise CompileError(f"{problem} (argument {name} of {function.name})") from None
         aborts = may_abort(function)
-        text = f'call {self.result_type(result, aborts)} @"{symbol}"({", ".join(texts)})'
+        return f'call {self.result_type(result, aborts)} @"{symbol}"({", ".join(texts)})', result, aborts
+
+    def attempted_call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Value:
+        """Call a function without a result; true when it was abandoned."""
+        text, result, aborts = self.call_text(function, arguments, node)
+        if result is not None or not aborts:
+            raise self.error(node, f"attempt() is for functions that may abort and return nothing, not {function.name}")
+        return Value(bool, self.temp(text))
+
+    def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
+        text, result, aborts = self.call_text(function, arguments, node)
         if not aborts:
             if result is None:
                 self.put(text)

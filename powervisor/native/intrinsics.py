@@ -25,6 +25,7 @@ class Intrinsics:
         def unify(self, a: Any, b: Any, node: ast.AST) -> tuple[Value, Value]: ...
         def alloca(self, kind: Any, hint: str) -> str: ...
         def state_written(self) -> None: ...
+        def attempted_call(self, function: Any, arguments: list[Any], node: ast.AST) -> Value: ...
 
         module: Any
 
@@ -40,6 +41,11 @@ class Intrinsics:
         marked = Value(bool, value.ref)
         marked.weight = weight  # type: ignore[attr-defined]
         return marked
+
+    def word_attempt(self, node: ast.AST, function: Any, *arguments: Any) -> Value:
+        if not isinstance(function, Const):
+            raise self.error(node, "attempt() needs a native function")
+        return self.attempted_call(function.value, list(arguments), node)
 
     def word_likely(self, node: ast.AST, test: Any) -> Any:
         return self.weighted(node, test, 0)

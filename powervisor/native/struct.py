@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .ints import Fixed
 
@@ -36,18 +36,23 @@ class PtrType:
     target: Any
 
 
-class Array:
-    """`Array[u32, 4]` in a field annotation."""
+if TYPE_CHECKING:
+    # Fields are seen as views by Python and as values by the compiler: no one type fits both.
+    Array: Any
+    Ptr: Any
+else:
 
-    def __class_getitem__(cls, item: tuple[Any, int]) -> ArrayType:
-        return ArrayType(*item)
+    class Array:
+        """`Array[u32, 4]` in a field annotation."""
 
+        def __class_getitem__(cls, item: tuple[Any, int]) -> ArrayType:
+            return ArrayType(*item)
 
-class Ptr:
-    """`Ptr[Vm]` or `Ptr["Vm"]` in a field annotation."""
+    class Ptr:
+        """`Ptr[Vm]` or `Ptr["Vm"]` in a field annotation."""
 
-    def __class_getitem__(cls, target: Any) -> PtrType:
-        return PtrType(target)
+        def __class_getitem__(cls, target: Any) -> PtrType:
+            return PtrType(target)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def align_of(kind: Any) -> int:
     if isinstance(kind, PtrType):
         return 8
     if issubclass(kind, Struct):
-        return kind.align
+        return int(kind.align)
     return int(kind.size)
 
 

@@ -119,7 +119,8 @@ class CoreConfig(Struct):
     has_altivec: u32
     has_hv: u32
     has_ept: u32
-    spr_access: Array[u8, 1024]  # see isa.sprs
+    spr_access: Array[u8, 1024]  # Access bits, see sprs
+    spr_mask: Array[u64, 1024]  # bits that mtspr changes
     timebase_hz: u64
 
 
@@ -159,7 +160,12 @@ class Vcpu(Struct):
     context: u64  # address of the current Context
     page: u64  # effective address of the current code page | mode
     budget: i64  # instructions left before native code looks at the clock
-    executed: u64  # instructions retired, up to the last time native code left translated code
+    slice: i64  # the budget granted last
+    left: i64  # instructions this run may still execute, `slice` included
+    executed: u64  # instructions retired, up to the last slice
+    fetch_pa: u64  # one-at-a-time execution: where the instruction is,
+    fetch_plain: u32  # whether that is big-endian RAM,
+    fetch_word: u32  # and what it was
     requests: u32
     halted: u32
     exit_reason: u32
@@ -168,7 +174,13 @@ class Vcpu(Struct):
     lines: u32  # Line bits
     doorbells: u32
     waiting: u32  # in `wait`
-    debug_events: u32  # IAC/DAC/ICMP may fire: execute one instruction at a time
+    debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
+    asleep: u32  # its host thread sleeps on `requests`, see locks
+    disabled: u32  # a thread that TENS has not enabled
+    # What `debug_before` remembers for `debug_after`.
+    debug_pc: u64
+    debug_lr: u64
+    debug_ctr: u64
     # Reservation of lwarx/stwcx.
     reserve_valid: u32
     reserve_size: u32
@@ -183,15 +195,14 @@ class Vcpu(Struct):
     mmio_done: u32  # finished accesses in the log
     mmio_cursor: u32
     mmio_log: Array[MmioLog, 64]
-    # Timers, in time base ticks.
+    # Timers. Deadlines are in ticks of the machine, before `tb_offset` is added; all ones: never.
     tb_offset: u64
-    atb_offset: u64
-    dec_deadline: u64  # time base at which DEC becomes 0; all ones: stopped
-    dec_frozen: u32
-    fit_last: u32
+    dec_deadline: u64  # when DEC becomes 0
     fit_deadline: u64
     wdt_deadline: u64
-    next_deadline: u64
+    next_deadline: u64  # the earliest that changes TSR
+    clock_time: Array[i64, 2]  # timespecs handed to the host
+    sleep_time: Array[i64, 2]
     spr: Array[u64, 1024]
     pmr: Array[u32, 512]
     tmr: Array[u64, 512]
@@ -259,6 +270,8 @@ class Vm(Struct):
     irqchip_size: u64
     irqchip_read: u64  # host function addresses: (state, offset, cpu) -> u32
     irqchip_write: u64  # (state, offset, value, cpu)
+    irqchip_ack: u64  # (state, cpu) -> vector
+    irqchip_proxy: u64  # (state) -> 1 in external proxy mode
     code_lock: u32
     code_generation: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
@@ -269,6 +282,7 @@ class Vm(Struct):
     miss_ladder: u64  # first stub of entries without code, and their distance
     miss_step: u64
     tables: u64  # address of the translator's Tables
-    clock_pause: u64
+    clock_pause: i64  # ns that the machine's clock was held
+    fixed_ns: i64  # the host clock where `clock_gettime` is 0
     timebase_hz: u64
     spare: u16

@@ -1,0 +1,186 @@
+"""Between blocks: where code continues, what is serviced there, and one-at-a-time execution."""
+
+from __future__ import annotations
+
+from ..isa.registers import MAS2
+from ..native.ints import i64, u32, u64
+from ..native.lang import at, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
+from ..vcpu.access import mmio_read
+from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
+from ..vcpu.debug import debug_after, debug_before
+from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
+from ..vcpu.pending import poll
+from ..vcpu.state import (
+    SOFT_CODE_ENTRIES,
+    Context,
+    ExitReason,
+    Request,
+    Stat,
+    TlbEntry,
+    Vcpu,
+    Vm,
+)
+from ..vcpu.locks import idle
+from ..vcpu.timers import check_timers
+from .tables import Tables
+from .translator import decode, translate_block
+
+SLICE = 40_000
+"""Instructions between two looks at the clock: about 20 microseconds."""
+
+
+@native
+def code_page(vm: Vm, pa: u64, mode: u32) -> u64:
+    """The CodePage of a physical page and mode, made when new; 0 when there is no room."""
+    slot = vm.code_map + (pa >> 12) * 8
+    lock_code(vm)
+    where = load(u64, slot)
+    while where != 0:
+        page = at(CodePage, where)
+        if page.mode == mode:
+            unlock_code(vm)
+            return where
+        where = page.next
+    fresh = vm.code_pages
+    if fresh + CodePage.size > vm.code_pages_end:
+        unlock_code(vm)
+        return u64(0)
+    vm.code_pages = fresh + CodePage.size
+    page = at(CodePage, fresh)
+    page.pa = pa
+    page.mode = mode
+    page.next = load(u64, slot)
+    reset_entries(vm, page)
+    link(slot, fresh)
+    unlock_code(vm)
+    return fresh
+
+
+@native(inline=True)
+def link(slot: u64, page: u64) -> None:
+    """Publish a CodePage in the code map."""
+    atomic_xchg(u64, slot, page)
+
+
+@native
+def service(cpu: Vcpu) -> None:
+    """Requests of other threads, the clock, pending interrupts. PC is between two instructions."""
+    requests = atomic_xchg(u32, field_addr(cpu, "requests"), u32(0))
+    if requests & Request.FLUSH:
+        forget_all(cpu)
+    if requests & Request.KICK:
+        cpu.exit_reason = u32(ExitReason.KICK)
+    refill(cpu)
+    check_timers(cpu)
+
+
+@native(inline=True)
+def refill(cpu: Vcpu) -> None:
+    """Account the instructions retired and grant the next slice."""
+    spent = cpu.slice - cpu.budget
+    cpu.executed += u64(spent)
+    cpu.left -= spent
+    grant = i64(SLICE)
+    if cpu.left < grant:
+        grant = cpu.left
+    cpu.slice = grant
+    cpu.budget = grant
+
+
+@native
+def fetch(cpu: Vcpu) -> None:
+    """Translate PC and remember where its page's code is: `fetch_pa`, and `fetch_plain` when it can be translated."""
+    entry = at(TlbEntry, translate(cpu, cpu.pc, code_space(cpu), u32(EXECUTE), u32(0)))
+    cpu.fetch_pa = physical(entry, cpu.pc)
+    cpu.fetch_plain = u32(in_ram(cpu, cpu.fetch_pa)) & (entry.mas2 & MAS2.E ^ 1)
+
+
+@native
+def next_code(cpu: Vcpu) -> u64:
+    """Address of the code to run at PC, 0 to leave native code. Everything between blocks happens here."""
+    while True:
+        if cpu.requests or cpu.budget <= 0:
+            service(cpu)
+        if cpu.mmio_done == 0:  # else the instruction at PC is being re-executed
+            poll(cpu)
+        if cpu.exit_reason:
+            return u64(0)
+        if cpu.left <= 0:
+            cpu.exit_reason = u32(ExitReason.BUDGET)
+            return u64(0)
+        if cpu.waiting:
+            idle(cpu)
+            continue
+        if cpu.debug_events or cpu.mmio_done or cpu.left < ONE_AT_A_TIME:
+            step(cpu)
+            continue
+        page_ea = cpu.pc & PAGE
+        soft = at(Context, cpu.context).code[page_ea >> 12 & (SOFT_CODE_ENTRIES - 1)]
+        tag = page_ea | u64(cpu.mode)
+        index = u32(cpu.pc >> 2) & (WORDS_PER_PAGE - 1)
+        if soft.tag != tag:
+            cpu.stats[Stat.CODE_LOOKUPS] = cpu.stats[Stat.CODE_LOOKUPS] + 1
+            if attempt(fetch, cpu):
+                continue
+            if cpu.fetch_plain == 0:
+                step(cpu)
+                continue
+            page = code_page(cpu.vm, cpu.fetch_pa & PAGE, cpu.mode)
+            if page == 0:
+                cpu.exit_reason = u32(ExitReason.CODE_FULL)
+                return u64(0)
+            soft.entries = page
+            soft.tag = tag
+        cpu.page = tag
+        page_at = at(CodePage, soft.entries)
+        known = page_at.entries[index]
+        if known - cpu.vm.miss_ladder >= cpu.vm.miss_step * WORDS_PER_PAGE:
+            return known
+        return translate_block(cpu, page_at, index)
+
+
+ONE_AT_A_TIME = 128
+"""With fewer instructions left than a block may have, they are executed one by one."""
+
+
+@native
+def execute_fetched(cpu: Vcpu) -> None:
+    """Execute the instruction at `fetch_pa` through its handler; PC moves on unless it was abandoned."""
+    cpu.mmio_cursor = u32(0)
+    word = u32(0)
+    if in_ram(cpu, cpu.fetch_pa):
+        word = load(u32, cpu.vm.ram + cpu.fetch_pa)
+        if cpu.fetch_plain:
+            word = bswap(word)
+    else:
+        word = u32(mmio_read(cpu, cpu.fetch_pa, u32(4)))
+    row = decode(at(Tables, cpu.vm.tables), word)
+    cpu.fetch_word = word
+    if call_host(u32, row.handler, cpu_address(cpu), word) == 0:
+        after = cpu.pc + 4
+        cpu.pc = after if cpu.mode & 1 else after & 0xFFFF_FFFF
+
+
+@native(inline=True)
+def cpu_address(cpu: Vcpu) -> u64:
+    """Host address of the vCPU's state."""
+    return field_addr(cpu, "gpr", 0)
+
+
+@native
+def step(cpu: Vcpu) -> None:
+    """Execute one instruction natively, with debug events and replayed device accesses."""
+    cpu.budget -= 1
+    if cpu.debug_events:
+        if attempt(debug_before, cpu):
+            return
+    if attempt(fetch, cpu):
+        return
+    if attempt(execute_fetched, cpu):
+        return
+    if cpu.exit_reason != ExitReason.MMIO:
+        cpu.mmio_done = u32(0)
+        if cpu.debug_events:
+            debug_after(cpu, cpu.fetch_word)
+    else:
+        cpu.budget += 1

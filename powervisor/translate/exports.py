@@ -1,0 +1,14 @@
+"""Native functions that Python or other native code calls by address."""
+
+from __future__ import annotations
+
+from ..native.lang import NativeFunction
+from ..vcpu import codemap, mmu, modes
+from . import dispatch
+
+EXPORTS: dict[str, NativeFunction] = {
+    "step": dispatch.step,
+    "update_mode": modes.update_mode,
+    "drop_range": codemap.drop_range,
+    "forget_all": mmu.forget_all,
+}

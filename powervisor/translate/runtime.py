@@ -1,0 +1,206 @@
+"""The runtime module: handlers of every instruction, dispatch, the translator, and the glue between conventions."""
+
+from __future__ import annotations
+
+from ..isa.insn import Field, Insn, Table
+from ..native.compile import Module, may_abort
+from ..native.lang import NativeFunction
+from ..vcpu.state import Vcpu
+from . import dispatch
+from .stencils import CONVENTION, SIGNATURE, HoleTable
+
+_ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
+
+
+def glue(next_code: str) -> str:
+    """Entry from C, and the functions stencils jump to when they leave translated code.
+
+    `rt.run` enters; `rt.dispatch` continues at Vcpu.pc; `rt.lookup` at the address in x; `rt.miss` at word x of
+    the current page.
+    """
+    pc, budget = Vcpu.offset("pc"), Vcpu.offset("budget")
+    context, page = Vcpu.offset("context"), Vcpu.offset("page")
+    return f"""
+define {CONVENTION} void @"rt.dispatch"{SIGNATURE} #0 {{
+  %b = getelementptr i8, ptr %cpu, i64 {budget}
+  store i64 %bud, ptr %b
+  %code = call i64 @"{next_code}"(ptr %cpu)
+  %none = icmp eq i64 %code, 0
+  br i1 %none, label %out, label %on, !prof !1
+out:
+  ret void
+on:
+  %f = inttoptr i64 %code to ptr
+  %c = getelementptr i8, ptr %cpu, i64 {context}
+  %ctx2 = load ptr, ptr %c
+  %bud2 = load i64, ptr %b
+  %p = getelementptr i8, ptr %cpu, i64 {page}
+  %page2 = load i64, ptr %p
+  musttail call {CONVENTION} void %f(ptr %cpu, ptr %ctx2, i64 %bud2, i64 %page2, i64 poison)
+  ret void
+}}
+define {CONVENTION} void @"rt.lookup"{SIGNATURE} #0 {{
+  %a = getelementptr i8, ptr %cpu, i64 {pc}
+  store i64 %x, ptr %a
+  musttail call {CONVENTION} void @"rt.dispatch"{_ARGUMENTS}
+  ret void
+}}
+define {CONVENTION} void @"rt.miss"{SIGNATURE} #0 {{
+  %base = and i64 %page, -4096
+  %off = shl i64 %x, 2
+  %at = or i64 %base, %off
+  musttail call {CONVENTION} void @"rt.lookup"(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %at)
+  ret void
+}}
+define void @"rt.run"(ptr %cpu) #0 {{
+  %b = getelementptr i8, ptr %cpu, i64 {budget}
+  %bud = load i64, ptr %b
+  call {CONVENTION} void @"rt.dispatch"(ptr %cpu, ptr poison, i64 %bud, i64 poison, i64 poison)
+  ret void
+}}
+"""
+
+
+LIBRARY = """
+define ptr @memset(ptr %to, i8 %byte, i64 %size) #0 {
+  %large = icmp ugt i64 %size, 255
+  br i1 %large, label %string, label %head
+string:
+  call void asm sideeffect "rep stosb", "{di},{al},{cx},~{di},~{cx},~{memory},~{dirflag}"(ptr %to, i8 %byte, i64 %size)
+  ret ptr %to
+head:
+  %at = phi i64 [ 0, %0 ], [ %more, %body ]
+  %done = icmp eq i64 %at, %size
+  br i1 %done, label %out, label %body
+body:
+  %p = getelementptr i8, ptr %to, i64 %at
+  store i8 %byte, ptr %p
+  %more = add i64 %at, 1
+  br label %head
+out:
+  ret ptr %to
+}
+define ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
+  call void asm sideeffect "rep movsb",
+    "{di},{si},{cx},~{di},~{si},~{cx},~{memory},~{dirflag}"(ptr %to, ptr %from, i64 %size)
+  ret ptr %to
+}
+"""
+"""What LLVM calls by these names; a call into libc would tie the image to one process."""
+
+
+def field_ir(field: Field, name: str) -> list[str]:
+    """IR that extracts a field of %word into %name, as i32 or (signed) i64."""
+    lines = []
+    parts = []
+    for number, piece in enumerate(field.pieces):
+        lines.append(f"  %{name}.s{number} = lshr i32 %word, {piece.shift}")
+        lines.append(f"  %{name}.m{number} = and i32 %{name}.s{number}, {(1 << piece.width) - 1}")
+        lines.append(f"  %{name}.p{number} = shl i32 %{name}.m{number}, {piece.at}")
+        parts.append(f"%{name}.p{number}")
+    value = parts[0]
+    for number, other in enumerate(parts[1:]):
+        lines.append(f"  %{name}.o{number} = or i32 {value}, {other}")
+        value = f"%{name}.o{number}"
+    if field.signed:
+        up = 64 - field.width
+        lines.append(f"  %{name}.w = zext i32 {value} to i64")
+        lines.append(f"  %{name}.u = shl i64 %{name}.w, {up}")
+        lines.append(f"  %{name}.d = ashr i64 %{name}.u, {up}")
+        lines.append(f"  %{name} = shl i64 %{name}.d, {field.scale}")
+    else:
+        lines.append(f"  %{name} = shl i32 {value}, {field.scale}")
+    return lines
+
+
+def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
+    """A handler: execute the word at Vcpu.pc exactly; 0: go on with the next instruction, 1: PC is set."""
+    body = module.require(insn.function)
+    lines = [f'define i32 @"{symbol}"(ptr %cpu, i32 %word) #4 {{']
+    arguments = ["ptr %cpu"]
+    for name, f in insn.fields.items():
+        lines += field_ir(f, f"f.{name}")
+        arguments.append(f"{'i64' if f.signed else 'i32'} %f.{name}")
+    if insn.ends:
+        lines.append(next_address_ir())
+    aborts = may_abort(insn.function)
+    result = "i1" if aborts else "void"
+    lines.append(f"  {'%gone = ' if aborts else ''}call {result} @\"{body}\"({', '.join(arguments)})")
+    if not insn.ends:
+        lines.append("  %r = zext i1 %gone to i32\n  ret i32 %r" if aborts else "  ret i32 0")
+    else:
+        if aborts:
+            lines.append("  br i1 %gone, label %out, label %done, !prof !1")
+            lines.append("out:\n  ret i32 1\ndone:")
+        lines.append(
+            f"  %npcp = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('npc')}\n  %to = load i64, ptr %npcp\n"
+            f"  %pcp2 = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('pc')}\n  store i64 %to, ptr %pcp2\n  ret i32 1"
+        )
+    return "\n".join([*lines, "}\n"])
+
+
+def next_address_ir() -> str:
+    """IR that sets Vcpu.npc to the following instruction, in 32 bits when the mode says so."""
+    return f"""  %pcp = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("pc")}
+  %pc = load i64, ptr %pcp
+  %after = add i64 %pc, 4
+  %low = and i64 %after, 4294967295
+  %modep = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("mode")}
+  %mode = load i32, ptr %modep
+  %cm = and i32 %mode, 1
+  %wide = icmp ne i32 %cm, 0
+  %next = select i1 %wide, i64 %after, i64 %low
+  %np = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("npc")}
+  store i64 %next, ptr %np"""
+
+
+def derived_ir(module: Module, number: int, function: NativeFunction, insn: Insn, arguments: tuple[object, ...]) -> str:
+    """A function of the instruction word that computes a derived hole."""
+    body = module.require(function)
+    lines = [f'define i64 @"derived.{number}"(i32 %word) #0 {{']
+    texts = []
+    parameters, result = module.compiler(module).signature(function, {})
+    for position, (argument, (_, kind)) in enumerate(zip(arguments, parameters, strict=True)):
+        if isinstance(argument, str):
+            f = insn.fields[argument]
+            lines += field_ir(f, f"a{position}")
+            texts.append(f"{'i64' if f.signed else 'i32'} %a{position}")
+        else:
+            texts.append(f"{kind.ir} {argument}")
+    lines.append(f'  %v = call {result.ir} @"{body}"({", ".join(texts)})')
+    if result.bits < 64:
+        lines.append(f"  %w = {'sext' if result.signed else 'zext'} {result.ir} %v to i64\n  ret i64 %w")
+    else:
+        lines.append("  ret i64 %v")
+    return "\n".join([*lines, "}\n"])
+
+
+def undefined_handler(module: Module, function: NativeFunction) -> str:
+    """The handler of words no entry matches."""
+    body = module.require(function)
+    return (
+        f'define i32 @"handler.undefined"(ptr %cpu, i32 %word) #0 {{\n'
+        f'  %gone = call i1 @"{body}"(ptr %cpu, i32 134217728)\n  ret i32 1\n}}\n'
+    )
+
+
+def handler_symbol(insn: Insn) -> str:
+    """Symbol of an instruction's handler."""
+    return f"handler.{insn.name}.{insn.match:08x}"
+
+
+def runtime_ir(table: Table, holes: HoleTable, exports: dict[str, NativeFunction]) -> tuple[str, dict[str, str]]:
+    """IR of the whole runtime for a core's table, and the symbols of the exported natives by name."""
+    from ..vcpu.interrupts import raise_program
+
+    module = Module()
+    parts = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
+    parts.append(undefined_handler(module, raise_program))
+    parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
+    next_code = module.require(dispatch.next_code)
+    symbols = {name: module.require(function, export=True) for name, function in exports.items()}
+    parts.append(glue(next_code))
+    selects = {insn.select for insn in table if insn.select is not None}
+    symbols |= {f"select.{f.name}": module.require(f, export=True) for f in selects}
+    text = module.emit()
+    return text + LIBRARY + "\n".join(parts) + '\nattributes #4 = { nounwind "no-builtins" }\n', symbols

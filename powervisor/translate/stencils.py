@@ -1,0 +1,357 @@
+"""Stencils: an instruction's semantics compiled with holes where its fields go.
+
+A stencil is a function that ends by jumping to whatever follows; its operands are addresses of undefined symbols
+(holes), so the object file's relocations say where the translator must patch. Hole symbols:
+
+    f.<name>.<shift>    a field's value shifted left          d.<n>   a value computed from fields (field_function)
+    p.cia               offset of the instruction in its page, minus mode: page + p.cia is its address
+    p.count             instructions since the block began    p.slot  address of the target's entry pointer
+    p.target            like p.cia for the target             p.word  the instruction word
+    p.mode              the mode                              p.handler, n.next, n.cold   code addresses
+
+Arguments live in registers from stencil to stencil: the vCPU, its current context, the budget, and `page`, which is
+the effective address of the code page plus the mode bits.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..isa.insn import FORM_FIELDS, Insn
+from ..native.compile import FunctionCompiler, Module, syntax
+from ..native.ints import i64, u32, u64
+from ..native.lang import NativeFunction
+from ..native.values import Const, Frame, Value, is_int
+from ..vcpu import mmu, ops
+from ..vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
+
+SIGNATURE = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
+CONVENTION = "preserve_nonecc"
+
+FORWARD, BACKWARD, OFF_PAGE = 0, 1, 2
+"""Where a relative branch goes: later in the page, earlier or itself, elsewhere."""
+
+
+@dataclass(frozen=True)
+class Selector:
+    """How a field chooses the stencil: its value maps to an index below `radix`, or to NONE (use the handler)."""
+
+    name: str
+    shift: int
+    width: int
+    radix: int
+    map: bytes
+
+    NONE = 0xFF
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One stencil of an instruction."""
+
+    insn: Insn
+    index: int
+    fixed: tuple[tuple[str, int], ...]
+    nonzero: frozenset[str]
+    where: int | None
+
+
+@dataclass
+class HoleTable:
+    """Derived holes of a set of stencils: (function, fields of the instruction, argument names)."""
+
+    derived: list[tuple[NativeFunction, Insn, tuple[Any, ...]]] = field(default_factory=list)
+    index: dict[Any, int] = field(default_factory=dict)
+
+    def derive(self, function: NativeFunction, insn: Insn, arguments: tuple[Any, ...]) -> int:
+        key = (function, tuple((a, insn.fields[a]) if isinstance(a, str) else a for a in arguments))
+        if key not in self.index:
+            self.index[key] = len(self.derived)
+            self.derived.append((function, insn, arguments))
+        return self.index[key]
+
+
+def is_relative(insn: Insn) -> bool:
+    """Whether the semantics use `jump_relative`, which stencils specialise by direction."""
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "jump_relative"
+        for node in ast.walk(syntax(insn.function)[0])
+    )
+
+
+def selectors(insn: Insn) -> list[Selector]:
+    """The fields that choose among an instruction's stencils."""
+    result = []
+    for name, f in insn.fields.items():
+        size = 1 << f.width
+        if name in insn.variants:
+            values = insn.variants[name]
+            table = bytes(values.index(v) if v in values else Selector.NONE for v in range(size))
+            radix = len(values)
+        elif name in FORM_FIELDS and f.width == 1:
+            cold = name in insn.cold_forms
+            table, radix = bytes((0, Selector.NONE if cold else 1)), 1 if cold else 2
+        elif name in insn.split:
+            table, radix = bytes((1, *bytes(size - 1))), 2
+        else:
+            continue
+        result.append(Selector(name, f.pieces[0].shift, f.width, radix, table))
+    return result
+
+
+def variants(insn: Insn) -> Iterator[Variant]:
+    """Every stencil of an instruction, in index order."""
+    chosen = selectors(insn)
+    ranges: list[range] = [range(s.radix) for s in chosen]
+    places = (FORWARD, BACKWARD, OFF_PAGE) if is_relative(insn) else (None,)
+    index = 0
+    for combination in itertools.product(*ranges):
+        fixed, nonzero = [], set()
+        for selector, number in zip(chosen, combination, strict=True):
+            if selector.name in insn.variants:
+                fixed.append((selector.name, insn.variants[selector.name][number]))
+            elif selector.name in FORM_FIELDS and insn.fields[selector.name].width == 1:
+                fixed.append((selector.name, number))
+            elif number == 1:
+                fixed.append((selector.name, 0))
+            else:
+                nonzero.add(selector.name)
+        for where in places:
+            yield Variant(insn, index, tuple(fixed), frozenset(nonzero), where)
+            index += 1
+
+
+class StencilCompiler(FunctionCompiler):
+    """Emits an instruction's semantics as a stencil: everything inlined, rare paths leave to the handler."""
+
+    def __init__(self, module: Module, holes: HoleTable, variant: Variant, cm: bool, hole_names: set[str]) -> None:
+        super().__init__(module)
+        self.holes, self.variant, self.cm, self.hole_names = holes, variant, cm, hole_names
+        self.dirty = False
+
+    # ---- holes -----------------------------------------------------------------------------------------------------
+
+    def hole(self, name: str, kind: str = "i64") -> str:
+        self.hole_names.add(name)
+        return f'ptrtoint (ptr @"{name}" to {kind})'
+
+    def field_value(self, name: str) -> Value:
+        f = self.variant.insn.fields[name]
+        kind = i64 if f.signed else u32
+        shift = f.scale
+        return Value(kind, self.hole(f"f.{name}.{shift}", kind.ir), ("field", name), name in self.variant.nonzero)
+
+    def scaled(self, index: Value, step: int, node: ast.AST) -> str:
+        if index.hole is not None:
+            shift = step.bit_length() - 1
+            if step != 1 << shift:
+                raise self.error(node, f"an array of {step}-byte elements cannot be indexed by a field in a stencil")
+            if index.hole[0] == "field":
+                scale = self.variant.insn.fields[index.hole[1]].scale
+                return self.hole(f"f.{index.hole[1]}.{shift + scale}")
+            number = index.hole[1]
+            return self.hole(f"d.{number}.{shift}")
+        return super().scaled(index, step, node)
+
+    def compare(self, name: str, a: Any, b: Any, node: ast.AST) -> Any:
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, Value) and one.hole is not None:
+                if one.nonzero and isinstance(other, Const) and other.value == 0 and name in ("eq", "ne"):
+                    return Const(name == "ne")
+                if not (isinstance(other, Value) and other.hole is None):
+                    raise self.error(node, "comparing a field in a stencil: name it in split= or use a field_function")
+        return super().compare(name, a, b, node)
+
+    # ---- the body --------------------------------------------------------------------------------------------------
+
+    def stencil(self, symbol: str) -> str:
+        """The IR of the stencil."""
+        insn = self.variant.insn
+        frame = Frame(insn.function, {"cpu": Value(Vcpu, "%cpu")}, None)
+        fixed = dict(self.variant.fixed)
+        for name in insn.fields:
+            frame.scope[name] = Const(u32(fixed[name])) if name in fixed else self.field_value(name)
+        self.frames.append(frame)
+        self.enter(insn.function)
+        self.body(syntax(insn.function)[0].body)
+        if not self.terminated:
+            self.emit_return(None)
+        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        return f'define {CONVENTION} void @"{symbol}"{SIGNATURE} #3 section ".{symbol}" {{\n{text}\n}}\n'
+
+    def lookup(self, name: str, node: ast.AST) -> Any:
+        found = self.frames[-1].scope.get(name)
+        return found if isinstance(found, Value) else super().lookup(name, node)
+
+    def tail(self, target: str, budget: str = "%bud", page: str = "%page", x: str = "poison") -> None:
+        self.put(
+            f"musttail call {CONVENTION} void {target}(ptr %cpu, ptr %ctx, i64 {budget}, i64 {page}, i64 {x})"
+        )
+        self.put("ret void")
+        self.terminated = True
+
+    def emit_return(self, value: Value | None) -> None:
+        self.tail('@"n.next"')
+
+    def emit_abort(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give up: the handler executes the instruction from its start."""
+        if self.dirty and not self.variant.insn.restartable:
+            raise self.error(None, f"{self.variant.insn.name} changes state before it may leave to its handler")
+        self.tail('@"n.cold"')
+
+    def state_written(self) -> None:
+        self.dirty = True
+
+    def stmt_If(self, node: ast.If) -> None:
+        before = self.dirty
+        super().stmt_If(node)
+        self.dirty = self.dirty or before
+
+    def arms(self, arms: list[tuple[str, list[ast.stmt]]], end: str, complete: bool) -> None:
+        # state written on one arm that leaves the function does not reach the other
+        before, any_dirty = self.dirty, False
+        wrapped = []
+        for name, statements in arms:
+            wrapped.append((name, statements))
+        original = self.body
+
+        def body(statements: list[ast.stmt]) -> None:
+            nonlocal any_dirty
+            if any(statements is s for _, s in wrapped):
+                self.dirty = before
+                original(statements)
+                any_dirty = any_dirty or (self.dirty and not self.terminated)
+            else:
+                original(statements)
+
+        self.body = body  # type: ignore[method-assign]
+        try:
+            super().arms(arms, end, complete)
+        finally:
+            self.body = original  # type: ignore[method-assign]
+        self.dirty = before or any_dirty
+
+    # ---- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
+        special = OVERRIDES.get(function)
+        if special is not None:
+            return getattr(self, special)(node, *arguments)
+        if function.field_function:
+            return self.derived(function, arguments, node)
+        if function.cold:
+            self.leave()
+            _, result = self.signature(function, self.split_arguments(function, arguments, node)[0])
+            self.lines.append(f"{self.new_label('dead')}:")
+            self.terminated = False
+            return None if result is None else Value(result, "poison")
+        return self.inline_call(function, arguments, node)
+
+    def derived(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
+        """A value that depends on fields only: computed when translating, patched in."""
+        if all(isinstance(a, Const) for a in arguments):
+            return Const(function(*(a.value for a in arguments)))
+        names: list[Any] = []
+        for argument in arguments:
+            if isinstance(argument, Const):
+                names.append(int(argument.value))
+            elif argument.hole is not None and argument.hole[0] == "field":
+                names.append(argument.hole[1])
+            else:
+                return self.inline_call(function, arguments, node)
+        _, result = self.signature(function, {})
+        number = self.holes.derive(function, self.variant.insn, tuple(names))
+        if result is bool or not is_int(result):
+            raise self.error(node, f"{function.name} must return an integer")
+        wide = ".wide" if result.bits == 64 else ""
+        text = self.hole(f"d.{number}.0{wide}", "i64" if result.bits == 64 else "i32")
+        if result.bits < 32:
+            return Value(result, self.temp(f"trunc i32 {text} to {result.ir}"), ("derived", number))
+        return Value(result, text, ("derived", number))
+
+    def on_mode64(self, node: ast.AST, cpu: Any) -> Any:
+        return Const(self.cm)
+
+    def on_optimistic(self, node: ast.AST) -> Any:
+        return Const(True)
+
+    def on_current_context(self, node: ast.AST, cpu: Any) -> Any:
+        return Value(Context, "%ctx")
+
+    def masked(self, address: str) -> str:
+        return address if self.cm else self.temp(f"and i64 {address}, 4294967295")
+
+    def on_cia(self, node: ast.AST, cpu: Any) -> Any:
+        return Value(u64, self.masked(self.temp(f"add i64 %page, {self.hole('p.cia')}")))
+
+    def spent(self) -> str:
+        return self.temp(f"sub i64 %bud, {self.hole('p.count')}")
+
+    def on_jump_relative(self, node: ast.AST, cpu: Any, displacement: Any) -> Any:
+        if self.variant.where == OFF_PAGE:
+            self.jump_far(self.masked(self.temp(f"add i64 %page, {self.hole('p.target')}")), self.spent())
+            return None
+        budget = self.spent()
+        if self.variant.where == BACKWARD:
+            self.check(budget, lambda: self.masked(self.temp(f"add i64 %page, {self.hole('p.target')}")))
+        self.hole_names.add("p.slot")
+        self.tail(self.temp('load ptr, ptr @"p.slot"'), budget)
+        return None
+
+    def check(self, budget: str, target: Any) -> None:
+        """Leave at a back edge when the budget is spent or somebody asks for attention."""
+        spent = self.temp(f"icmp slt i64 {budget}, 0")
+        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('requests')}")
+        requests = self.temp(f"load volatile i32, ptr {place}")
+        asked = self.temp(f"icmp ne i32 {requests}, 0")
+        stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
+        self.put(f"br i1 {spent}, label %{stop}, label %{more}, !prof !1")
+        self.lines.append(f"{more}:")
+        self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
+        self.lines.append(f"{stop}:")
+        self.tail('@"rt.lookup"', budget, "%page", target())
+        self.lines.append(f"{on}:")
+        self.terminated = False
+
+    def on_jump(self, node: ast.AST, cpu: Any, target: Any) -> Any:
+        value = self.coerce(target, u64, node)
+        self.jump_far(self.masked(value.ref), self.spent())
+        return None
+
+    def jump_far(self, target: str, budget: str) -> None:
+        """Continue at an effective address in any page, through the context's code entries."""
+        clean = self.temp(f"and i64 {target}, -4")
+        self.check(budget, lambda: clean)
+        number = self.temp(f"lshr i64 {target}, 12")
+        index = self.temp(f"and i64 {number}, {SOFT_CODE_ENTRIES - 1}")
+        scaled = self.temp(f"mul i64 {index}, {SoftCode.size}")
+        base = self.temp(f"getelementptr i8, ptr %ctx, i64 {Context.offset('code')}")
+        soft = self.temp(f"getelementptr i8, ptr {base}, i64 {scaled}")
+        page = self.temp(f"and i64 {target}, -4096")
+        tag = self.temp(f"or i64 {page}, {self.hole('p.mode')}")
+        known = self.temp(f"load i64, ptr {soft}")
+        hit = self.temp(f"icmp eq i64 {known}, {tag}")
+        yes, no = self.new_label("hit"), self.new_label("miss")
+        self.put(f"br i1 {hit}, label %{yes}, label %{no}, !prof !0")
+        self.lines.append(f"{no}:")
+        self.tail('@"rt.lookup"', budget, "%page", clean)
+        self.lines.append(f"{yes}:")
+        pointer = self.temp(f"getelementptr i8, ptr {soft}, i64 {SoftCode.offset('entries')}")
+        entries = self.temp(f"load ptr, ptr {pointer}")
+        offset = self.temp(f"and i64 {target}, 4092")
+        slot = self.temp(f"getelementptr [2 x i32], ptr {entries}, i64 {self.temp(f'lshr i64 {offset}, 2')}")
+        self.tail(self.temp(f"load ptr, ptr {slot}"), budget, tag)
+
+
+OVERRIDES: dict[NativeFunction, str] = {
+    ops.mode64: "on_mode64", ops.optimistic: "on_optimistic", ops.cia: "on_cia", ops.jump: "on_jump",
+    ops.jump_relative: "on_jump_relative", mmu.current_context: "on_current_context",
+}  # fmt: skip
+
