@@ -82,9 +82,13 @@ def _busybox(bits: int, path: Path, work: Path, progress: Progress) -> tuple[byt
 
 def changed(config: str, changes: dict[str, str]) -> str:
     """A Kconfig .config with some options set otherwise."""
+
+    def set_to(key: str, value: str) -> str:
+        # An option that is off must be said to be: one that is not named at all is asked about.
+        return f"# {key} is not set" if value == "n" else f"{key}={value}"
+
     left, lines = dict(changes), []
     for line in config.splitlines():
         key = line.removeprefix("# ").partition(" is not set")[0].partition("=")[0]
-        lines.append(f"{key}={left.pop(key)}" if key in left else line)
-    lines += [f"{key}={value}" for key, value in left.items()]
-    return "\n".join(line for line in lines if not line.endswith("=n")) + "\n"
+        lines.append(set_to(key, left.pop(key)) if key in left else line)
+    return "\n".join([*lines, *(set_to(key, value) for key, value in left.items()), ""])

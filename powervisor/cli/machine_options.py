@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from powervisor.boot.loader import LoaderDevice
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
-DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N][,force-raw=on]: a file into memory; CPU N starts in it"}
+DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N][,force-raw=on]: a file in memory; CPU N starts there"}
 _HELP = ("help", "?")
 
 

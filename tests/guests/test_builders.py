@@ -103,7 +103,7 @@ def test_an_option_the_source_drops_is_reported():
 def test_busyboxs_configuration_is_changed_in_place_and_completed():
     config = "CONFIG_TC=y\n# CONFIG_STATIC is not set\nCONFIG_ASH=y\n"
     changed = initramfs.changed(config, {"CONFIG_STATIC": "y", "CONFIG_TC": "n", "CONFIG_NEW": '"x"'})
-    assert changed == 'CONFIG_STATIC=y\nCONFIG_ASH=y\nCONFIG_NEW="x"\n'
+    assert changed == '# CONFIG_TC is not set\nCONFIG_STATIC=y\nCONFIG_ASH=y\nCONFIG_NEW="x"\n'
 
 
 def test_make_counts_steps_and_a_failure_names_the_first_error_and_the_log(tmp_path):
