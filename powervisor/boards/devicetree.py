@@ -155,7 +155,7 @@ def to_dts(root: Node) -> str:
     def text(value: tuple[Value, ...]) -> str:
         groups: list[str] = []
         cells: list[str] = []
-        for part in (*value, ""):
+        for part in (*value, None):
             if isinstance(part, int):
                 cells.append(f"0x{part:x}")
                 continue
@@ -164,8 +164,8 @@ def to_dts(root: Node) -> str:
                 cells = []
             if isinstance(part, bytes):
                 groups.append(f"[{part.hex(' ')}]")
-            elif isinstance(part, str) and part:
-                groups.append(f'"{part}"')
+            elif isinstance(part, str):
+                groups.append('"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"')
         return ", ".join(groups)
 
     def add(node: Node, indent: str) -> None:
@@ -182,8 +182,26 @@ def to_dts(root: Node) -> str:
 
 
 def blob_to_dts(blob: bytes) -> str:
-    """A flattened tree as source, by way of `parse`."""
-    return to_dts(parse(blob, "device tree"))
+    """A flattened tree as source; what a property's bytes mean is guessed, as dtc does."""
+    root = parse(blob, "device tree")
+    for node in root.walk():
+        node.properties = {name: _guess(b"".join(map(_bytes, value))) for name, value in node.properties.items()}
+    return to_dts(root)
+
+
+def _bytes(value: Value) -> bytes:
+    return encode((value,))
+
+
+def _guess(data: bytes) -> tuple[Value, ...]:
+    """Strings where all is printable text, else cells where the length allows, else bytes."""
+    if data[-1:] == b"\0" and data[:1] != b"\0" and b"\0\0" not in data:
+        strings = data[:-1].split(b"\0")
+        if all(part.isascii() and part.decode("ascii").isprintable() for part in strings):
+            return tuple(part.decode("ascii") for part in strings)
+    if data and len(data) % 4 == 0:
+        return struct.unpack(f">{len(data) // 4}I", data)
+    return (data,) if data else ()
 
 
 def parse(blob: bytes, where: str) -> Node:

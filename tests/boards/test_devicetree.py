@@ -14,6 +14,7 @@ def sample():
     root = Node().set("compatible", "a,b", "c").set("#address-cells", 2)
     pic = root.child("pic@1")
     root.child("user@2").set("interrupt-parent", pic).set("gpios", pic, 3, 4).set("flag").set("raw", b"\1\2\3")
+    root.child("chosen").set("bootargs", 'a="b c" \\d').set("empty", "")
     return root
 
 
@@ -39,6 +40,12 @@ def test_source_compiles_to_the_same_blob():
     root = sample()
     out = subprocess.run(["dtc", "-q", "-O", "dtb"], input=to_dts(root).encode(), capture_output=True, check=True)
     assert blob_to_dts(out.stdout) == blob_to_dts(flatten(root))
+
+
+def test_source_of_a_blob_shows_text_and_numbers():
+    source = blob_to_dts(flatten(sample()))
+    for line in ('compatible = "a,b", "c";', "#address-cells = <0x2>;", "raw = [01 02 03];", "flag;"):
+        assert line in source
 
 
 def test_amending_sets_properties_and_makes_missing_nodes():
