@@ -232,6 +232,16 @@ class Device:
         """All interrupt pins by name."""
         return {"irq": self.irq}
 
+    def statistics(self) -> dict[str, int]:
+        """Counters by name: reads, writes, interrupts by pin, accesses without register by offset."""
+        counters = self.counters
+        numbers = {"reads": counters.reads, "writes": counters.writes}
+        numbers |= {f"{pin} raised": output.raised for pin, output in self.irqs().items()}
+        numbers |= {f"unknown 0x{offset:x}": count for offset, count in sorted(counters.unknown.items())}
+        if counters.unknown_elsewhere:
+            numbers["unknown elsewhere"] = counters.unknown_elsewhere
+        return {name: number for name, number in numbers.items() if number}
+
     def fdt(self, node: TreeNode) -> None:
         """Add to `node` what only the device knows; the board has set compatible, reg and interrupts."""
 

@@ -84,6 +84,14 @@ def test_missing_names_in_saved_state_mean_reset_values(bench):
     assert (gpio.direction.value, gpio.mask.value) == (5, 0)
 
 
+def test_statistics_name_what_happened(bench):
+    uart = bench.device("serial0")
+    assert uart.statistics() == {}
+    bench.write(0x4501, 2, 1)
+    bench.read(0x4510, 1)
+    assert uart.statistics() == {"reads": 1, "writes": 1, "irq raised": 1, "unknown 0x10": 1}
+
+
 def test_accesses_without_register_are_counted_by_offset(bench):
     bench.read(0x8500)
     bench.write(0xE_0300, 1)
