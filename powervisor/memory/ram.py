@@ -33,12 +33,12 @@ def describe_size(size: int) -> str:
     return f"{size} bytes"
 
 
-def host_memory() -> int:
-    """Bytes of memory and swap that the host has in total."""
+def host_memory(*names: str) -> int:
+    """Bytes in the given lines of /proc/meminfo together; without names memory and swap in total."""
     total = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
-        if name in ("MemTotal", "SwapTotal"):
+        if name in (names or ("MemTotal", "SwapTotal")):
             total += int(rest.split()[0]) << 10
     return total
 
@@ -94,6 +94,12 @@ class Ram:
         _libc.madvise(self.address, self.size, _MADV_DONTDUMP)
 
     def _populate(self) -> None:
+        # Asked first: a host that runs out while populating kills a process instead of refusing.
+        if not self._hugetlb and self.size > (free := host_memory("MemAvailable", "SwapFree")):
+            raise UserError(
+                f"-mem-prealloc: {describe_size(self.size)} wanted and {free >> 20} MiB available on the host; "
+                "give a smaller -m or leave -mem-prealloc out"
+            )
         if _libc.madvise(self.address, self.size, _MADV_POPULATE_WRITE) == 0:
             return
         code = ctypes.get_errno()

@@ -85,6 +85,12 @@ def test_preallocated_ram_is_there():
     ram.close()
 
 
+def test_preallocating_more_than_is_available_is_refused(monkeypatch):
+    monkeypatch.setattr("powervisor.memory.ram.host_memory", lambda *names: (64 * MIB, 4 * MIB)[bool(names)])
+    with pytest.raises(UserError, match="-mem-prealloc: 8 MiB wanted and 4 MiB available"):
+        Ram(8 * MIB, prealloc=True)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
