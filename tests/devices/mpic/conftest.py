@@ -99,6 +99,12 @@ def bench_of(request):
 
 
 @pytest.fixture
+def pair_of(addresses):
+    """`pair_of(cpus)`: a bench run by Python and one run by compiled code."""
+    return lambda cpus: (Bench(cpus, None), Bench(cpus, addresses))
+
+
+@pytest.fixture
 def pic(bench_of):
     """Two CPUs, mixed mode, nothing set up."""
     return bench_of(2).ready()
