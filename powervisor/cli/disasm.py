@@ -15,18 +15,19 @@ def main(words: list[str]) -> int:
     """Disassemble the given words or the code of a file."""
     parser = Parser("disasm", "Disassemble instruction words, or a file (ELF: its code; else big-endian words).")
     parser.add_argument("words", nargs="*", metavar="WORD", help="an instruction as 8 hexadecimal digits")
-    parser.option("-cpu", default=None, metavar="CORE", help="the core whose instructions are known (default: all)")
+    parser.option("-cpu", default=None, metavar="CORE", help="the core whose instructions are known (default: those of all)")
     parser.option("-file", metavar="FILE", help="take the words from there")
     parser.option("-address", metavar="ADDRESS", help="where the code runs; in a file with addresses: where to begin")
     parser.option("-count", metavar="N", help="stop after N instructions")
     options = parser.parse(words)
     if bool(options.words) == bool(options.file):
         raise UserError("give either words or -file FILE")
-    from powervisor.isa.cores import CORES, get
-    from powervisor.isa.disasm import disassemble
+    from powervisor.insns import TABLE
+    from powervisor.isa.cores import get
+    from powervisor.isa.disasm import Disassembler
 
-    # The richest core knows what any of them does.
-    core = get(options.cpu) if options.cpu else max(CORES.values(), key=lambda core: len(core.categories))
+    core = get(options.cpu) if options.cpu else None
+    disassembler = Disassembler(TABLE.for_core(core.categories), core.bits) if core else Disassembler(TABLE)
     address = None if options.address is None else parse_number(options.address, "-address")
     left = None if options.count is None else parse_number(options.count, "-count")
     if options.file:
@@ -38,7 +39,7 @@ def main(words: list[str]) -> int:
             if left <= 0:
                 break
             left -= 1
-        print(f"{pc:08x}:  {word:08x}  {disassemble(word, pc, core)}")
+        print(f"{pc:08x}:  {word:08x}  {disassembler.text(word, pc)}")
     return 0
 
 
