@@ -1,0 +1,23 @@
+"""Powervisor: KVM for embedded Power, in Python. `from powervisor import Machine` is the way in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .boot.loader import LoaderDevice
+    from .machine import Machine, Outcome
+
+__version__ = "0.1.0"
+__all__ = ["LoaderDevice", "Machine", "Outcome", "__version__"]
+
+_WHERE = {"Machine": "machine", "Outcome": "machine", "LoaderDevice": "boot.loader"}
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved when used: `import powervisor` and `powervisor --help` stay quick.
+    if name in _WHERE:
+        import importlib
+
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

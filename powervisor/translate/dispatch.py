@@ -9,7 +9,8 @@ from ..vcpu.access import mmio_read
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
-from ..vcpu.pending import poll
+from ..vcpu.locks import FOREVER, sleep
+from ..vcpu.pending import take_pending
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
     Context,
@@ -20,8 +21,7 @@ from ..vcpu.state import (
     Vcpu,
     Vm,
 )
-from ..vcpu.locks import idle
-from ..vcpu.timers import check_timers
+from ..vcpu.timers import check_timers, idle_timeout_ns
 from .tables import Tables
 from .translator import decode, translate_block
 
@@ -101,15 +101,17 @@ def next_code(cpu: Vcpu) -> u64:
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
-        if cpu.mmio_done == 0:  # else the instruction at PC is being re-executed
-            poll(cpu)
+        if cpu.mmio_done == 0 and cpu.halted == 0:  # else the instruction at PC is being re-executed
+            take_pending(cpu)
         if cpu.exit_reason:
             return u64(0)
         if cpu.left <= 0:
             cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
-        if cpu.waiting:
-            idle(cpu)
+        if cpu.waiting | cpu.halted:
+            cpu.stats[Stat.HALTS] = cpu.stats[Stat.HALTS] + 1
+            sleep(cpu, u64(FOREVER) if cpu.halted else idle_timeout_ns(cpu))
+            service(cpu)
             continue
         if cpu.debug_events or cpu.mmio_done or cpu.left < ONE_AT_A_TIME:
             step(cpu)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
+from ..native.lang import NativeFunction
 from .image import load_or_build
 
 CODE_SPACE = 384 << 20
@@ -18,10 +19,12 @@ CODE_PAGES = 96 << 20
 class Engine:
     """Native code for one machine: `run(vcpu)` executes until there is something for Python."""
 
-    def __init__(self, core: Core, vm: Any, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (), progress: Callable[[str], None] | None = None
+    ) -> None:
         self.core, self.vm = core, vm
         self.space = CodeSpace(CODE_SPACE)
-        self.image = load_or_build(core, self.space, progress)
+        self.image = load_or_build(core, self.space, list(natives), progress)
         self.symbols = self.image.symbols
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.tables = self.symbols["tables"]
@@ -29,6 +32,10 @@ class Engine:
         vm.code_map = self._map.address
         self.run_address = self.symbols["run"]
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self.run_address)
+        address = ctypes.c_uint64
+        self.update_mode = self.function("update_mode", None, address)
+        self.forget_all = self.function("forget_all", None, address)
+        self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
 
     def function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:

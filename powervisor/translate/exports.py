@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..native.lang import NativeFunction
-from ..vcpu import codemap, mmu, modes
+from ..vcpu import codemap, locks, mmu, modes
 from . import dispatch
 
 EXPORTS: dict[str, NativeFunction] = {
     "step": dispatch.step,
     "update_mode": modes.update_mode,
     "drop_range": codemap.drop_range,
+    "wake": locks.wake,
     "forget_all": mmu.forget_all,
 }

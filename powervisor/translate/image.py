@@ -17,6 +17,7 @@ from typing import Any
 
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
+from ..native.lang import NativeFunction
 from ..native.struct import Struct
 from .tables import MAX_SELECTORS, NO_TEMPLATES, SUBTABLE, InsnRow, SelectorRow, Tables, Template
 
@@ -43,7 +44,7 @@ def cache_directory() -> Path | None:
     return path
 
 
-def image_key(core: Core, base: int) -> str:
+def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
     """Hash of everything an image depends on."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
@@ -53,7 +54,7 @@ def image_key(core: Core, base: int) -> str:
                 digest.update(path.read_bytes())
     for name in ("model name", "flags"):
         digest.update(_cpuinfo(name).encode())
-    digest.update(f"{core.name} {base:#x}".encode())
+    digest.update(f"{core.name} {base:#x} {sorted(f.name for f in natives)}".encode())
     return digest.hexdigest()[:32]
 
 
@@ -65,17 +66,19 @@ def _cpuinfo(name: str) -> str:
         return ""
 
 
-def load_or_build(core: Core, space: CodeSpace, progress: Callable[[str], None] | None = None) -> Image:
-    """Put the core's image at the start of an empty CodeSpace."""
+def load_or_build(
+    core: Core, space: CodeSpace, natives: list[NativeFunction], progress: Callable[[str], None] | None = None
+) -> Image:
+    """Put the core's image at the start of an empty CodeSpace; `natives` are compiled in and exported by name."""
     directory = cache_directory()
-    path = directory / f"{core.name}-{image_key(core, space.base)}.image" if directory is not None else None
+    path = directory / f"{core.name}-{image_key(core, space.base, natives)}.image" if directory is not None else None
     if path is not None:
         image = _read(path, space)
         if image is not None:
             return image
     if progress is not None:
         progress(f"building the {core.name} translator (once)")
-    image = build(core, space)
+    image = build(core, space, natives)
     if path is not None:
         _write(path, image, space)
     return image
@@ -111,7 +114,7 @@ def _write(path: Path, image: Image, space: CodeSpace) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def build(core: Core, space: CodeSpace) -> Image:
+def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
     from ..insns import TABLE
     from ..native.elf import Object
@@ -127,7 +130,7 @@ def build(core: Core, space: CodeSpace) -> Image:
     every = [v for insn in hot for v in variants(insn)]
     modes = (False, True) if core.bits == 64 else (False,)
     texts = [stencil_ir(every, cm, holes, pseudo=not cm) for cm in modes]
-    text, exported = runtime_ir(table, holes, EXPORTS)
+    text, exported = runtime_ir(table, holes, EXPORTS | {f.name: f for f in natives})
     runtime = Object(compile_object(text))
     symbols = runtime.load(space.take, lambda name: _no_symbol(name))
 

@@ -1,0 +1,58 @@
+"""Why a vCPU came back: a closed set, in KVM's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Mmio:
+    """The guest accesses a device register: answer with `Vcpu.complete_read`, `complete_write` or `fail_access`."""
+
+    pa: int
+    size: int
+    value: int
+    write: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The instructions granted have been executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """Another thread asked for the vCPU's attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """A breakpoint or single step of a debugger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The guest asked for a reset: DBCR0[RST] or the watchdog; `cause` says which, `scope` 1 core 2 chip 3 system."""
+
+    cause: str
+    scope: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hcall:
+    """A hypercall to the virtual machine monitor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkstop:
+    """A fault that cannot be delivered to the guest."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFull:
+    """No room for translated code: flush it with every vCPU stopped."""
+
+
+Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull

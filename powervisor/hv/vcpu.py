@@ -1,0 +1,149 @@
+"""A virtual processor as the machine half sees it: run it, answer its exits, read and write its registers."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any
+
+from ..native.struct import size_of
+from ..translate.engine import Engine
+from ..vcpu.build import Processor, reset
+from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
+from ..vcpu.state import Vcpu as State
+from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Kick, Mmio, Reset
+from .registers import Registers
+
+UNLIMITED = (1 << 63) - 1
+
+_EXIT = struct.Struct("<II")  # exit_reason, exit_detail
+_MMIO = struct.Struct("<QQIIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, mmio_done, mmio_cursor
+_LOG = struct.Struct("<QQII")
+_U32 = struct.Struct("<I")
+_I64 = struct.Struct("<q")
+FAILED = 0xFFFF_FFFF
+
+NAMES = {value: name.lower() for name, value in vars(ExitReason).items() if name.isupper()}
+"""Names of exit reasons, for statistics."""
+
+
+class Vcpu:
+    """One vCPU. `run` belongs to one thread; `kick` may be called by any."""
+
+    def __init__(self, engine: Engine, processor: Processor) -> None:
+        self.engine, self.processor = engine, processor
+        self.state: Any = processor.cpu
+        self.index = int(self.state.index)
+        self.address: int = self.state.address
+        self._memory = memoryview((ctypes.c_char * State.size).from_address(self.address)).cast("B")
+        self._exit_at = State.offset("exit_reason")
+        self._mmio_at = State.offset("mmio_pa")
+        self._log_at = State.offset("mmio_log")
+        self._stats_at = State.offset("stats")
+        self.regs = Registers(self)
+        self.exits = [0] * 16
+        wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
+        self._wake = lambda bits: wake(self.address, bits)
+
+    def run(self, budget: int = UNLIMITED) -> Exit:
+        """Execute until something needs the machine half, at most `budget` instructions."""
+        memory = self._memory
+        _EXIT.pack_into(memory, self._exit_at, 0, 0)
+        _I64.pack_into(memory, State.offset("left"), budget)
+        _I64.pack_into(memory, State.offset("slice"), 0)
+        _I64.pack_into(memory, State.offset("budget"), 0)
+        self.engine.run(self.state)
+        reason, detail = _EXIT.unpack_from(memory, self._exit_at)
+        self.exits[reason] += 1
+        if reason == ExitReason.MMIO:
+            pa, value, size, write, _, _ = _MMIO.unpack_from(memory, self._mmio_at)
+            return Mmio(pa, size, value, bool(write))
+        return self._exit(reason, detail)
+
+    def _exit(self, reason: int, detail: int) -> Exit:
+        match reason:
+            case ExitReason.BUDGET:
+                return Budget()
+            case ExitReason.KICK:
+                return Kick()
+            case ExitReason.DEBUG:
+                return Debug()
+            case ExitReason.WATCHDOG:
+                return Reset("watchdog", detail)
+            case ExitReason.RESET:
+                return Reset("DBCR0[RST]", detail)
+            case ExitReason.HCALL:
+                return Hcall()
+            case ExitReason.CODE_FULL:
+                return CodeFull()
+            case ExitReason.CHECKSTOP:
+                return Checkstop(CHECKSTOPS.get(detail, "machine check while MSR[ME]=0"))
+        raise AssertionError(f"cpu{self.index}: exit reason {reason} is not known")
+
+    # ---- answers to Mmio -------------------------------------------------------------------------------------------
+
+    def _log(self, data: int, size: int) -> None:
+        pa, _, real_size, write, done, _ = _MMIO.unpack_from(self._memory, self._mmio_at)
+        _LOG.pack_into(self._memory, self._log_at + done * MmioLog.size, pa, data, size or real_size, write)
+        _U32.pack_into(self._memory, State.offset("mmio_done"), done + 1)
+
+    def complete_read(self, value: int) -> None:
+        """The register's value."""
+        self._log(value, 0)
+
+    def complete_write(self) -> None:
+        """The register was written."""
+        self._log(0, 0)
+
+    def fail_access(self) -> None:
+        """Nothing answered: the guest gets a machine check."""
+        self._log(0, FAILED)
+
+    # ---- the rest --------------------------------------------------------------------------------------------------
+
+    def kick(self, bits: int = Request.KICK) -> None:
+        """Make the vCPU leave native code soon (or act on other Request bits); wakes it when it waits."""
+        self._wake(bits)
+
+    @property
+    def halted(self) -> bool:
+        """Held in reset or by the spin table."""
+        return bool(self.state.halted)
+
+    @property
+    def instructions(self) -> int:
+        """Instructions executed so far, up to the last time slice."""
+        return int(self.state.executed)
+
+    def reset(self) -> None:
+        """Power-on state, held."""
+        reset(self.state, self.engine.core)
+        self.state.halted = 1
+
+    def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:
+        """Write the TLB1 entry a CPU enters with: effective 0 to `base`, `size` bytes, every permission."""
+        entry: Any = self.state.tlb.tlb1[index]
+        ctypes.memset(entry.address, 0, size_of(TlbEntry))
+        entry.pa, entry.mask = base, size - 1
+        entry.mas1 = 1 << 31 | (size.bit_length() - 11) << 7
+        entry.mas2, entry.mas3, entry.valid = 4 if coherent else 0, 0x3F, 1
+        self.state.tlb.tlb1_used = max(int(self.state.tlb.tlb1_used), index + 1)
+
+    def start(self, pc: int, gpr: dict[int, int]) -> None:
+        """Leave the held state at an address."""
+        self.state.pc = pc
+        for number, value in gpr.items():
+            self.state.gpr[number] = value
+        self.state.halted = 0
+        self.kick(Request.LINES)
+
+    def statistics(self) -> dict[str, int]:
+        """Exits by reason, and the counters native code keeps."""
+        counts = {f"exit-{NAMES[n]}": count for n, count in enumerate(self.exits) if count}
+        values = struct.unpack_from("<64Q", self._memory, self._stats_at)
+        counts |= {k.lower().replace("_", "-"): values[v] for k, v in vars(Stat).items() if k.isupper() and v >= 16}
+        return counts | {"instructions": self.instructions}
+
+
+CHECKSTOPS = {1: "an interrupt vector raises the interrupt it is the vector of"}
+"""Exit details of ExitReason.CHECKSTOP."""

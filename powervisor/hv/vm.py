@@ -1,0 +1,157 @@
+"""A virtual machine: vCPUs on their threads, guest RAM, the native interrupt controller."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..isa.cores import Core
+from ..native.lang import NativeFunction
+from ..translate.engine import Engine
+from ..vcpu.build import new_core_config, new_vcpu, new_vm
+from ..vcpu.state import Tlb
+from ..vcpu.state import Vcpu as State
+from .exits import CodeFull, Exit
+from .vcpu import Vcpu
+
+SWITCH_INTERVAL = 5e-5
+"""Seconds a Python thread keeps the GIL while another waits: an exit must not wait 5 ms for a busy console."""
+
+
+class Vm:
+    """vCPUs over guest RAM. `handle(vcpu, exit)` answers exits, on the vCPU's thread."""
+
+    def __init__(
+        self, core: Core, svr: int, cores: int, threads: int, ram_address: int, ram_size: int,
+        natives: Iterable[NativeFunction] = (), progress: Callable[[str], None] | None = None,
+        timebase_hz: int = 400_000_000,
+    ) -> None:  # fmt: skip
+        self.core = core
+        self.state: Any = new_vm(ram_address, ram_size)
+        self.state.timebase_hz = timebase_hz
+        self.state.timebase_start = time.monotonic_ns()
+        self.engine = Engine(core, self.state, natives, progress)
+        config = new_core_config(core, svr, threads)
+        self.vcpus: list[Vcpu] = []
+        for number in range(cores):
+            tlb = Tlb.new()
+            for thread in range(threads):
+                processor = new_vcpu(self.state, core, config, number * threads + thread, tlb, thread)
+                self.vcpus.append(Vcpu(self.engine, processor))
+            if threads == 2:
+                first, second = self.vcpus[-2:]
+                first.state.sibling, second.state.sibling = second.address, first.address
+        self._gate = threading.Condition()
+        self._paused = 0
+        self._stopping = False
+        self._inside = 0
+        self._workers: list[threading.Thread] = []
+
+    def attach_irqchip(self, state: int, base: int, size: int, read: int, write: int, ack: int, proxy: int) -> None:
+        """Let accesses to an interrupt controller run natively; addresses of its state and its functions."""
+        vm = self.state
+        vm.irqchip, vm.irqchip_pa, vm.irqchip_size = state, base, size
+        vm.irqchip_read, vm.irqchip_write, vm.irqchip_ack, vm.irqchip_proxy = read, write, ack, proxy
+
+    def memory_written(self, pa: int, length: int) -> None:
+        """RAM was changed by something other than a vCPU: drop code translated from it."""
+        self.engine.drop_range(self.state.address, pa, length)
+
+    # ---- threads ---------------------------------------------------------------------------------------------------
+
+    def start(self, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
+        """Run every vCPU on a thread of its own; `handle` returns False to end its vCPU's thread."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        for vcpu in self.vcpus:
+            worker = threading.Thread(
+                target=self._work, args=(vcpu, handle, failed), name=f"cpu{vcpu.index}", daemon=True
+            )
+            self._workers.append(worker)
+            worker.start()
+
+    def _work(self, vcpu: Vcpu, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
+        try:
+            while self._enter():
+                try:
+                    exit_ = vcpu.run()
+                finally:
+                    self._leave()
+                if isinstance(exit_, CodeFull):
+                    self.flush_code()
+                elif not handle(vcpu, exit_):
+                    return
+        except BaseException as error:  # handed to whoever waits for the machine; a vCPU thread has no caller
+            failed(error)
+
+    def _enter(self) -> bool:
+        """Pass the gate into native code; False when the machine is stopping."""
+        if not self._paused and not self._stopping:
+            # The common case without the lock's round trip would race with pause(): count first, then look again.
+            with self._gate:
+                if not self._paused and not self._stopping:
+                    self._inside += 1
+                    return True
+        with self._gate:
+            self._gate.wait_for(lambda: self._stopping or not self._paused)
+            if self._stopping:
+                return False
+            self._inside += 1
+            return True
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._inside -= 1
+            if self._paused or self._stopping:
+                self._gate.notify_all()
+
+    def pause(self) -> None:
+        """Bring every vCPU out of native code and keep it out until `resume`; may be nested."""
+        with self._gate:
+            self._paused += 1
+            while self._inside:
+                for vcpu in self.vcpus:
+                    vcpu.kick()
+                self._gate.wait(0.05)
+
+    def resume(self) -> None:
+        """Undo one `pause`."""
+        with self._gate:
+            self._paused -= 1
+            self._gate.notify_all()
+
+    def flush_code(self) -> None:
+        """Forget all translated code."""
+        self.pause()
+        try:
+            self.engine.flush()
+            for vcpu in self.vcpus:
+                self.engine.forget_all(vcpu.address)
+        finally:
+            self.resume()
+
+    def stop(self) -> None:
+        """End every vCPU's thread."""
+        with self._gate:
+            self._stopping = True
+            self._gate.notify_all()
+            while self._inside:
+                for vcpu in self.vcpus:
+                    vcpu.kick()
+                self._gate.wait(0.05)
+        for worker in self._workers:
+            if worker is not threading.current_thread():
+                worker.join()
+        self._workers = []
+
+    def close(self) -> None:
+        """Free the native memory; the machine is stopped."""
+        self.engine.close()
+
+
+def word_addresses(vcpu: Vcpu) -> tuple[int, int, int]:
+    """Host addresses of a vCPU's `lines`, `requests` and `asleep` words, for the interrupt controller."""
+    base = vcpu.address
+    return base + State.offset("lines"), base + State.offset("requests"), base + State.offset("asleep")

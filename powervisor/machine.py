@@ -1,0 +1,348 @@
+"""Machine: the one public object behind the command line, the API and the tests."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .boards import registry
+from .boards.board import Board, Context
+from .boards.cpus import CpuTopology
+from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
+from .console.recorder import Recorder, recorded
+from .devices.clock import HostClock
+from .devices.mpic import Mpic
+from .devices.mpic_native import ENTRY_POINTS
+from .devices.ns16550 import Ns16550
+from .devices.spintable import MAP_SIZE, SpinTable
+from .errors import PowervisorError
+from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset
+from .hv.vcpu import Vcpu
+from .hv.vm import Vm, word_addresses
+from .isa import cores as core_models
+from .memory.ram import Ram
+from .memory.space import BusError, Dma, PhysicalSpace
+
+if TYPE_CHECKING:
+    from .console.chardev import Chardev
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a machine ended: `kind` is "poweroff", "reset" (under no_reboot), "guest-error" or "stopped"."""
+
+    kind: str
+    detail: str = ""
+    dump: str = ""
+
+
+class Machine:
+    """A virtual board with its vCPUs. A context manager; `close` frees everything.
+
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `serial` are chardevs in order; the
+    first one's output is kept in `console`. Raises UserError for what cannot be had.
+    """
+
+    def __init__(
+        self,
+        board: str = "ppce500",
+        cpu: str | None = None,
+        cores: int = 1,
+        threads: int = 1,
+        memory: int | None = None,
+        kernel: Path | None = None,
+        bios: Path | None = None,
+        initrd: Path | None = None,
+        append: str | None = None,
+        dtb: Path | None = None,
+        loaders: Sequence[LoaderDevice] = (),
+        serial: Sequence[Chardev | None] | None = None,
+        mem_path: Path | None = None,
+        mem_prealloc: bool = False,
+        no_reboot: bool = False,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.board: Board = registry.get(board)
+        core = core_models.get(cpu or self.board.default_core)
+        size = memory if memory is not None else self.board.ram_default
+        self.board.check(core.name, cores, threads, size)
+        if kernel is None and bios is None and not loaders:
+            from .guests.builtin import image
+
+            kernel = image(core.bits)
+        self.no_reboot = no_reboot
+        self.lock = threading.RLock()
+        self._ended = threading.Condition()
+        self._outcome: Outcome | None = None
+        self._failure: BaseException | None = None
+        self._started = False
+        self._resetting = False
+        self._closed = False
+        self.topology = CpuTopology(
+            core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr
+        )
+        self.ram = Ram(size, mem_path, mem_prealloc)
+        try:
+            self.space = PhysicalSpace(self.ram)
+            self.clock = HostClock(self.lock, self._failed)
+            chardevs = list(serial) if serial is not None else [None]
+            self.console = recorded(chardevs[0]) if chardevs else Recorder()
+            self._chardevs: list[Chardev | None] = [self.console, *chardevs[1:]]
+            self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, core: core_models.Core, options: BootOptions, progress: Callable[[str], None] | None) -> None:
+        mpic_part = self.board.part(self.board.interrupt_parent)
+        self.mpic = Mpic(
+            mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self._core_reset
+        )
+        self.context = Context(
+            self.ram, self.space, Dma(self.space), self.mpic, self.clock, self.topology, self._chardevs,
+            poweroff=self._poweroff, reset=self._board_reset, release_cpu=self._release,
+        )  # fmt: skip
+        self.built = self.board.build(self.context)
+        self.plan: BootPlan = plan_boot(options, self.ram.size, self.built.tree, core.bits, self.topology.vcpus)
+        self.vm = Vm(
+            core, self.topology.svr, self.topology.cores, self.topology.threads, self.ram.address, self.ram.size,
+            ENTRY_POINTS.values(), progress, self.board.clock_hz,
+        )  # fmt: skip
+        self.vcpus: list[Vcpu] = self.vm.vcpus
+        symbols = self.vm.engine.symbols
+        self.mpic.bind_addresses(symbols)
+        functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy"))
+        self.vm.attach_irqchip(self.mpic.state_address, self.mpic.base, self.mpic.size, *functions)
+        for vcpu in self.vcpus:
+            self.mpic.attach(vcpu.index, *word_addresses(vcpu))
+        self.space.on_write(self.vm.memory_written)
+        for index, chardev in enumerate(self._chardevs):
+            uart = self.built.devices.get(f"serial{index}")
+            if chardev is not None and isinstance(uart, Ns16550):
+                self._connect(chardev, uart)
+        self._power_on()
+
+    def _connect(self, chardev: Chardev, uart: Ns16550) -> None:
+        chardev.on_receive = lambda data: (uart.receive(data), None)[1]
+        chardev.can_receive = lambda: uart.room
+        chardev.start(self._dispatch)
+
+    def _dispatch(self, call: Callable[[], None]) -> None:
+        with self.lock:
+            call()
+
+    # ---- power, reset, secondary CPUs --------------------------------------------------------------------------------
+
+    def _power_on(self) -> None:
+        """The state after power-on and loading: CPU 0 (and those a loader names) at their entry, others held."""
+        self.plan.load(self.space)
+        for vcpu in self.vcpus:
+            vcpu.reset()
+            vcpu.regs["pir"] = self.topology.pir(vcpu.index)
+        for index, entry in self.plan.entries.items():
+            self.vcpus[index].map_initial(0, 0, entry.map_size)
+            self.vcpus[index].start(entry.pc, entry.gpr)
+
+    def _release(self, index: int, pc: int, r3: int, map_base: int) -> None:
+        vcpu = self.vcpus[index]
+        if vcpu.halted:
+            vcpu.map_initial(1, map_base, MAP_SIZE, coherent=True)
+            vcpu.start(pc, {3: r3, 7: MAP_SIZE})
+
+    def _core_reset(self, index: int, held: bool) -> None:
+        """MPIC PIR: a core goes back to its spin-table entry."""
+        if held:
+            vcpu = self.vcpus[index]
+            self._later(lambda: self._hold(vcpu))
+
+    def _hold(self, vcpu: Vcpu) -> None:
+        self.vm.pause()
+        try:
+            vcpu.reset()
+            vcpu.regs["pir"] = self.topology.pir(vcpu.index)
+            spin_table = self.built.devices[self.board.spin_table]
+            assert isinstance(spin_table, SpinTable)
+            with self.lock:
+                spin_table.hold(vcpu.index)
+        finally:
+            self.vm.resume()
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """Do something that stops the vCPUs, from a thread that is none of theirs."""
+
+        def work() -> None:
+            try:
+                call()
+            except BaseException as error:
+                self._failed(error)
+
+        threading.Thread(target=work, name="machine-control", daemon=True).start()
+
+    def _poweroff(self) -> None:
+        self._end(Outcome("poweroff"))
+
+    def _board_reset(self) -> None:
+        self._reset("board reset")
+
+    def _reset(self, cause: str) -> None:
+        if self.no_reboot:
+            self._end(Outcome("reset", cause))
+            return
+        with self._ended:
+            if self._resetting or self._outcome is not None:
+                return
+            self._resetting = True
+        self._later(self._reboot)
+
+    def _reboot(self) -> None:
+        self.vm.pause()
+        try:
+            with self.lock:
+                for device in (*self.built.everything(), self.mpic):
+                    device.reset()
+                self._power_on()
+            self._resetting = False
+        finally:
+            self.vm.resume()
+
+    def _end(self, outcome: Outcome) -> None:
+        with self._ended:
+            if self._outcome is None:
+                self._outcome = outcome
+            self._ended.notify_all()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._ended:
+            self._failure = self._failure or error
+            self._ended.notify_all()
+
+    # ---- running -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Let the vCPUs run on their threads."""
+        if self._started:
+            raise PowervisorError("the machine has been started already")
+        self._started = True
+        self.vm.start(self._handle, self._failed)
+
+    def _handle(self, vcpu: Vcpu, exit_: Exit) -> bool:
+        """Answer an exit, on the vCPU's thread; False ends the thread."""
+        if type(exit_) is Mmio:
+            self._mmio(vcpu, exit_)
+        elif isinstance(exit_, Checkstop):
+            with self._ended:
+                dump = vcpu.regs.dump()
+            self._end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
+            return False
+        elif isinstance(exit_, Reset):
+            self._reset(f"cpu{vcpu.index}: {exit_.cause}")
+        elif not isinstance(exit_, (Kick, Budget)):
+            raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
+        if self.mpic.events:
+            with self.lock:
+                self.mpic.service()
+        return self._outcome is None
+
+    def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
+        try:
+            with self.lock:
+                if exit_.write:
+                    self.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
+                    vcpu.complete_write()
+                else:
+                    vcpu.complete_read(self.space.read(exit_.pa, exit_.size, vcpu.index))
+        except BusError:
+            vcpu.fail_access()
+
+    def wait(self, timeout: float | None = None) -> Outcome | None:
+        """Wait for the machine to end; None when `timeout` seconds pass first."""
+        with self._ended:
+            self._ended.wait_for(lambda: self._outcome is not None or self._failure is not None, timeout)
+            if self._failure is not None:
+                raise self._failure
+            return self._outcome
+
+    def run(self, seconds: float | None = None, instructions: int | None = None) -> Outcome | None:
+        """Run for a host time, or CPU 0 for a number of instructions; None when the guest goes on after it.
+
+        Counting instructions runs CPU 0 alone, on the calling thread, of a machine that was not started.
+        """
+        if instructions is not None:
+            return self._run_counted(instructions)
+        if not self._started:
+            self.start()
+        else:
+            self.vm.resume()
+        outcome = self.wait(seconds)
+        self.vm.pause()
+        return outcome
+
+    def _run_counted(self, instructions: int) -> Outcome | None:
+        if self._started:
+            raise PowervisorError("run(instructions=): the vCPUs run on their threads already")
+        vcpu = self.vcpus[0]
+        end = vcpu.instructions + instructions
+        while self._outcome is None and (left := end - vcpu.instructions) > 0:
+            exit_ = vcpu.run(left)
+            self._handle(vcpu, exit_)
+        return self._outcome
+
+    def stop(self) -> None:
+        """End the vCPUs' threads; registers and memory stay readable."""
+        self._end(Outcome("stopped"))
+        if hasattr(self, "vm"):
+            self.vm.stop()
+
+    def close(self) -> None:
+        """Stop and free everything."""
+        if self._closed:
+            return
+        self._closed = True
+        self.stop()
+        self.clock.close() if hasattr(self, "clock") else None
+        if hasattr(self, "console"):
+            self.console.close()
+        if hasattr(self, "vm"):
+            self.vm.close()
+        self.ram.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Ram:
+        """Guest RAM: `machine.memory[a:b]`; writes drop code translated from there."""
+        return self.ram
+
+    @property
+    def device_tree_blob(self) -> bytes:
+        """The flattened device tree the guest gets."""
+        return self.plan.device_tree
+
+    def state_text(self) -> str:
+        """What Ctrl-A s shows: each vCPU's registers and counters."""
+        running = self._started and self._outcome is None
+        if running:
+            self.vm.pause()
+        try:
+            parts = []
+            for vcpu in self.vcpus:
+                counts = " ".join(f"{k}={v}" for k, v in vcpu.statistics().items() if v)
+                parts.append(f"{vcpu.regs.dump()}\n{counts}{'  (held)' if vcpu.halted else ''}")
+            return "\n\n".join(parts)
+        finally:
+            if running:
+                self.vm.resume()
+
+
+__all__ = ["LoaderDevice", "Machine", "Outcome"]
