@@ -15,7 +15,7 @@ def main(words: list[str]) -> int:
     """Disassemble the given words or the code of a file."""
     parser = Parser("disasm", "Disassemble instruction words, or a file (ELF: its code; else big-endian words).")
     parser.add_argument("words", nargs="*", metavar="WORD", help="an instruction as 8 hexadecimal digits")
-    parser.option("-cpu", default=None, metavar="CORE", help="the core whose instructions are known (default: those of all)")
+    parser.option("-cpu", metavar="CORE", help="the core whose instructions are known (default: all)")
     parser.option("-file", metavar="FILE", help="take the words from there")
     parser.option("-address", metavar="ADDRESS", help="where the code runs; in a file with addresses: where to begin")
     parser.option("-count", metavar="N", help="stop after N instructions")
