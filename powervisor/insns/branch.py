@@ -72,7 +72,7 @@ def bc(cpu: Vcpu, bo: u32, bi: u32, bd: i64, aa: u32, lk: u32) -> None:
 
 
 @insn(
-    "19 bo:5 bi:5 /:3 bh:2 16:10 lk:1", "bclr{lk} bo,bi,bh", hot=True, ends=True,
+    "19 bo:5 bi:5 /:3 bh:2 16:10 lk:1", "bclr{lk} bo,bi", hot=True, ends=True,
     variants={"bo": (*BO_CONDITION, BO_ALWAYS)},
 )  # fmt: skip
 def bclr(cpu: Vcpu, bo: u32, bi: u32, bh: u32, lk: u32) -> None:
@@ -86,7 +86,7 @@ def bclr(cpu: Vcpu, bo: u32, bi: u32, bh: u32, lk: u32) -> None:
 
 
 @insn(
-    "19 bo:5 bi:5 /:3 bh:2 528:10 lk:1", "bcctr{lk} bo,bi,bh", hot=True, ends=True,
+    "19 bo:5 bi:5 /:3 bh:2 528:10 lk:1", "bcctr{lk} bo,bi", hot=True, ends=True,
     variants={"bo": (*BO_CONDITION, BO_ALWAYS)},
 )  # fmt: skip
 def bcctr(cpu: Vcpu, bo: u32, bi: u32, bh: u32, lk: u32) -> None:

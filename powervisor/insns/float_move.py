@@ -117,29 +117,29 @@ def mtfsf(cpu: Vcpu, flm: u32, frb: u32, rc: u32) -> None:
     interrupt_if_enabled(cpu, cpu.fpscr)
 
 
-@insn("63 bf:3 /:7 u:4 /:1 134:10 rc:1", "mtfsfi{rc} bf,u", needs="fp", ends=True)
-def mtfsfi(cpu: Vcpu, bf: u32, u: u32, rc: u32) -> None:
+@insn("63 bff:3 /:7 u:4 /:1 134:10 rc:1", "mtfsfi{rc} bff,u", needs="fp", ends=True)
+def mtfsfi(cpu: Vcpu, bff: u32, u: u32, rc: u32) -> None:
     """Move To FPSCR Field Immediate"""
     require_fp(cpu)
     settle(cpu)
-    shift = 28 - 4 * bf
+    shift = 28 - 4 * bff
     write_fpscr(cpu, cpu.fpscr & ~(u32(15) << shift) | u << shift, rc)
     interrupt_if_enabled(cpu, cpu.fpscr)
 
 
-@insn("63 bt:5 /:10 70:10 rc:1", "mtfsb0{rc} bt", needs="fp", ends=True)
-def mtfsb0(cpu: Vcpu, bt: u32, rc: u32) -> None:
+@insn("63 fbt:5 /:10 70:10 rc:1", "mtfsb0{rc} fbt", needs="fp", ends=True)
+def mtfsb0(cpu: Vcpu, fbt: u32, rc: u32) -> None:
     """Move To FPSCR Bit 0"""
     require_fp(cpu)
     settle(cpu)
-    write_fpscr(cpu, cpu.fpscr & ~bit_mask(bt), rc)
+    write_fpscr(cpu, cpu.fpscr & ~bit_mask(fbt), rc)
 
 
-@insn("63 bt:5 /:10 38:10 rc:1", "mtfsb1{rc} bt", needs="fp", ends=True)
-def mtfsb1(cpu: Vcpu, bt: u32, rc: u32) -> None:
+@insn("63 fbt:5 /:10 38:10 rc:1", "mtfsb1{rc} fbt", needs="fp", ends=True)
+def mtfsb1(cpu: Vcpu, fbt: u32, rc: u32) -> None:
     """Move To FPSCR Bit 1"""
     require_fp(cpu)
     settle(cpu)
-    bit = bit_mask(bt)
+    bit = bit_mask(fbt)
     write_fpscr(cpu, raise_bits(cpu.fpscr | bit & ~u32(STICKY | READ_ONLY), bit), rc)
     interrupt_if_enabled(cpu, cpu.fpscr)
