@@ -23,7 +23,11 @@ def main(words: list[str]) -> int:
     serial = [None if spec == "none" else Null() for spec in options.serial or ["stdio"]]
     blob = (options.format or ("dtb" if (options.output or "").endswith(".dtb") else "dts")) == "dtb"
     with Machine(**machine_arguments(options), serial=serial) as machine:
-        data = machine.device_tree_blob() if blob else machine.device_tree_dts().encode()
+        data = machine.device_tree_blob
+    if not blob:
+        from powervisor.boards.devicetree import blob_to_dts
+
+        data = blob_to_dts(data).encode()
     if options.output in (None, "-"):
         if blob and sys.stdout.isatty():
             raise UserError("-format dtb: a blob does not belong on a terminal; add -o FILE")

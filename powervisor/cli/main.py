@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
+from powervisor import __version__
 from powervisor.errors import PowervisorError, UsageError
 
 COMMANDS = {
@@ -50,17 +51,6 @@ class Status(IntEnum):
     """Plus the number of the signal."""
 
 
-def version() -> str:
-    """The installed version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("powervisor")
-    except PackageNotFoundError:
-        return "(not installed: a source tree)"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status. No user's mistake shows a traceback."""
     from powervisor.console.stdio import hold_standard_descriptors
@@ -92,7 +82,7 @@ def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -
 
         traceback.print_exc()
         print(
-            f"{label}: this is a bug in powervisor {version()}; please report it with the lines above and your command",
+            f"{label}: this is a bug in powervisor {__version__}; report it with your command and the lines above",
             file=sys.stderr,
         )
         return Status.BUG
@@ -106,7 +96,7 @@ def _dispatch(name: str, words: list[str]) -> int:
         print(_help(), end="")
         return Status.OK
     if name in ("-V", "-version", "--version"):
-        print(f"powervisor {version()}")
+        print(f"powervisor {__version__}")
         return Status.OK
     if not name:
         print(_help(), end="", file=sys.stderr)

@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import stat
+import threading
 
 from powervisor.console.chardev import BaseChardev, Outlet, sender
 from powervisor.errors import UserError
@@ -19,6 +20,7 @@ class SocketServer(BaseChardev):
         self._listener = listener
         self._wait = wait
         self._client: socket.socket | None = None
+        self._connected = threading.Event()
         self._outlet = Outlet(None, on_broken=lambda error: None)  # the receiving side sees the client leave
         listener.listen(1)
 
@@ -31,8 +33,10 @@ class SocketServer(BaseChardev):
 
     def ready(self) -> None:
         """With wait=on: until the first client is there."""
-        if self._wait:
+        if self._wait and self._thread is None:
             self._accept()
+        while self._wait and not self._connected.wait(1):
+            pass  # in steps, so that Ctrl-C is noticed
 
     def write(self, data: bytes) -> None:
         self._outlet.write(data)
@@ -49,6 +53,7 @@ class SocketServer(BaseChardev):
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # keys and echoes are single bytes
         self._client = client
+        self._connected.set()
         self._outlet.attach(sender(client.fileno()))
 
     def _drop_client(self) -> None:

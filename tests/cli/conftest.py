@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import powervisor
+from powervisor.boards.devicetree import Node, flatten
 
 
 class FakeMachine:
@@ -68,11 +69,11 @@ class FakeMachine:
     def state_text(self) -> str:
         return "cpu0 pc=0xc0000000"
 
-    def device_tree_dts(self) -> str:
-        return "/dts-v1/;\n"
-
+    @property
     def device_tree_blob(self) -> bytes:
-        return b"\xd0\x0d\xfe\xed"
+        root = Node()
+        root.set("model", "fake")
+        return flatten(root)
 
 
 @pytest.fixture

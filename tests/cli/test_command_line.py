@@ -159,10 +159,10 @@ def test_a_guest_by_name_brings_its_options_and_the_users_win(command, machine, 
 
 
 def test_dtb_prints_source_or_writes_a_blob(command, machine, tmp_path):
-    assert command("dtb").out == "/dts-v1/;\n"
+    assert 'model = "fake";' in command("dtb").out
     path = tmp_path / "tree.dtb"
     assert command("dtb", "-smp", "2", "-serial", "pty", "-serial", "none", "-o", str(path)).status == 0
-    assert path.read_bytes() == b"\xd0\x0d\xfe\xed"
+    assert path.read_bytes().startswith(b"\xd0\x0d\xfe\xed")
     assert machine.last.arguments["cores"] == 2
     assert machine.last.serial[1] is None
     assert "cannot write there" in command("dtb", "-o", "/nonexistent/x").err
@@ -173,4 +173,4 @@ def test_a_bug_shows_a_traceback_and_asks_to_report_it(command, machine, monkeyp
     done = command("run")
     assert done.status == 70
     assert "ZeroDivisionError" in done.err
-    assert "please report it" in done.err
+    assert "report it with your command" in done.err

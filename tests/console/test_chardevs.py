@@ -123,15 +123,19 @@ def test_close_delivers_the_last_output(tmp_path):
     assert got == text
 
 
-def test_tcp_on_a_free_port_announces_it_and_waits_for_its_client_when_told_so():
+@pytest.mark.parametrize("started_first", [False, True])
+def test_tcp_on_a_free_port_announces_it_and_waits_for_its_client_when_told_so(started_first):
     chardev = open_chardev("tcp:127.0.0.1:0,server=on")
     port = int(chardev.announcement.rpartition(":")[2])
     begin = time.monotonic()
     clients = []
     threading.Timer(0.1, lambda: clients.append(socket.create_connection(("127.0.0.1", port), 3))).start()
+    if started_first:  # a machine may begin to listen before it is asked to wait
+        uart = Uart(chardev)
     chardev.ready()
     assert time.monotonic() - begin > 0.05
-    uart = Uart(chardev)
+    if not started_first:
+        uart = Uart(chardev)
     chardev.write(b"hello")
     while not clients:
         time.sleep(0.01)
