@@ -85,7 +85,7 @@ class _Run:
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
                 serial[0] = recorded(chardevs[0])
-            machine = stack.enter_context(Machine(**self.arguments, serial=serial))
+            machine = stack.enter_context(Machine(**self.arguments, serial=serial, progress=_progress))
             if stdio is not None:
                 self._bind_keys(stdio, machine)
             for chardev in filter(None, chardevs):
@@ -169,6 +169,10 @@ def _open_serial_lines(specs: Sequence[str], stack: ExitStack) -> list[BaseChard
         if chardev.announcement:
             print(f"serial{len(chardevs) - 1}: {chardev.announcement}", file=sys.stderr)
     return chardevs
+
+
+def _progress(what: str) -> None:
+    print(f"powervisor run: {what} ...", end="\r\n", file=sys.stderr, flush=True)  # the terminal may be raw already
 
 
 def _close(chardev: BaseChardev, name: str) -> None:
