@@ -52,6 +52,7 @@ class MSR(Register):
     IS = 0x0000_0020
     DS = 0x0000_0010
     PMM = 0x0000_0004
+    RI = 0x0000_0002
 
 
 class MSRP(Register):
@@ -217,6 +218,96 @@ class DBCR2(Register):
     DAC12M = 0x00C0_0000
 
 
+class HID0(Register):
+    """Hardware Implementation-Dependent Register 0."""
+
+    EMCP = 0x8000_0000
+    EN_L2MMU_MHD = 0x4000_0000
+    DOZE = 0x0080_0000
+    NAP = 0x0040_0000
+    SLEEP = 0x0020_0000
+    ENMAS7 = 0x0000_0080
+    NOPTI = 0x0000_0001
+
+
+class L1CSR0(Register):
+    """L1 Cache Control and Status Register 0: data cache."""
+
+    CPE = 0x0001_0000
+    CUL = 0x0000_0400
+    CLFC = 0x0000_0100
+    DCBZ32 = 0x0000_0008
+    DCFI = 0x0000_0002
+    DCE = 0x0000_0001
+
+
+class L1CSR1(Register):
+    """L1 Cache Control and Status Register 1: instruction cache."""
+
+    CPE = 0x0001_0000
+    ICUL = 0x0000_0400
+    ICLFR = 0x0000_0100
+    ICFI = 0x0000_0002
+    ICE = 0x0000_0001
+
+
+class L2CSR0(Register):
+    """L2 Cache Control and Status Register 0."""
+
+    L2E = 0x8000_0000
+    L2PE = 0x4000_0000
+    L2FI = 0x0020_0000
+    L2FL = 0x0000_0800
+    L2LFC = 0x0000_0400
+
+
+class BUCSR(Register):
+    """Branch Unit Control and Status Register."""
+
+    STAC_EN = 0x0100_0000
+    LS_EN = 0x0040_0000
+    BBFI = 0x0000_0200
+    BPEN = 0x0000_0001
+
+
+class MMUCSR0(Register):
+    """MMU Control and Status Register 0: flash invalidation."""
+
+    TLB0FI = 0x0000_0004
+    TLB1FI = 0x0000_0002
+
+
+class TLBCFG(Register):
+    """TLB Configuration Register (TLB0CFG, TLB1CFG); PT, IND and GTWE exist with MMU version 2 only."""
+
+    ASSOC = 0xFF00_0000
+    PT = 0x0004_0000
+    IND = 0x0002_0000
+    GTWE = 0x0001_0000
+    IPROT = 0x0000_8000
+    HES = 0x0000_2000
+    N_ENTRY = 0x0000_0FFF
+
+
+class XER(Register):
+    """Fixed-Point Exception Register."""
+
+    SO = 0x8000_0000
+    OV = 0x4000_0000
+    CA = 0x2000_0000
+    COUNT = 0x0000_007F
+
+
+class TMR:
+    """Numbers of the thread management registers."""
+
+    TMCFG0 = 16
+    IMSR0 = 288
+    IMSR1 = 289
+    INIA0 = 320
+    INIA1 = 321
+
+
 class MAS0(Register):
     """MMU Assist Register 0."""
 
@@ -331,6 +422,16 @@ class FPSCR(Register):
     XE = 0x0000_0008
     NI = 0x0000_0004
     RN = 0x0000_0003
+
+
+class VSCR(Register):
+    """Vector Status and Control Register."""
+
+    NJ = 0x0001_0000  # denormals count as zero and are never made
+    SAT = 0x0000_0001  # sticky: something saturated
+
+
+VSCR_RESET = VSCR.NJ
 
 
 class SPR:

@@ -164,6 +164,9 @@ class Intrinsics:
     def word_fence(self, node: ast.AST) -> None:
         self.put("fence seq_cst")
 
+    def word_light_fence(self, node: ast.AST) -> None:
+        self.put("fence acq_rel")
+
     def word_relax(self, node: ast.AST) -> None:
         self.declare("void @llvm.x86.sse2.pause()")
         self.put("call void @llvm.x86.sse2.pause()")

@@ -263,6 +263,11 @@ def fence() -> None:
 
 
 @word
+def light_fence() -> None:
+    """A memory barrier that lets only an earlier store pass a later load."""
+
+
+@word
 def relax() -> None:
     """A hint to the host inside a spin loop."""
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..isa.cores import Core
-from ..isa.registers import DBSR, HID0_RESET, SPR
+from ..isa.registers import DBSR, HID0_RESET, SPR, VSCR_RESET
 from ..native.ints import u64
 from .modes import clear_context, update_mode
 from .state import CONTEXTS, Context, CoreConfig, Tlb, Vcpu, Vm
-from .sprs import access_table
+from .sprs import access_table, mask_table
 
 
 @dataclass
@@ -38,6 +38,8 @@ def new_core_config(core: Core, svr: int, threads: int = 1) -> Any:
     config.has_altivec = int("altivec" in core.categories)
     config.has_ept = int("ept" in core.categories)
     ctypes.memmove(config.address + CoreConfig.offset("spr_access"), access_table(core), 1024)
+    ctypes.memmove(config.address + CoreConfig.offset("spr_mask"), mask_table(core), 8 * 1024)
+    config.pmcs = core.pmcs
     return config
 
 
@@ -78,7 +80,9 @@ def reset(cpu: Any, core: Core) -> None:
     cpu.spr[SPR.SVR] = int(cpu.core.svr)
     cpu.spr[SPR.PIR] = int(cpu.index)
     cpu.spr[SPR.TIR] = int(cpu.thread)
+    cpu.disabled = int(cpu.thread != 0)  # until thread 0 enables it by TENS
     cpu.spr[SPR.HID0] = HID0_RESET
+    cpu.vscr = VSCR_RESET
     cpu.spr[SPR.DBSR] = DBSR.MRR & 0x1000_0000  # most recent reset: power-on
     cpu.next_deadline = (1 << 64) - 1
     cpu.dec_deadline = cpu.fit_deadline = cpu.wdt_deadline = (1 << 64) - 1

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR
 from ..native.ints import u32, u64
-from ..native.lang import Abort, native
+from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import update_mode
-from .state import Stat, Vcpu
+from .state import Request, Stat, Vcpu
 
 
 @native(inline=True)
@@ -33,15 +33,33 @@ def is_critical(number: u32) -> bool:
     )
 
 
+@native
+def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
+    """Interrupt taken debug events, with the MSR from before the interrupt; the interrupt comes at the vector."""
+    control = u32(cpu.spr[SPR.DBCR0])
+    if control & DBCR0.IDM == 0 or (before & MSR.GS == 0 and u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD):
+        return
+    event = u32(0)
+    if is_critical(number):
+        event = u32(DBSR.CIRPT) if control & DBCR0.CIRPT else u32(0)
+    elif number != IVOR.DEBUG and number != IVOR.MACHINE_CHECK:
+        event = u32(DBSR.IRPT) if control & DBCR0.IRPT else u32(0)
+    if event:
+        if before & MSR.DE == 0:
+            event |= DBSR.IDE
+        cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(event)
+        atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))
+
+
 @native(cold=True)
 def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     """Take an interrupt to the hypervisor state (GS=0): save, new MSR, PC at the vector.
 
-    New MSR (Book III-E 7.6; EIS): ME stays but for machine checks, CE stays for base class, DE for base and
-    guest-doorbell class; CM becomes EPCR[ICM]; everything else is cleared.
+    New MSR (Book III-E 7.6, category E.ED; EREF): ME and RI stay but for machine checks, DE for base and critical
+    class, CE for base class; CM becomes EPCR[ICM]; everything else is cleared.
     """
     msr = cpu.msr
-    keep = u32(MSR.ME | MSR.CE | MSR.DE)
+    keep = u32(MSR.RI | MSR.ME | MSR.CE | MSR.DE)
     if number == IVOR.MACHINE_CHECK:
         cpu.spr[SPR.MCSRR0] = return_pc
         cpu.spr[SPR.MCSRR1] = u64(msr)
@@ -49,11 +67,11 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     elif number == IVOR.DEBUG:
         cpu.spr[SPR.DSRR0] = return_pc
         cpu.spr[SPR.DSRR1] = u64(msr)
-        keep = u32(MSR.ME)
+        keep = u32(MSR.RI | MSR.ME)
     elif is_critical(number):
         cpu.spr[SPR.CSRR0] = return_pc
         cpu.spr[SPR.CSRR1] = u64(msr)
-        keep = u32(MSR.ME)
+        keep = u32(MSR.RI | MSR.ME | MSR.DE)
     elif number == IVOR.GUEST_DOORBELL:
         cpu.spr[SPR.GSRR0] = return_pc
         cpu.spr[SPR.GSRR1] = u64(msr)
@@ -70,14 +88,8 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.pc = vector
     cpu.waiting = 0
     cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
-    debug = u32(cpu.spr[SPR.DBCR0])
-    if debug & DBCR0.IDM and msr & MSR.DE:
-        if is_critical(number):
-            if debug & DBCR0.CIRPT:
-                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.CIRPT
-        elif number != IVOR.DEBUG and number != IVOR.MACHINE_CHECK:
-            if debug & DBCR0.IRPT:
-                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.IRPT
+    if u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IRPT | DBCR0.CIRPT):
+        interrupt_event(cpu, number, msr)
     update_mode(cpu)
 
 
@@ -126,7 +138,7 @@ def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     msr = cpu.msr
     cpu.spr[SPR.GSRR0] = return_pc
     cpu.spr[SPR.GSRR1] = u64(msr)
-    new = msr & (MSR.ME | MSR.CE | MSR.DE | MSR.GS)
+    new = msr & (MSR.RI | MSR.ME | MSR.CE | MSR.DE | MSR.GS)
     protect = u32(cpu.spr[SPR.MSRP])
     if protect & MSRP.UCLEP:
         new |= msr & MSR.UCLE
@@ -162,7 +174,13 @@ def deliver(cpu: Vcpu, number: u32, return_pc: u64) -> None:
 
 @native(cold=True)
 def raise_program(cpu: Vcpu, esr: u32) -> None:
-    """Program interrupt with a syndrome; PC at the instruction."""
+    """Program interrupt with a syndrome; PC at the instruction. A trap may be a debug event instead (8.4.3)."""
+    if esr == ESR.PTR and u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IDM | DBCR0.TRAP) == DBCR0.IDM | DBCR0.TRAP:
+        if cpu.msr & MSR.GS or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0:
+            if cpu.msr & MSR.DE:
+                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.TRAP
+                deliver(cpu, IVOR.DEBUG, cpu.pc)
+            cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | (DBSR.TRAP | DBSR.IDE)
     cpu.spr[SPR.ESR] = u64(esr)
     deliver(cpu, IVOR.PROGRAM, cpu.pc)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..isa.registers import EPCR, MAS0, MAS1, MAS4, MAS6, MSR, SPR
+from ..isa.registers import EPCR, MAS0, MAS1, MAS4, MAS6, MSR, SPR, TLBCFG
 from ..native.ints import u32, u64
 from ..native.lang import native
 from .state import Vcpu
@@ -14,26 +14,31 @@ def tlb0_set(cpu: Vcpu, ea: u64) -> u32:
     return (u32(ea >> 12) & (cpu.core.tlb0_sets - 1)) * cpu.core.tlb0_ways
 
 
+@native
+def victim_mas0(cpu: Vcpu) -> u32:
+    """MAS0 for a new entry in the TLB that MAS4[TLBSELD] chooses; tlbwe makes MAS0[NV] TLB0's next victim."""
+    chosen = u32(cpu.spr[SPR.MAS4]) & MAS4.TLBSELD
+    last = cpu.core.tlb0_ways - 1
+    way = cpu.tlb.next_victim & last
+    if chosen:
+        return chosen | way
+    mas0 = way << 16 | ((way + 1) & last)
+    return mas0 | MAS0.HES if u32(cpu.spr[SPR.TLB0CFG]) & TLBCFG.HES else mas0
+
+
 @native(cold=True)
 def load_mas_defaults(cpu: Vcpu, ea: u64, pid: u32, space: u32) -> None:
     """What a TLB miss puts into MAS0-3, 6 and 7, unless EPCR[DMIUH] keeps hypervisor-directed misses quiet."""
     epcr = u32(cpu.spr[SPR.EPCR])
-    if epcr & EPCR.DMIUH and cpu.msr & MSR.GS and epcr & (EPCR.DTLBGS | EPCR.ITLBGS) == 0:
+    if epcr & EPCR.DMIUH and (cpu.msr & MSR.GS == 0 or epcr & (EPCR.DTLBGS | EPCR.ITLBGS) == 0):
         return
     mas4 = u32(cpu.spr[SPR.MAS4])
-    way = cpu.tlb.next_victim & (cpu.core.tlb0_ways - 1)
-    mas0 = mas4 & MAS4.TLBSELD
-    if mas0 == 0:
-        mas0 |= way << 16
-    mas0 |= (way + 1) & (cpu.core.tlb0_ways - 1)
-    if cpu.core.mav2:
-        mas0 |= MAS0.HES
     mas1 = u32(MAS1.V) | (pid << 16 & MAS1.TID) | (mas4 & MAS4.TSIZED)
     if space:
         mas1 |= MAS1.TS
     if cpu.core.mav2 and mas4 & MAS4.INDD:
         mas1 |= MAS1.IND
-    cpu.spr[SPR.MAS0] = u64(mas0)
+    cpu.spr[SPR.MAS0] = u64(victim_mas0(cpu))
     cpu.spr[SPR.MAS1] = u64(mas1)
     cpu.spr[SPR.MAS2] = (ea & 0xFFFF_FFFF_FFFF_F000) | u64(mas4 & MAS4.WIMGED)
     cpu.spr[SPR.MAS3] = u64(0)
@@ -41,4 +46,6 @@ def load_mas_defaults(cpu: Vcpu, ea: u64, pid: u32, space: u32) -> None:
     mas6 = (pid << 16 & MAS6.SPID) | space
     if cpu.core.mav2:
         mas6 |= mas4 & MAS6.ISIZE
+        if mas4 & MAS4.INDD:  # e6500 Linux searches for indirect entries with what the miss left here
+            mas6 |= MAS6.SIND
     cpu.spr[SPR.MAS6] = u64(mas6)

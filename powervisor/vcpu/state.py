@@ -119,6 +119,7 @@ class CoreConfig(Struct):
     has_altivec: u32
     has_hv: u32
     has_ept: u32
+    pmcs: u32  # performance monitor counters
     spr_access: Array[u8, 1024]  # Access bits, see sprs
     spr_mask: Array[u64, 1024]  # bits that mtspr changes
     timebase_hz: u64

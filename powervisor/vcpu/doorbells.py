@@ -1,0 +1,52 @@
+"""Processor doorbells, category E.PC (Book III-E, chapter 9)."""
+
+from __future__ import annotations
+
+from ..isa.registers import SPR
+from ..native.ints import u32
+from ..native.lang import at, atomic_and, atomic_or, field_addr, native
+from .locks import wake
+from .state import Doorbell, Request, Vcpu
+
+
+class Message:
+    """Fields of the message in rB."""
+
+    BRDCAST = 0x0400_0000
+    LPIDTAG = 0x03FF_C000
+    PIRTAG = 0x0000_3FFF
+    TYPES = 5  # 0 doorbell, 1 critical, 2 guest, 3 guest critical, 4 guest machine check
+
+
+@native
+def accepts(cpu: Vcpu, message: u32) -> bool:
+    """Whether a vCPU accepts a message: guest types go by LPIDR and GPIR, the others by PIR."""
+    if message >> 27 >= 2:
+        tag = (message & Message.LPIDTAG) >> 14
+        if tag != 0 and tag != u32(cpu.spr[SPR.LPIDR]):
+            return False
+        if message & Message.BRDCAST:
+            return True
+        return u32(cpu.spr[SPR.GPIR]) & Message.PIRTAG == message & Message.PIRTAG
+    return message & Message.BRDCAST != 0 or u32(cpu.spr[SPR.PIR]) & Message.PIRTAG == message & Message.PIRTAG
+
+
+@native
+def send(cpu: Vcpu, message: u32) -> None:
+    """msgsnd: to every vCPU of the machine that accepts it; undefined types are ignored."""
+    kind = message >> 27
+    if kind >= Message.TYPES:
+        return
+    for n in range(cpu.vm.vcpu_count):
+        other = at(Vcpu, cpu.vm.vcpus[n])
+        if accepts(other, message):
+            atomic_or(u32, field_addr(other, "doorbells"), u32(Doorbell.DBELL) << kind)
+            wake(other, u32(Request.LINES))
+
+
+@native
+def clear(cpu: Vcpu, message: u32) -> None:
+    """msgclr: forget a pending message of that type that this vCPU accepted."""
+    kind = message >> 27
+    if kind < Message.TYPES:
+        atomic_and(u32, field_addr(cpu, "doorbells"), ~(u32(Doorbell.DBELL) << kind))

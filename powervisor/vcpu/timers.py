@@ -1,0 +1,200 @@
+"""Time base, decrementer, fixed-interval timer and watchdog (Book III-E, chapter 8).
+
+A *tick* is one increment of the time base, counted since the machine's clock began. Deadlines are ticks; what a guest
+adds by writing its time base is in `Vcpu.tb_offset`.
+"""
+
+from __future__ import annotations
+
+from ..isa.registers import SPR, TCR, TSR
+from ..native.ints import i32, i64, u32, u64
+from ..native.lang import at, call_host, field_addr, native
+from .locks import BILLION, FOREVER
+from .state import ExitReason, Vcpu
+
+NEVER = 0xFFFF_FFFF_FFFF_FFFF
+CLOCK_MONOTONIC = 1
+LONGEST_SLEEP = 1_000_000
+"""Seconds; a longer sleep is for ever."""
+
+
+@native
+def host_ns(cpu: Vcpu) -> i64:
+    """The host's monotonic clock in nanoseconds; `Vm.fixed_ns` where the machine has no clock."""
+    if cpu.vm.clock_gettime == 0:
+        return cpu.vm.fixed_ns
+    call_host(i32, cpu.vm.clock_gettime, u32(CLOCK_MONOTONIC), field_addr(cpu, "clock_time", 0))
+    return cpu.clock_time[0] * BILLION + cpu.clock_time[1]
+
+
+@native
+def ticks(cpu: Vcpu) -> u64:
+    """Ticks of the machine's clock now; seconds and fraction apart, so that nothing is rounded twice or overflows."""
+    ns = u64(host_ns(cpu) - cpu.vm.timebase_start - cpu.vm.clock_pause)
+    hz = cpu.vm.timebase_hz
+    return ns // BILLION * hz + ns % BILLION * hz // BILLION
+
+
+@native
+def timebase(cpu: Vcpu) -> u64:
+    """The time base."""
+    return ticks(cpu) + cpu.tb_offset
+
+
+@native
+def set_timebase(cpu: Vcpu, value: u64) -> None:
+    """Write the time base, which the threads of a core share."""
+    now = ticks(cpu)
+    advance(cpu, now)
+    cpu.tb_offset = value - now
+    if cpu.sibling:
+        at(Vcpu, cpu.sibling).tb_offset = value - now
+    arm(cpu, now)
+
+
+# ---- deadlines -----------------------------------------------------------------------------------------------------
+
+
+@native
+def next_rise(cpu: Vcpu, now: u64, period: u32) -> u64:
+    """Tick at which a time base bit (0: most significant) next changes from 0 to 1, NEVER when too far away."""
+    bit = u64(1) << (63 - period)
+    tb = now + cpu.tb_offset
+    rise = ((tb - bit) & ~((bit << 1) - 1)) + bit * 3
+    deadline = now + (rise - tb)
+    return deadline if deadline > now else u64(NEVER)
+
+
+@native(inline=True)
+def fit_period(tcr: u32) -> u32:
+    """TCR[FPEXT] || TCR[FP]."""
+    return tcr >> 11 & 0x3C | (tcr >> 24 & 3)
+
+
+@native(inline=True)
+def watchdog_period(tcr: u32) -> u32:
+    """TCR[WPEXT] || TCR[WP]."""
+    return tcr >> 15 & 0x3C | tcr >> 30
+
+
+@native
+def arm(cpu: Vcpu, now: u64) -> None:
+    """Find the next deadline after TCR, TSR, DEC or the time base changed; one that changes nothing does not count."""
+    tcr, tsr = u32(cpu.spr[SPR.TCR]), u32(cpu.spr[SPR.TSR])
+    first = u64(NEVER)
+    if tsr & TSR.DIS == 0:
+        first = cpu.dec_deadline
+    cpu.fit_deadline = u64(NEVER)
+    if tsr & TSR.FIS == 0:
+        cpu.fit_deadline = next_rise(cpu, now, fit_period(tcr))
+    cpu.wdt_deadline = u64(NEVER)
+    if tsr & (TSR.ENW | TSR.WIS) != TSR.ENW | TSR.WIS or tcr & TCR.WRC:
+        cpu.wdt_deadline = next_rise(cpu, now, watchdog_period(tcr))
+    if cpu.fit_deadline < first:
+        first = cpu.fit_deadline
+    if cpu.wdt_deadline < first:
+        first = cpu.wdt_deadline
+    cpu.next_deadline = first
+
+
+@native
+def watchdog_expired(cpu: Vcpu) -> None:
+    """One expiry of the watchdog: enable next, then interrupt status, then the reset TCR[WRC] asks for."""
+    tsr, tcr = u32(cpu.spr[SPR.TSR]), u32(cpu.spr[SPR.TCR])
+    if tsr & TSR.ENW == 0:
+        tsr |= TSR.ENW
+    elif tsr & TSR.WIS == 0:
+        tsr |= TSR.WIS
+    elif tcr & TCR.WRC:
+        tsr = (tsr & ~u32(TSR.WRS)) | (tcr & TCR.WRC)
+        cpu.spr[SPR.TCR] = u64(tcr & ~u32(TCR.WRC))
+        cpu.reset_request = tcr >> 28 & 3
+        cpu.exit_reason = u32(ExitReason.WATCHDOG)
+        cpu.exit_detail = tcr >> 28 & 3
+    cpu.spr[SPR.TSR] = u64(tsr)
+
+
+@native
+def advance(cpu: Vcpu, now: u64) -> None:
+    """Put into TSR, DEC and the deadlines what happened up to a tick."""
+    if now >= cpu.dec_deadline:
+        cpu.spr[SPR.TSR] = cpu.spr[SPR.TSR] | TSR.DIS
+        reload = cpu.spr[SPR.DECAR]
+        if cpu.spr[SPR.TCR] & TCR.ARE and reload != 0:
+            late = now - cpu.dec_deadline
+            cpu.dec_deadline = now + (reload - late % reload)
+        else:
+            cpu.dec_deadline = u64(NEVER)
+    if now >= cpu.fit_deadline:
+        cpu.spr[SPR.TSR] = cpu.spr[SPR.TSR] | TSR.FIS
+    if now >= cpu.wdt_deadline:
+        watchdog_expired(cpu)
+    if now >= cpu.next_deadline:
+        arm(cpu, now)
+
+
+@native
+def check_timers(cpu: Vcpu) -> None:
+    """Look at the clock; set the TSR bits of what expired and find the next deadline."""
+    if cpu.next_deadline != NEVER:
+        now = ticks(cpu)
+        if now >= cpu.next_deadline:
+            advance(cpu, now)
+
+
+@native
+def idle_timeout_ns(cpu: Vcpu) -> u64:
+    """Nanoseconds until a timer changes TSR, 0 when one is due, FOREVER when none will."""
+    if cpu.next_deadline == NEVER:
+        return u64(FOREVER)
+    now = ticks(cpu)
+    if now >= cpu.next_deadline:
+        return u64(0)
+    hz = cpu.vm.timebase_hz
+    left = cpu.next_deadline - now
+    if left // hz > LONGEST_SLEEP:
+        return u64(FOREVER)
+    return left // hz * BILLION + (left % hz * BILLION + hz - 1) // hz
+
+
+# ---- registers -----------------------------------------------------------------------------------------------------
+
+
+@native
+def read_dec(cpu: Vcpu) -> u64:
+    """DEC; it stays 0 after it expired without auto-reload."""
+    now = ticks(cpu)
+    advance(cpu, now)
+    if cpu.dec_deadline == NEVER:
+        return u64(0)
+    return (cpu.dec_deadline - now) & 0xFFFF_FFFF
+
+
+@native
+def write_dec(cpu: Vcpu, value: u32) -> None:
+    """Write DEC; writing 0 stops it and is no decrementer exception."""
+    now = ticks(cpu)
+    advance(cpu, now)
+    cpu.dec_deadline = now + u64(value) if value else u64(NEVER)
+    arm(cpu, now)
+
+
+@native
+def write_tsr(cpu: Vcpu, ones: u32) -> None:
+    """Clear the bits of TSR that are written as 1."""
+    now = ticks(cpu)
+    advance(cpu, now)
+    cpu.spr[SPR.TSR] = cpu.spr[SPR.TSR] & ~u64(ones)
+    arm(cpu, now)
+
+
+@native
+def write_tcr(cpu: Vcpu, value: u32) -> None:
+    """Write TCR; software cannot change WRC once it is not zero (EREF, TCR)."""
+    now = ticks(cpu)
+    advance(cpu, now)
+    chosen = u32(cpu.spr[SPR.TCR]) & TCR.WRC
+    if chosen:
+        value = (value & ~u32(TCR.WRC)) | chosen
+    cpu.spr[SPR.TCR] = u64(value)
+    arm(cpu, now)
