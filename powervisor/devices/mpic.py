@@ -98,16 +98,16 @@ class Mpic(Device):
 
     def bind_addresses(self, addresses: Mapping[str, int]) -> None:
         """`bind` to compiled code: host addresses by native symbol, as an object's loader returns them."""
-        self.bind(**{entry: _callable(f, addresses[f.name]) for entry, f in ENTRY_POINTS.items()})
+        self.bind(**{entry: callable_at(f, addresses[f.name]) for entry, f in ENTRY_POINTS.items()})
 
     def _call(self, entry: str, *args: int) -> int:
         if not self.state.clock:
             self.state.now_ns = self.clock.now_ns()
         return self._functions[entry](self.state_address, *args) or 0
 
-    def attach(self, cpu: int, lines: int, requests: int, halted: int) -> None:
-        """Drive vCPU `cpu` through the words at these host addresses (see `Vcpu.lines`, `requests`, `halted`)."""
-        self._call("attach", cpu, lines, requests, halted)
+    def attach(self, cpu: int, lines: int, requests: int, asleep: int) -> None:
+        """Drive vCPU `cpu` through the words at these host addresses (see `Vcpu.lines`, `requests`, `asleep`)."""
+        self._call("attach", cpu, lines, requests, asleep)
 
     def detach(self, cpu: int) -> None:
         """Forget a vCPU's words, before their memory goes."""
@@ -272,7 +272,7 @@ class _Line:
 _CTYPES = {32: ctypes.c_uint32, 64: ctypes.c_uint64}
 
 
-def _callable(function: NativeFunction, address: int) -> Function:
+def callable_at(function: NativeFunction, address: int) -> Function:
     """Compiled code as a Python callable, by the native function's signature."""
     notes = [parameter.annotation for parameter in function.signature.parameters.values()]
     arguments = [_CTYPES[function.annotation(note, {}).bits] for note in notes]

@@ -38,13 +38,13 @@ PROXY_MODE = Gcr.proxy.mask | Gcr.mixed.mask
 def notify(state: MpicState, cpu: MpicCpu, bits: u32) -> None:
     """Ask a vCPU's attention.
 
-    No wake-up is lost: a vCPU stores `halted`, then looks at `requests`, then sleeps on `requests` with the value it
-    saw; here `requests` is changed first and `halted` looked at after. One of the two always sees the other's store.
+    No wake-up is lost: a vCPU stores `asleep`, then looks at `requests`, then sleeps on `requests` with the value it
+    saw; here `requests` is changed first and `asleep` looked at after. One of the two always sees the other's store.
     """
     if cpu.requests_address == 0:
         return
     atomic_or(u32, cpu.requests_address, bits)
-    if atomic_load(u32, cpu.halted_address) != 0:
+    if atomic_load(u32, cpu.asleep_address) != 0:
         futex_wake(cpu.requests_address, state.syscall)
 
 

@@ -117,7 +117,7 @@ def mpic_rebuild(state_address: u64) -> None:
 
 
 @native
-def mpic_attach(state_address: u64, cpu_index: u32, lines: u64, requests: u64, halted: u64) -> None:
+def mpic_attach(state_address: u64, cpu_index: u32, lines: u64, requests: u64, asleep: u64) -> None:
     """Drive the words of a vCPU from now on, at these host addresses; 0: none any more."""
     state = at(MpicState, state_address)
     acquire(field_addr(state, "lock"), state.syscall)
@@ -126,7 +126,7 @@ def mpic_attach(state_address: u64, cpu_index: u32, lines: u64, requests: u64, h
         set_outputs(state, cpu, u32(0))
         cpu.lines_address = lines
         cpu.requests_address = requests
-        cpu.halted_address = halted
+        cpu.asleep_address = asleep
         update_outputs(state, cpu_index)
     release(field_addr(state, "lock"))
 

@@ -82,7 +82,7 @@ class MpicCpu(Struct):
     ready: Array[u64, READY_WORDS]  # bit n: input n is pending here, for the output int
     lines_address: u64  # host addresses of the vCPU's words, 0: nobody listens
     requests_address: u64
-    halted_address: u64
+    asleep_address: u64
 
 
 class MpicTimer(Struct):

@@ -17,11 +17,11 @@ from powervisor.native.llvm import compile_object
 class Words(ctypes.Structure):
     """What a vCPU shows its interrupt controller."""
 
-    _fields_ = [("lines", ctypes.c_uint32), ("requests", ctypes.c_uint32), ("halted", ctypes.c_uint32)]
+    _fields_ = [("lines", ctypes.c_uint32), ("requests", ctypes.c_uint32), ("asleep", ctypes.c_uint32)]
 
     def attach_to(self, mpic, cpu):
         at = ctypes.addressof(self)
-        mpic.attach(cpu, at + Words.lines.offset, at + Words.requests.offset, at + Words.halted.offset)
+        mpic.attach(cpu, at + Words.lines.offset, at + Words.requests.offset, at + Words.asleep.offset)
 
 
 class Bench:

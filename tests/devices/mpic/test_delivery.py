@@ -87,6 +87,7 @@ def test_edge_is_latched_while_masked_and_taken_once(pic):
     line.set(True)  # the next edge comes while the first is served
     pic.eoi()
     assert pic.lines() == EXTERNAL and pic.iack() == 3
+    line.set(False)
     pic.eoi()
     assert pic.lines() == 0
 
