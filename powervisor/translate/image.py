@@ -118,7 +118,7 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
     from ..insns import TABLE
     from ..native.elf import Object
-    from ..native.llvm import compile_object
+    from ..native.llvm import Background, compile_object
     from .exports import EXPORTS
     from .runtime import handler_symbol, runtime_ir
     from .stencils import HoleTable, selectors, variants
@@ -129,14 +129,14 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
     hot = [insn for insn in table if insn.hot]
     every = [v for insn in hot for v in variants(insn)]
     modes = (False, True) if core.bits == 64 else (False,)
-    texts = [stencil_ir(every, cm, holes, pseudo=not cm) for cm in modes]
+    compiling = [Background(stencil_ir(every, cm, holes, pseudo=not cm)) for cm in modes]
     text, exported = runtime_ir(table, holes, EXPORTS | {f.name: f for f in natives})
     runtime = Object(compile_object(text))
     symbols = runtime.load(space.take, lambda name: _no_symbol(name))
 
     templates: dict[str, Any] = {}
-    for object_text in texts:
-        stencils = Object(compile_object(object_text))
+    for job in compiling:
+        stencils = Object(job.result())
         placed: dict[int, int] = {}
         for section in stencils.sections.values():
             if not section.name.startswith((".s.", ".x.", ".text")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..isa.insn import Field, Insn, Table
 from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
+from ..vcpu import fpscr
 from ..vcpu.state import Vcpu
 from . import dispatch
 from .stencils import CONVENTION, SIGNATURE, HoleTable
@@ -12,7 +13,7 @@ from .stencils import CONVENTION, SIGNATURE, HoleTable
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 
 
-def glue(next_code: str) -> str:
+def glue(next_code: str, fp_enter: str, fp_leave: str) -> str:
     """Entry from C, and the functions stencils jump to when they leave translated code.
 
     `rt.run` enters; `rt.dispatch` continues at Vcpu.pc; `rt.lookup` at the address in x; `rt.miss` at word x of
@@ -53,9 +54,11 @@ define {CONVENTION} void @"rt.miss"{SIGNATURE} #0 {{
   ret void
 }}
 define void @"rt.run"(ptr %cpu) #0 {{
+  call void @"{fp_enter}"(ptr %cpu)
   %b = getelementptr i8, ptr %cpu, i64 {budget}
   %bud = load i64, ptr %b
   call {CONVENTION} void @"rt.dispatch"(ptr %cpu, ptr poison, i64 %bud, i64 poison, i64 poison)
+  call void @"{fp_leave}"(ptr %cpu)
   ret void
 }}
 """
@@ -197,9 +200,9 @@ def runtime_ir(table: Table, holes: HoleTable, exports: dict[str, NativeFunction
     parts = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
     parts.append(undefined_handler(module, raise_program))
     parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
-    next_code = module.require(dispatch.next_code)
+    glued = [module.require(f) for f in (dispatch.next_code, fpscr.fp_enter, fpscr.fp_leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
-    parts.append(glue(next_code))
+    parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}
     symbols |= {f"select.{f.name}": module.require(f, export=True) for f in selects}
     text = module.emit()

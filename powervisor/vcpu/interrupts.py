@@ -9,7 +9,7 @@ from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import update_mode
-from .state import Request, Stat, Vcpu
+from .state import ExitReason, Request, Stat, Vcpu
 
 
 @native(inline=True)
@@ -84,6 +84,12 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     vector = (cpu.spr[SPR.IVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[ivor_spr(number)] & 0xFFF0)
     if new & MSR.CM == 0:
         vector = vector & 0xFFFF_FFFF
+    if vector == return_pc and (
+        number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB
+    ):
+        # It would be taken for ever: nothing the guest has can end it, so it is told to the user instead.
+        cpu.exit_reason = u32(ExitReason.CHECKSTOP)
+        cpu.exit_detail = u32(1)
     cpu.msr = new
     cpu.pc = vector
     cpu.waiting = 0
