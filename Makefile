@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 GUEST ?= linux
+EXTRAS ?= dev
 ARGS ?=
 READY := $(VENV)/.ready
 
@@ -25,7 +26,7 @@ $(READY): pyproject.toml
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends python3-venv; \
 	  else echo "make setup: the venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@
 
 run: setup
