@@ -46,11 +46,16 @@ crset bt = creqv bt,bt,bt
 crmove bt,ba = cror bt,ba,ba
 crnot bt,ba = crnor bt,ba,ba
 mtcr rs = mtcrf 255,rs
-lwsync = sync 1
 sync = sync 0
 mbar = mbar 0
 sc = sc 0
-wait = wait 0
+wait = wait 0,0
+waitrsv = wait 1,0
+waitimpl = wait 2,0
+wait wc = wait wc,0
+mftb rt = mfspr rt,268
+mttbl rs = mtspr 284,rs
+mttbu rs = mtspr 285,rs
 ehpriv = ehpriv 0
 tlbilxlpid = tlbilx 0,0,0
 tlbilxpid = tlbilx 1,0,0
@@ -90,11 +95,8 @@ dcbtt ra0,rb = dcbt 16,ra,rb
 dcbtstt ra0,rb = dcbtst 16,ra,rb
 msync = sync 0
 hwsync = sync 0
-mftb rt = mfspr rt,268
-mftbl rt = mfspr rt,268
-mftbu rt = mfspr rt,269
-mttbl rs = mtspr 284,rs
-mttbu rs = mtspr 285,rs
+mfsprg rt,n = mfspr rt,272+n
+mtsprg n,rs = mtspr 272+n,rs
 """
 
 # Cache instructions whose cache target CT is not written when it is 0.

@@ -77,7 +77,8 @@ class Assembler:
 
     def encode(self, text: str, pc: int = 0, resolve: Resolver = no_symbols) -> int:
         """The word of one instruction at an address. Raises UserError; UndefinedError for an unknown symbol."""
-        mnemonic, _, rest = text.strip().partition(" ")
+        mnemonic, *operands = text.split(None, 1) or [""]
+        rest = operands[0] if operands else ""
         forms = self.forms.get(mnemonic.lower())
         if forms is None:
             near = difflib.get_close_matches(mnemonic.lower(), self.forms, 3)
@@ -99,7 +100,8 @@ class Assembler:
                     problem = problem or error
         if problem is not None:
             raise UserError(str(problem))
-        usages = sorted({form.alias.text if form.alias else form.entry.syntax for form in forms})
+        texts = [form.alias.text if form.alias else form.entry.syntax for form in forms]
+        usages = sorted({f"{mnemonic} {text.partition(' ')[2]}".rstrip() for text in texts})
         raise UserError(f"{mnemonic} with {len(given)} operands; write {' or '.join(usages)}")
 
     def _encode(self, form: _Form, given: list[str], pc: int, resolve: Resolver) -> int:

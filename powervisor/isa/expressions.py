@@ -1,7 +1,9 @@
-"""Expressions of assembly source: numbers, symbols, C operators, and the halves `@l @h @ha @higher @highest ...`."""
+"""Expressions of assembly source: numbers, symbols, C's operators (a comparison gives 1 or 0) with C's precedence, and
+the halves `@l @h @ha @higher @highest ...` of a whole expression."""
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +11,19 @@ from dataclasses import dataclass
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+(?![0-9bf])|\d+(?![\w]))|(?P<local>\d+[bf]\b)"
     r"|(?P<char>'(?:\\.|[^\\'])'?)|(?P<name>[A-Za-z_.$][\w.$]*)|(?P<half>@\s*\w+)"
-    r"|(?P<op><<|>>|[-+*/%&|^~()]))"
+    r"|(?P<op><<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>()]))"
 )
-_LEVELS = (("|",), ("^",), ("&",), ("<<", ">>"), ("+", "-"), ("*", "/", "%"))
+_LEVELS = (
+    ("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", ">", "<=", ">="), ("<<", ">>"), ("+", "-"),
+    ("*", "/", "%"),
+)  # fmt: skip
+_OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "||": lambda a, b: int(bool(a or b)), "&&": lambda a, b: int(bool(a and b)),
+    "|": operator.or_, "^": operator.xor, "&": operator.and_, "==": lambda a, b: int(a == b),
+    "!=": lambda a, b: int(a != b), "<": lambda a, b: int(a < b), ">": lambda a, b: int(a > b),
+    "<=": lambda a, b: int(a <= b), ">=": lambda a, b: int(a >= b), "<<": operator.lshift, ">>": operator.rshift,
+    "+": operator.add, "-": operator.sub, "*": operator.mul,
+}  # fmt: skip
 
 _HALVES: dict[str, Callable[[int], int]] = {
     "l": lambda v: v & 0xFFFF,
@@ -78,17 +90,13 @@ class _Parser:
             return quotient if op == "/" else a - b * quotient
         if op in ("<<", ">>") and not 0 <= b < 128:
             raise ExpressionError(f"{self.text.strip()!r} shifts by {b}")
-        if op == "<<":
-            return a << b
-        if op == ">>":
-            return a >> b
-        return {"+": a + b, "-": a - b, "*": a * b, "&": a & b, "|": a | b, "^": a ^ b}[op]
+        return _OPERATORS[op](a, b)
 
     def unary(self) -> int:
         kind, text = self.take()
-        if kind == "op" and text in "-+~":
+        if kind == "op" and text in "-+~!":
             value = self.unary()
-            return -value if text == "-" else ~value if text == "~" else value
+            return {"-": -value, "+": value, "~": ~value, "!": int(not value)}[text]
         if text == "(":
             value = self.number().value
             if self.take()[1] != ")":
