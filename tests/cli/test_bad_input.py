@@ -1,0 +1,81 @@
+"""What a user can get wrong about images, memory and CPUs: one line each, naming the option and the remedy."""
+
+import gzip
+import os
+import re
+import struct
+
+import pytest
+
+from powervisor.guests.archive import uimage
+
+from .test_disasm import elf
+
+
+def corrupt(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+UIMAGE = uimage(gzip.compress(b"kernel" * 5000, mtime=0), "Linux-test")
+FILES = {
+    "truncated.elf": elf(b"\x60\0\0\0" * 64)[:70],
+    "little.elf": elf(b"\x60\0\0\0", data=1),
+    "x86.elf": elf(b"\x60\0\0\0", machine=3),
+    "x86-64.elf": b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 62, 1) + bytes(40),
+    "header.uImage": corrupt(UIMAGE, 20),
+    "data.uImage": corrupt(UIMAGE, 100),
+    "short.uImage": UIMAGE[:-10],
+    "gzip.uImage": uimage(corrupt(gzip.compress(b"kernel" * 5000, mtime=0), 30), "Linux-test"),
+    "good.uImage": UIMAGE,
+    "text": b"this is no kernel\n" * 10,
+    "empty": b"",
+    "big": bytes(65 << 20),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("images")
+    for name, data in FILES.items():
+        (directory / name).write_bytes(data)
+    (directory / "directory").mkdir()
+    before = os.getcwd()
+    os.chdir(directory)
+    yield directory
+    os.chdir(before)
+
+
+KERNEL = ["-kernel", "good.uImage"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-kernel", "missing"], "-kernel missing: No such file"),
+        (["-kernel", "directory"], "-kernel directory: "),
+        *((["-kernel", name], f"-kernel {name}: ") for name in FILES if name not in ("good.uImage", "text", "big")),
+        (["-kernel", "text"], "-kernel text: "),
+        (["-bios", "x86.elf"], "-bios x86.elf: "),
+        (["-bios", "missing"], "-bios missing: "),
+        ([*KERNEL, "-initrd", "big", "-m", "64M"], "-initrd big: .*give more than -m 64M"),
+        ([*KERNEL, "-initrd", "missing"], "-initrd missing: "),
+        ([*KERNEL, "-dtb", "text"], "-dtb text: "),
+        ([*KERNEL, "-dtb", "empty"], "-dtb empty: "),
+        ([*KERNEL, "-m", "100"], "-m 100 MiB: .*multiples of 64 MiB"),
+        ([*KERNEL, "-m", "32G"], "-m 32 GiB: .*up to 16 GiB"),
+        ([*KERNEL, "-smp", "33"], "-smp 33: .*1 to 32"),
+        ([*KERNEL, "-cpu", "e500mc", "-smp", "2,threads=2"], "-smp threads=2: e500mc has one thread"),
+        ([*KERNEL, "-mem-path", "missing"], "-mem-path missing: does not exist"),
+        ([*KERNEL, "-mem-path", "text"], "-mem-path text: is not a directory"),
+        (["-device", "loader,file=missing"], "-device loader missing: No such file"),
+        (["-device", "loader,file=text"], "loader,file=text.*addr"),
+        (["-device", "loader,file=text,addr=0x40000000"], "loader,file=text"),
+    ],
+)
+def test_bad_input_is_one_clear_line(command, files, words, says):
+    done = command("run", "-serial", "null", *words)
+    assert done.status in (1, 2), done.err
+    assert done.out == ""
+    assert done.err.count("\n") == 1, done.err
+    assert re.search(says, done.err), done.err
+    assert len(done.err) < 300
