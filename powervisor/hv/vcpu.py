@@ -64,7 +64,7 @@ class Vcpu:
         match reason:
             case ExitReason.BUDGET:
                 return Budget()
-            case ExitReason.KICK:
+            case ExitReason.KICK | ExitReason.THREADS:
                 return Kick()
             case ExitReason.DEBUG:
                 return Debug()
@@ -107,8 +107,8 @@ class Vcpu:
 
     @property
     def halted(self) -> bool:
-        """Held in reset or by the spin table."""
-        return bool(self.state.halted)
+        """Held in reset or by the spin table, or a thread that is not enabled."""
+        return bool(self.state.halted or self.state.disabled)
 
     @property
     def instructions(self) -> int:
@@ -116,9 +116,10 @@ class Vcpu:
         return int(self.state.executed)
 
     def reset(self) -> None:
-        """Power-on state, held."""
+        """Power-on state: first threads of cores held, second ones disabled until TENS enables them."""
         reset(self.state, self.engine.core)
-        self.state.halted = 1
+        self.state.halted = int(int(self.state.thread) == 0)
+        self.state.disabled = int(int(self.state.thread) != 0)
 
     def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:
         """Write the TLB1 entry a CPU enters with: effective 0 to `base`, `size` bytes, every permission."""

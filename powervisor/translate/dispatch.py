@@ -101,16 +101,16 @@ def next_code(cpu: Vcpu) -> u64:
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
-        if cpu.mmio_done == 0 and cpu.halted == 0:  # else the instruction at PC is being re-executed
+        if cpu.mmio_done == 0 and cpu.halted | cpu.disabled == 0:  # else the instruction at PC is being re-executed
             take_pending(cpu)
         if cpu.exit_reason:
             return u64(0)
         if cpu.left <= 0:
             cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
-        if cpu.waiting | cpu.halted:
+        if cpu.waiting | cpu.halted | cpu.disabled:
             cpu.stats[Stat.HALTS] = cpu.stats[Stat.HALTS] + 1
-            sleep(cpu, u64(FOREVER) if cpu.halted else idle_timeout_ns(cpu))
+            sleep(cpu, u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu))
             service(cpu)
             continue
         if cpu.debug_events or cpu.mmio_done or cpu.left < ONE_AT_A_TIME:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, EPLC, ESR, IVOR, L1CSR1, MSR, MSRP, SPR, XER
 from ..native.ints import u8, u32, u64
-from ..native.lang import native
+from ..native.lang import at, native
 from .codemap import drop_range
 from .interrupts import deliver, raise_program
 from .modes import update_mode
@@ -158,6 +158,8 @@ def write_spr(cpu: Vcpu, n: u32, value: u64) -> None:
         write_effect(cpu, n, value & cpu.core.spr_mask[n])
     else:
         store_masked(cpu, n, value)
+        if access & Access.SHARED and cpu.sibling:
+            at(Vcpu, cpu.sibling).spr[n] = cpu.spr[n]
         if n == SPR.L1CSR1 and value & L1CSR1.ICFI and cpu.vm.code_map:
             drop_range(cpu.vm, u64(0), cpu.vm.ram_size)
 

@@ -48,6 +48,7 @@ class Access:
     EFFECT = 0x10  # more than a stored value, see spr_access
     GUEST = 0x20  # stands for another register while MSR[GS]=1
     CLEAR = 0x40  # writing a one clears the bit
+    SHARED = 0x80  # the threads of a core have one
 
 
 _LEVELS = {"-": Access.NONE, "u": Access.USER, "s": Access.SUPERVISOR, "h": Access.HYPERVISOR}
@@ -131,7 +132,7 @@ def _row(
     return SprRow(name, getattr(SPR, name) if number is None else number, access, mask, flags, needs, lacks)
 
 
-_E, _G, _C = Access.EFFECT, Access.GUEST, Access.CLEAR
+_E, _G, _C, _S = Access.EFFECT, Access.GUEST, Access.CLEAR, Access.SHARED
 _MAS2 = DOUBLEWORD & ~0xFFF | all_fields(MAS2) & 0xFFF
 _IVOR = 0xFFF0
 _ADDRESS = DOUBLEWORD & ~3
@@ -147,7 +148,7 @@ ROWS: tuple[SprRow, ...] = (
     # interrupts
     _row("SRR0", "ss", _ADDRESS, _G), _row("SRR1", "ss", WORD, _G), _row("CSRR0", "hh", _ADDRESS), _row("CSRR1", "hh"),
     _row("MCSRR0", "hh", _ADDRESS), _row("MCSRR1", "hh"), _row("DSRR0", "hh", _ADDRESS), _row("DSRR1", "hh"),
-    _row("DEAR", "ss", DOUBLEWORD, _G), _row("ESR", "ss", WORD, _G), _row("IVPR", "hh", _VECTOR_BASE),
+    _row("DEAR", "ss", DOUBLEWORD, _G), _row("ESR", "ss", WORD, _G), _row("IVPR", "hh", _VECTOR_BASE, _S),
     _row("MCSR", "hh", WORD, _C), _row("MCAR", "h-"), _row("MCARU", "h-"), _row("EPR", "s-", WORD, _G),
     *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR0 + n) for n in range(16)),
     *(_row(f"IVOR{n}", "hh", _IVOR, needs="altivec", number=SPR.IVOR32 + n - 32) for n in (32, 33)),
