@@ -832,6 +832,8 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
     # ---- types -----------------------------------------------------------------------------------------------------
 
     def unify(self, a: Any, b: Any, node: ast.AST) -> tuple[Value, Value]:
+        if isinstance(a, Const) and isinstance(b, Const) and isinstance(a.value, Fixed):
+            a = self.coerce(a, type(a.value), node)
         if isinstance(a, Const):
             a = self.coerce(a, b.kind, node)
         elif isinstance(b, Const):

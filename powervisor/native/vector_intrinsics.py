@@ -219,16 +219,20 @@ class VectorIntrinsics:
         value = self.coerce(a, u32x4, node)
         return self.single_pattern(self.temp(f"uitofp {u32x4.ir} {value.ref} to {_FLOATS}"))
 
-    def to_integers(self, node: ast.AST, kind: Any, sign: str, a: Any) -> Value:
-        symbol = f"@llvm.fpto{sign}i.sat.v4i32.v4f32"
-        self.declare(f"{kind.ir} {symbol}({_FLOATS})")
-        return Value(kind, self.temp(f"call {kind.ir} {symbol}({_FLOATS} {self.singles(node, a)})"))
-
     def word_host_to_signed4(self, node: ast.AST, a: Any) -> Value:
-        return self.to_integers(node, i32x4, "s", a)
+        # The host's conversion gives -2^31 for all it cannot express: turned over where too large, cleared for NaNs.
+        x, ir = self.singles(node, a), i32x4.ir
+        self.declare(f"{ir} @llvm.x86.sse2.cvttps2dq({_FLOATS})")
+        value = self.temp(f"call {ir} @llvm.x86.sse2.cvttps2dq({_FLOATS} {x})")
+        large = self.temp(f"fcmp oge {_FLOATS} {x}, splat (float 0x41E0000000000000)")
+        number = self.temp(f"fcmp ord {_FLOATS} {x}, {x}")
+        turned = self.temp(f"xor {ir} {value}, {self.temp(f'sext <4 x i1> {large} to {ir}')}")
+        return Value(i32x4, self.temp(f"and {ir} {turned}, {self.temp(f'sext <4 x i1> {number} to {ir}')}"))
 
     def word_host_to_unsigned4(self, node: ast.AST, a: Any) -> Value:
-        return self.to_integers(node, u32x4, "u", a)
+        symbol = "@llvm.fptoui.sat.v4i32.v4f32"
+        self.declare(f"{u32x4.ir} {symbol}({_FLOATS})")
+        return Value(u32x4, self.temp(f"call {u32x4.ir} {symbol}({_FLOATS} {self.singles(node, a)})"))
 
     def single_compare(self, node: ast.AST, name: str, a: Any, b: Any) -> Value:
         x, y = self.singles(node, a), self.singles(node, b)
