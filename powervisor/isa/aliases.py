@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .insn import Insn
+from .registers import SPR
 from .syntax import Alias, parse_aliases, spr_names
 
 BOTH_WAYS = """
@@ -151,21 +152,36 @@ def _traps(names: dict[str, int]) -> Iterator[str]:
 def _sprs() -> Iterator[str]:
     for number, name in spr_names().items():
         yield f"mf{name} rt = mfspr rt,{number}"
-        yield f"mt{name} rs = mtspr {number},rs"
+        if number not in (SPR.TBL, SPR.TBU):  # mttbl and mttbu write through other numbers
+            yield f"mt{name} rs = mtspr {number},rs"
 
 
-def lines() -> tuple[list[str], list[str]]:
-    """Alias lines the disassembler prints, and those only the assembler takes."""
+def regular_families() -> list[str]:
+    """The families of extended mnemonics that follow a rule, in words."""
+    conditions = " ".join(name for name, _, _ in (*_CONDITIONS, *_CONDITION_SYNONYMS))
+    traps = " ".join((*_TRAPS, *_TRAP_SYNONYMS))
+    return [
+        f"`b<condition>[lr|ctr][l][a][+|-] [bf,]target`, condition one of {conditions}; CR0 where `bf` is left out",
+        "`bdnz`, `bdz` `[lr][l][a][+|-] target`, and `bdnzt`, `bdnzf`, `bdzt`, `bdzf` `[lr][l][a] bi,target`",
+        "`blr`, `bctr`, `blrl`, `bctrl`",
+        f"`tw<condition>[i]`, `td<condition>[i]` `ra,rb` or `ra,si`, condition one of {traps}",
+        "`mf<name> rt`, `mt<name> rs` for every special-purpose register by its name",
+    ]
+
+
+def lines(regular: bool = True) -> tuple[list[str], list[str]]:
+    """Alias lines the disassembler prints, and those only the assembler takes; `regular`: with the regular families."""
     shown = [line for line in BOTH_WAYS.splitlines() if line]
-    shown += [f"{name} ra0,rb = {name} 0,ra,rb" for name in _CACHE_TARGETS]
-    shown += [*_counted_branches(), *_branches(_CONDITIONS), *_traps(_TRAPS), *_sprs()]
     other = [line for line in ASSEMBLER_ONLY.splitlines() if line]
-    other += [*_branches(_CONDITION_SYNONYMS), *_traps(_TRAP_SYNONYMS)]
+    shown += [f"{name} ra0,rb = {name} 0,ra,rb" for name in _CACHE_TARGETS]
+    if regular:
+        shown += [*_counted_branches(), *_branches(_CONDITIONS), *_traps(_TRAPS), *_sprs()]
+        other += [*_branches(_CONDITION_SYNONYMS), *_traps(_TRAP_SYNONYMS)]
     return shown, other
 
 
-def aliases(entries: Iterable[Insn]) -> list[Alias]:
+def aliases(entries: Iterable[Insn], regular: bool = True) -> list[Alias]:
     """Every extended mnemonic of a set of entries."""
     entries = list(entries)
-    shown, other = lines()
+    shown, other = lines(regular)
     return parse_aliases(shown, entries, True) + parse_aliases(other, entries, False)

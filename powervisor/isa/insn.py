@@ -87,6 +87,7 @@ class Insn:
     match: int = 0
     fields: dict[str, Field] = field(default_factory=dict)
     variants: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    cold_forms: tuple[str, ...] = ("oe",)
 
     @property
     def group(self) -> str:
@@ -159,6 +160,7 @@ _declared: list[Insn] = []
 def insn(
     encoding: str, syntax: str, *, needs: str = "", hot: bool = False, ends: bool = False, split: str = "",
     select: NativeFunction | None = None, restartable: bool = False, variants: dict[str, tuple[int, ...]] | None = None,
+    cold_forms: str = "oe",
 ) -> Callable[[Callable[..., None]], Insn]:  # fmt: skip
     """Declare an instruction.
 
@@ -168,7 +170,8 @@ def insn(
     that `if ra == 0` costs nothing. `select`: a native function (word, mode) -> u32 run when translating that tells
     which variant of `word` may use the stencil (0: none). `restartable`: may change state before its last fault.
     `variants`: fields for whose listed values stencils are made, with the field a compile-time constant (as rc, oe,
-    lk and aa are for both values); words with other values run through the handler.
+    lk and aa are for both values); words with other values run through the handler. `cold_forms`: fields of the
+    mnemonic (`oe`, `rc`) that have no stencil when they are 1.
     """
     mask, match, fields = parse_encoding(encoding)
     unknown = (set(variants or ()) | set(split.split())) - set(fields)
@@ -178,7 +181,7 @@ def insn(
     def declare(body: Callable[..., None]) -> Insn:
         entry = Insn(
             body.__name__.rstrip("_"), encoding, syntax, native(body), frozenset(needs.split()), hot, ends,
-            tuple(split.split()), select, restartable, mask, match, fields, variants or {},
+            tuple(split.split()), select, restartable, mask, match, fields, variants or {}, tuple(cold_forms.split()),
         )  # fmt: skip
         wanted = entry.function.parameters[1:]
         if wanted != list(fields):

@@ -182,6 +182,7 @@ class Alias:
     """An extended mnemonic: its own syntax, and the values it gives to the slots of the entry it stands for."""
 
     text: str
+    meaning: str
     syntax: Syntax
     entry: Insn
     values: tuple[Linear, ...]
@@ -215,5 +216,5 @@ def parse_aliases(lines: Iterable[str], entries: Iterable[Insn], shown: bool) ->
         wanted = parse_syntax(entry.syntax).slots
         if len(parts) != len(wanted):
             raise ValueError(f"alias {line!r}: {entry.syntax!r} has {len(wanted)} operands")
-        found.append(Alias(text, parse_syntax(text), entry, tuple(map(parse_linear, parts)), shown))
+        found.append(Alias(text, meaning, parse_syntax(text), entry, tuple(map(parse_linear, parts)), shown))
     return found
