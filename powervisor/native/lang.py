@@ -16,7 +16,7 @@ import functools
 import inspect
 import struct as _struct
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .ints import Fixed, i64, u32, u64
 from .struct import ArrayType, Struct, read_scalar, size_of, write_scalar
@@ -26,8 +26,12 @@ class Abort(Exception):
     """Leaves the current instruction: an interrupt has been delivered or an exit prepared, registers stay as they are."""
 
 
-class Static:
-    """Annotation of a parameter that is a compile-time value."""
+if TYPE_CHECKING:
+    Static = Any  # any Python value, a type among them
+else:
+
+    class Static:
+        """Annotation of a parameter that is a compile-time value."""
 
 
 class NativeFunction:
