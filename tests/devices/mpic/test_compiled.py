@@ -134,7 +134,7 @@ def sleep_until_line(cpu: Vcpu, timeout_ns: u64) -> u32:
         if atomic_load(u32, field_addr(cpu, "lines")) & Output.EXTERNAL:
             return u32(1)
         sleep(cpu, timeout_ns)
-        if cpu.requests | cpu.lines == 0:
+        if cpu.requests == 0:
             return u32(0)
 
 
@@ -233,7 +233,7 @@ def test_threads_that_hammer_the_controller_leave_it_consistent(pair_of, players
     b.ipi(0)
     for source in range(17, 25):
         b.source(source, priority=source - 10)
-    jobs = [partial(functions["hammer"], b.mpic.state_address, me, 200_000, 77 + me) for me in range(4)]
+    jobs = [partial(functions["hammer"], b.mpic.state_address, me, 500_000, 77 + me) for me in range(4)]
     run_together(jobs)
     before, lines = image(b.mpic), words(b)
     b.mpic._call("rebuild")
@@ -268,6 +268,7 @@ class Baton:
             result = access()
             if self.order:
                 self.order.pop(0)
+            self.next()
             self.turn.notify_all()
             return result
 
