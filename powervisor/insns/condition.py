@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..isa.insn import insn
 from ..native.ints import u8, u32, u64
 from ..native.lang import native, static
-from ..vcpu.ops import cr_bit, cr_field, cr_mask, read_cr
+from ..vcpu.ops import cr_bit, cr_field, cr_mask, read_cr, write_cr
 from ..vcpu.state import Vcpu
 
 ONE_FIELD = tuple(0x80 >> n for n in range(8))
@@ -110,7 +110,10 @@ def write_cr_fields(cpu: Vcpu, fxm: u32, value: u32) -> None:
 @insn("31 rs:5 0:1 fxm:8 /:1 144:10 /:1", "mtcrf fxm,rs", hot=True, variants={"fxm": (*ONE_FIELD, 0x38, 0xFF)})
 def mtcrf(cpu: Vcpu, rs: u32, fxm: u32) -> None:
     """Move to Condition Register Fields"""
-    write_cr_fields(cpu, fxm, u32(cpu.gpr[rs]))
+    if fxm == 0xFF:
+        write_cr(cpu, u32(cpu.gpr[rs]))
+    else:
+        write_cr_fields(cpu, fxm, u32(cpu.gpr[rs]))
 
 
 @insn("31 rs:5 1:1 fxm:8 /:1 144:10 /:1", "mtocrf fxm,rs", hot=True, variants={"fxm": ONE_FIELD})

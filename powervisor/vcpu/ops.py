@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..isa.registers import ESR, IVOR, MSR
 from ..native.ints import i32, i64, u8, u32, u64
-from ..native.lang import native
+from ..native.lang import bswap, field_addr, load, native, store
 from .interrupts import deliver, raise_program
 from .state import Mode, Vcpu
 
@@ -105,10 +105,20 @@ def cr_bit(cpu: Vcpu, bit: u32) -> bool:
 @native(inline=True)
 def read_cr(cpu: Vcpu) -> u32:
     """The whole CR."""
-    value = u32(0)
-    for n in range(8):
-        value = value << 4 | u32(cpu.cr[n])
-    return value
+    x = bswap(load(u64, field_addr(cpu, "cr", 0)))  # a nibble in every byte, CR0 first
+    x = (x | x >> 4) & 0x00FF_00FF_00FF_00FF
+    x = (x | x >> 8) & 0x0000_FFFF_0000_FFFF
+    return u32(x | x >> 16)
+
+
+@native(inline=True)
+def write_cr(cpu: Vcpu, value: u32) -> None:
+    """Set the whole CR."""
+    x = u64(value)
+    x = (x | x << 16) & 0x0000_FFFF_0000_FFFF
+    x = (x | x << 8) & 0x00FF_00FF_00FF_00FF
+    x = (x | x << 4) & 0x0F0F_0F0F_0F0F_0F0F
+    store(u64, field_addr(cpu, "cr", 0), bswap(x))
 
 
 @native(inline=True)
