@@ -71,7 +71,7 @@ def settle(cpu: Vcpu) -> None:
     op = pending & 0xFFFF
     if op:
         _, status = compute(op, cpu.fp_a, cpu.fp_b, cpu.fp_c, fpscr)
-        fpscr = raise_bits(fpscr & ~u32(EFFECTS) | status & EFFECTS, status)
+        fpscr = fpscr & ~u32(EFFECTS) | status & EFFECTS
     noted = pending >> 24
     if noted:
         fpscr = fpscr & ~u32(FPRF.FPCC) | (noted & 15) << 12

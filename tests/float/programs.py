@@ -68,17 +68,27 @@ def guarded(cpu: Vcpu, function: u64, a: u64, b: u64, c: u64, d: u64, e: u64) ->
     return result & 1 != 0
 
 
+@native
+def guarded_twice(cpu: Vcpu, first: u64, second: u64, a: u64, b: u64, c: u64, d: u64) -> bool:
+    """A fast path, then a handler whose first field is `d`, without leaving native code between."""
+    fpscr.fp_enter(cpu)
+    left = call_host(u8, first, address_of(cpu), a, b, c, u64(0))
+    call_host(u8, second, address_of(cpu), d, u64(0))
+    fpscr.fp_leave(cpu)
+    return left & 1 != 0
+
+
 class Compiled:
     """Native functions loaded into memory of their own, called with a vCPU and up to five integers."""
 
     def __init__(self, functions: Iterable[NativeFunction], compiler: type[FunctionCompiler] | None = None) -> None:
         module = Module(compiler)
-        symbols = {function: module.require(function, export=True) for function in (*functions, guarded)}
+        symbols = {function: module.require(function, export=True) for function in (*functions, guarded, guarded_twice)}
         self.space = CodeSpace(1 << 20)
         loaded = Object(compile_object(module.emit())).load(self.space.take, self._missing)
         self.addresses = {function: loaded[symbol] for function, symbol in symbols.items()}
         kind = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, *[ctypes.c_uint64] * 6)
-        self.call = kind(self.addresses[guarded])
+        self.call, self.call_twice = kind(self.addresses[guarded]), kind(self.addresses[guarded_twice])
 
     def _missing(self, name: str) -> int:
         """A C library function, through a jump within reach of the code."""

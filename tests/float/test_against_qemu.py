@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 
 import pytest
-from powervisor.isa.registers import FPSCR as F
 
+from powervisor.isa.registers import FPSCR as F
 from tests.support.fpvalues import random_double, random_single
 from tests.support.oracle_user import differences, run_oracle
 from tests.support.qemu_user import Case, Outcome, QemuUser, State, available
@@ -15,7 +15,7 @@ from tests.support.qemu_user import Case, Outcome, QemuUser, State, available
 from .programs import ENTRIES
 from .reference import summary
 
-CASES = 3000
+CASES = 1200
 STICKY = 0x1FF8_0700
 ENABLES = F.VE | F.OE | F.UE | F.ZE | F.XE
 
