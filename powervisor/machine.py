@@ -165,6 +165,7 @@ class Machine:
         try:
             vcpu.reset()
             vcpu.regs["pir"] = self.topology.pir(vcpu.index)
+            self.mpic.attach(vcpu.index, *word_addresses(vcpu))  # drives again what the reset wiped out
             spin_table = self.built.devices[self.board.spin_table]
             assert isinstance(spin_table, SpinTable)
             with self.lock:

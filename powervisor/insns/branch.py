@@ -10,9 +10,9 @@ from ..vcpu.interrupts import raise_program
 from ..vcpu.ops import address, cia, cr_bit, jump, jump_relative, mode64
 from ..vcpu.state import Vcpu
 
-BO_CONDITION = (4, 6, 7, 12, 14, 15)  # if false, if true; with the static hints
-BO_COUNT = (16, 18, 24, 25, 26, 27)  # decrement CTR and branch if it is not zero, if it is zero
-BO_ALWAYS = 20
+BO_CONDITION = ((4, 6, 7), (12, 14, 15))  # if false, if true; with the static hints
+BO_COUNT = ((16, 24, 25), (18, 26, 27))  # decrement CTR and branch if it is not zero, if it is zero
+BO_ALWAYS = (20,)
 
 
 @native(inline=True)
@@ -57,7 +57,7 @@ def b(cpu: Vcpu, li: i64, aa: u32, lk: u32) -> None:
 
 @insn(
     "16 bo:5 bi:5 bd:s14<<2 aa:1 lk:1", "bc{lk}{aa} bo,bi,target", hot=True, ends=True,
-    variants={"bo": (*BO_CONDITION, *BO_COUNT, BO_ALWAYS)},
+    variants={"bo": (*BO_CONDITION, *BO_COUNT, BO_ALWAYS)}, cold_forms="aa",
 )  # fmt: skip
 def bc(cpu: Vcpu, bo: u32, bi: u32, bd: i64, aa: u32, lk: u32) -> None:
     """Branch Conditional"""

@@ -86,7 +86,7 @@ class Insn:
     mask: int = 0
     match: int = 0
     fields: dict[str, Field] = field(default_factory=dict)
-    variants: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    variants: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     cold_forms: tuple[str, ...] = ("oe",)
 
     @property
@@ -159,7 +159,7 @@ _declared: list[Insn] = []
 
 def insn(
     encoding: str, syntax: str, *, needs: str = "", hot: bool = False, ends: bool = False, split: str = "",
-    select: NativeFunction | None = None, restartable: bool = False, variants: dict[str, tuple[int, ...]] | None = None,
+    select: NativeFunction | None = None, restartable: bool = False, variants: dict[str, tuple[Any, ...]] | None = None,
     cold_forms: str = "oe",
 ) -> Callable[[Callable[..., None]], Insn]:  # fmt: skip
     """Declare an instruction.
@@ -170,8 +170,8 @@ def insn(
     that `if ra == 0` costs nothing. `select`: a native function (word, mode) -> u32 run when translating that tells
     which variant of `word` may use the stencil (0: none). `restartable`: may change state before its last fault.
     `variants`: fields for whose listed values stencils are made, with the field a compile-time constant (as rc, oe,
-    lk and aa are for both values); words with other values run through the handler. `cold_forms`: fields of the
-    mnemonic (`oe`, `rc`) that have no stencil when they are 1.
+    lk and aa are for both values); values in a tuple mean the same and share the first one's stencil. Words with other
+    values run through the handler, and so do those with a field of `cold_forms` that is 1.
     """
     mask, match, fields = parse_encoding(encoding)
     unknown = (set(variants or ()) | set(split.split())) - set(fields)

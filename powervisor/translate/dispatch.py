@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..isa.registers import MAS2
 from ..native.ints import i64, u32, u64
-from ..native.lang import at, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
+from ..native.lang import Abort, at, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
 from ..vcpu.access import mmio_read
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
+from ..vcpu.fpscr import fp_leave
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
 from ..vcpu.locks import FOREVER, sleep
 from ..vcpu.pending import take_pending
@@ -68,7 +69,7 @@ def service(cpu: Vcpu) -> None:
     requests = atomic_xchg(u32, field_addr(cpu, "requests"), u32(0))
     if requests & Request.FLUSH:
         forget_all(cpu)
-    if requests & Request.KICK:
+    if requests & Request.KICK and cpu.exit_reason == 0:  # leaving for another reason will do as well
         cpu.exit_reason = u32(ExitReason.KICK)
     refill(cpu)
     check_timers(cpu)
@@ -77,14 +78,30 @@ def service(cpu: Vcpu) -> None:
 @native(inline=True)
 def refill(cpu: Vcpu) -> None:
     """Account the instructions retired and grant the next slice."""
-    spent = cpu.slice - cpu.budget
-    cpu.executed += u64(spent)
-    cpu.left -= spent
+    settle(cpu)
     grant = i64(SLICE)
     if cpu.left < grant:
         grant = cpu.left
     cpu.slice = grant
     cpu.budget = grant
+
+
+@native(inline=True)
+def settle(cpu: Vcpu) -> None:
+    """Account the instructions retired since the last slice was granted."""
+    spent = cpu.slice - cpu.budget
+    cpu.executed += u64(spent)
+    cpu.left -= spent
+    cpu.slice = cpu.budget
+
+
+@native
+def leave(cpu: Vcpu) -> None:
+    """Before native code is left. An instruction that waits for a device will be counted when it is done."""
+    if cpu.exit_reason == ExitReason.MMIO:
+        cpu.budget += 1
+    settle(cpu)
+    fp_leave(cpu)
 
 
 @native
@@ -101,7 +118,8 @@ def next_code(cpu: Vcpu) -> u64:
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
-        if cpu.mmio_done == 0 and cpu.halted | cpu.disabled == 0:  # else the instruction at PC is being re-executed
+        # No interrupt before a device access asked for is done and the instruction at PC was executed again with it.
+        if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled == 0:
             take_pending(cpu)
         if cpu.exit_reason:
             return u64(0)
@@ -145,6 +163,10 @@ ONE_AT_A_TIME = 128
 """With fewer instructions left than a block may have, they are executed one by one."""
 
 
+ABANDONED = 2
+"""What a handler returns when its instruction was abandoned, see `runtime.handler_ir`."""
+
+
 @native
 def execute_fetched(cpu: Vcpu) -> None:
     """Execute the instruction at `fetch_pa` through its handler; PC moves on unless it was abandoned."""
@@ -158,7 +180,10 @@ def execute_fetched(cpu: Vcpu) -> None:
         word = u32(mmio_read(cpu, cpu.fetch_pa, u32(4)))
     row = decode(at(Tables, cpu.vm.tables), word)
     cpu.fetch_word = word
-    if call_host(u32, row.handler, cpu_address(cpu), word) == 0:
+    done = call_host(u32, row.handler, cpu_address(cpu), word)
+    if done == ABANDONED:
+        raise Abort
+    if done == 0:
         after = cpu.pc + 4
         cpu.pc = after if cpu.mode & 1 else after & 0xFFFF_FFFF
 
@@ -179,10 +204,9 @@ def step(cpu: Vcpu) -> None:
     if attempt(fetch, cpu):
         return
     if attempt(execute_fetched, cpu):
+        if cpu.exit_reason != ExitReason.MMIO:  # an interrupt: the device accesses of this instruction are over
+            cpu.mmio_done = u32(0)
         return
-    if cpu.exit_reason != ExitReason.MMIO:
-        cpu.mmio_done = u32(0)
-        if cpu.debug_events:
-            debug_after(cpu, cpu.fetch_word)
-    else:
-        cpu.budget += 1
+    cpu.mmio_done = u32(0)
+    if cpu.debug_events:
+        debug_after(cpu, cpu.fetch_word)

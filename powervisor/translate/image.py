@@ -120,6 +120,7 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
     from ..native.elf import Object
     from ..native.llvm import Background, compile_object
     from .exports import EXPORTS
+    from .fusion import fused_symbol, fused_variants, is_compare
     from .runtime import handler_symbol, runtime_ir
     from .stencils import HoleTable, selectors, variants
     from .templates import extract, stencil_ir, stencil_symbol
@@ -129,7 +130,9 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
     hot = [insn for insn in table if insn.hot]
     every = [v for insn in hot for v in variants(insn)]
     modes = (False, True) if core.bits == 64 else (False,)
-    compiling = [Background(stencil_ir(every, cm, holes, pseudo=not cm)) for cm in modes]
+    pairs = [pair for insn in table if is_compare(insn) for pair in fused_variants(insn)]
+    branch = next((insn for insn in table if insn.name == "bc"), None)
+    compiling = [Background(stencil_ir(every, pairs, branch, cm, holes, pseudo=not cm)) for cm in modes]
     text, exported = runtime_ir(table, holes, EXPORTS | {f.name: f for f in natives})
     runtime = Object(compile_object(text))
     symbols = runtime.load(space.take, lambda name: _no_symbol(name))
@@ -143,6 +146,7 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
                 placed[section.index] = space.take(section.size, max(section.align, 16))
                 ctypes.memmove(placed[section.index], section.data, len(section.data))
         by_symbol = {f".{stencil_symbol(v, cm)}": v.insn for cm in modes for v in every}
+        by_symbol |= {f".{fused_symbol(pair, cm)}": pair.first.insn for cm in modes for pair in pairs}
 
         def constant(section: int, value: int, placed: dict[int, int] = placed) -> str:
             symbols[f"const.{placed[section] + value:x}"] = placed[section] + value
@@ -166,7 +170,7 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
 
     template_rows: list[bytes] = []
     rows = [bytearray(InsnRow.size)]
-    _set(rows[0], InsnRow, handler=symbols["handler.undefined"], ends=1, templates=NO_TEMPLATES)
+    _set(rows[0], InsnRow, handler=symbols["handler.undefined"], ends=1, templates=NO_TEMPLATES, fused=NO_TEMPLATES)
     maps: dict[bytes, int] = {}
     for insn in table:
         row = bytearray(InsnRow.size)
@@ -175,7 +179,7 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
         _set(
             row, InsnRow, mask=insn.mask, match=insn.match, ends=2 if conditional else int(insn.ends),
             relative=int(relative is not None), needs_fp=int("fp" in insn.needs), needs_vec=int("altivec" in insn.needs),
-            needs_exact=int("fp" in insn.needs), templates=NO_TEMPLATES, handler=symbols[handler_symbol(insn)],
+            needs_exact=int("fp" in insn.needs), templates=NO_TEMPLATES, fused=NO_TEMPLATES, handler=symbols[handler_symbol(insn)],
             select=symbols[exported[f"select.{insn.select.name}"]] if insn.select is not None else 0,
         )  # fmt: skip
         if relative is not None:
@@ -191,6 +195,14 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
                 for v in variants(insn):
                     data = templates.get(stencil_symbol(v, cm))
                     template_rows.append(template_bytes(data) if data is not None else bytes(Template.size))
+            _set(row, InsnRow, fused=NO_TEMPLATES)
+            if is_compare(insn):
+                fused = list(fused_variants(insn))
+                _set(row, InsnRow, fused=len(template_rows), fused_step=len(fused))
+                for cm in (False, True):
+                    for pair in fused:
+                        data = templates.get(fused_symbol(pair, cm))
+                        template_rows.append(template_bytes(data) if data is not None else bytes(Template.size))
             for n, s in enumerate(chosen):
                 if s.map not in maps:
                     maps[s.map] = put(s.map)

@@ -13,7 +13,7 @@ from .stencils import CONVENTION, SIGNATURE, HoleTable
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 
 
-def glue(next_code: str, fp_enter: str, fp_leave: str) -> str:
+def glue(next_code: str, enter: str, leave: str) -> str:
     """Entry from C, and the functions stencils jump to when they leave translated code.
 
     `rt.run` enters; `rt.dispatch` continues at Vcpu.pc; `rt.lookup` at the address in x; `rt.miss` at word x of
@@ -54,11 +54,11 @@ define {CONVENTION} void @"rt.miss"{SIGNATURE} #0 {{
   ret void
 }}
 define void @"rt.run"(ptr %cpu) #0 {{
-  call void @"{fp_enter}"(ptr %cpu)
+  call void @"{enter}"(ptr %cpu)
   %b = getelementptr i8, ptr %cpu, i64 {budget}
   %bud = load i64, ptr %b
   call {CONVENTION} void @"rt.dispatch"(ptr %cpu, ptr poison, i64 %bud, i64 poison, i64 poison)
-  call void @"{fp_leave}"(ptr %cpu)
+  call void @"{leave}"(ptr %cpu)
   ret void
 }}
 """
@@ -117,7 +117,8 @@ def field_ir(field: Field, name: str) -> list[str]:
 
 
 def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
-    """A handler: execute the word at Vcpu.pc exactly; 0: go on with the next instruction, 1: PC is set."""
+    """A handler: execute the word at Vcpu.pc exactly; 0: go on with the next instruction, 1: done and PC is set,
+    2 (`dispatch.ABANDONED`): the instruction was abandoned, by an interrupt or an exit."""
     body = module.require(insn.function)
     lines = [f'define i32 @"{symbol}"(ptr %cpu, i32 %word) #4 {{']
     arguments = ["ptr %cpu"]
@@ -130,11 +131,11 @@ def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
     result = "i1" if aborts else "void"
     lines.append(f"  {'%gone = ' if aborts else ''}call {result} @\"{body}\"({', '.join(arguments)})")
     if not insn.ends:
-        lines.append("  %r = zext i1 %gone to i32\n  ret i32 %r" if aborts else "  ret i32 0")
+        lines.append("  %r = select i1 %gone, i32 2, i32 0\n  ret i32 %r" if aborts else "  ret i32 0")
     else:
         if aborts:
             lines.append("  br i1 %gone, label %out, label %done, !prof !1")
-            lines.append("out:\n  ret i32 1\ndone:")
+            lines.append("out:\n  ret i32 2\ndone:")
         lines.append(
             f"  %npcp = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('npc')}\n  %to = load i64, ptr %npcp\n"
             f"  %pcp2 = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('pc')}\n  store i64 %to, ptr %pcp2\n  ret i32 1"
@@ -183,7 +184,7 @@ def undefined_handler(module: Module, function: NativeFunction) -> str:
     body = module.require(function)
     return (
         f'define i32 @"handler.undefined"(ptr %cpu, i32 %word) #0 {{\n'
-        f'  %gone = call i1 @"{body}"(ptr %cpu, i32 134217728)\n  ret i32 1\n}}\n'
+        f'  %gone = call i1 @"{body}"(ptr %cpu, i32 134217728)\n  ret i32 2\n}}\n'
     )
 
 
@@ -200,7 +201,7 @@ def runtime_ir(table: Table, holes: HoleTable, exports: dict[str, NativeFunction
     parts = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
     parts.append(undefined_handler(module, raise_program))
     parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
-    glued = [module.require(f) for f in (dispatch.next_code, fpscr.fp_enter, fpscr.fp_leave)]
+    glued = [module.require(f) for f in (dispatch.next_code, fpscr.fp_enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}

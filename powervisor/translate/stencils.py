@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,9 @@ CONVENTION = "preserve_nonecc"
 
 FORWARD, BACKWARD, OFF_PAGE = 0, 1, 2
 """Where a relative branch goes: later in the page, earlier or itself, elsewhere."""
+
+
+_BRANCH = re.compile(r"  br i1 \S+, label %(\S+), label %([^\s,]+)")
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,20 @@ def is_relative(insn: Insn) -> bool:
     )
 
 
+def value_groups(insn: Insn, name: str) -> list[tuple[int, ...]]:
+    """The values of a field that have stencils, those with the same meaning together."""
+    return [group if isinstance(group, tuple) else (group,) for group in insn.variants[name]]
+
+
 def selectors(insn: Insn) -> list[Selector]:
     """The fields that choose among an instruction's stencils."""
     result = []
     for name, f in insn.fields.items():
         size = 1 << f.width
         if name in insn.variants:
-            values = insn.variants[name]
-            table = bytes(values.index(v) if v in values else Selector.NONE for v in range(size))
-            radix = len(values)
+            groups = value_groups(insn, name)
+            table = bytes(next((n for n, g in enumerate(groups) if v in g), Selector.NONE) for v in range(size))
+            radix = len(groups)
         elif name in FORM_FIELDS and f.width == 1:
             cold = name in insn.cold_forms
             table, radix = bytes((0, Selector.NONE if cold else 1)), 1 if cold else 2
@@ -113,7 +122,7 @@ def variants(insn: Insn) -> Iterator[Variant]:
         fixed, nonzero = [], set()
         for selector, number in zip(chosen, combination, strict=True):
             if selector.name in insn.variants:
-                fixed.append((selector.name, insn.variants[selector.name][number]))
+                fixed.append((selector.name, value_groups(insn, selector.name)[number][0]))
             elif selector.name in FORM_FIELDS and insn.fields[selector.name].width == 1:
                 fixed.append((selector.name, number))
             elif number == 1:
@@ -180,8 +189,30 @@ class StencilCompiler(FunctionCompiler):
         self.body(syntax(insn.function)[0].body)
         if not self.terminated:
             self.emit_return(None)
+        self.weigh_branches()
         text = "\n".join(["entry:", *self.allocas, *self.lines])
         return f'define {CONVENTION} void @"{symbol}"{SIGNATURE} #3 section ".{symbol}" {{\n{text}\n}}\n'
+
+    def weigh_branches(self) -> None:
+        """Tell LLVM that branches to the handler are rare: they become conditional jumps out of the stencil."""
+        leaving = {
+            line[:-1]
+            for line, following in zip(self.lines, self.lines[1:], strict=False)
+            if line.endswith(":") and '@"n.cold"' in following
+        }
+        for number, line in enumerate(self.lines):
+            found = _BRANCH.fullmatch(line)
+            if found is not None and (found[1] in leaving) != (found[2] in leaving):
+                self.lines[number] = f"{line}, !prof !{1 if found[1] in leaving else 0}"
+        # Placed last, they are the taken side of their branch, which LLVM then turns into a conditional tail call.
+        order: list[str] = []
+        last: list[str] = []
+        block = order
+        for line in self.lines:
+            if line.endswith(":"):
+                block = last if line[:-1] in leaving else order
+            block.append(line)
+        self.lines = order + last
 
     def lookup(self, name: str, node: ast.AST) -> Any:
         found = self.frames[-1].scope.get(name)

@@ -92,6 +92,8 @@ class InsnRow(Struct):
     needs_exact: u8  # no stencil while FPSCR asks for the exact path
     templates: u32  # index of the first, NO_TEMPLATES without stencils
     mode_step: u32  # templates of CM=1 follow those of CM=0 at this distance
+    fused: u32  # index of the first fused template, NO_TEMPLATES where the row is no compare
+    fused_step: u32
     displacement: u32  # patch-like description of the branch displacement: shift, width, scale in bytes 0..2
     handler: u64
     select: u64

@@ -10,6 +10,7 @@ from ..isa.insn import Insn
 from ..native.compile import TAIL, Module
 from ..native.elf import R_32, R_32S, R_64, R_PC32, R_PLT32, RelocationError, Section
 from ..vcpu.state import Vcpu
+from .fusion import Fused, FusedCompiler, fused_symbol
 from .stencils import CONVENTION, SIGNATURE, HoleTable, StencilCompiler, Variant
 from .tables import Kind, Source
 
@@ -114,10 +115,16 @@ define {CONVENTION} void @"x.miss"{SIGNATURE} #3 section ".x.miss" {{
     )
 
 
-def stencil_ir(chosen: list[Variant], cm: bool, holes: HoleTable, pseudo: bool) -> str:
-    """IR of a set of stencils, each in a section of its own."""
+def stencil_ir(
+    chosen: list[Variant], pairs: list[Fused], branch: Insn | None, cm: bool, holes: HoleTable, pseudo: bool
+) -> str:
+    """IR of a set of stencils, each in a section of its own; `branch` is the bc of the fused pairs."""
     module, names = Module(), {"p.cia", "p.count", "p.slot", "p.target", "p.word", "p.index"}
     parts = [StencilCompiler(module, holes, v, cm, names).stencil(stencil_symbol(v, cm)) for v in chosen]
+    if branch is not None:
+        parts += [
+            FusedCompiler(module, holes, pair, branch, cm, names).stencil(fused_symbol(pair, cm)) for pair in pairs
+        ]
     if pseudo:
         parts.append(pseudo_stencils())
     for name in sorted(names - {"p.slot"}):

@@ -6,6 +6,7 @@ from ..native.ints import i32, i64, u8, u16, u32, u64
 from ..native.lang import at, atomic_store, bswap, call_host, field_addr, load, native, store
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, unlock_code
 from ..vcpu.state import ExitReason, Mode, Stat, Vcpu
+from .fusion import PER_VARIANT
 from .tables import NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Patch, Source, Tables, Template
 
 BLOCK_LIMIT = 96
@@ -66,6 +67,32 @@ def choose(tables: Tables, row: InsnRow, word: u32, mode: u32, where: u32) -> u6
         index += row.mode_step
     template = tables.templates + u64(row.templates + index) * Template.size
     return template if at(Template, template).size != 0 else u64(0)
+
+
+@native
+def fused(tables: Tables, row: InsnRow, template: u64, word: u32, branch: u32, mode: u32, index: u32) -> u64:
+    """Template of a compare and the conditional branch after it (see fusion), 0 when they do not fit together."""
+    bo, bi = branch >> 21 & 31, branch >> 16 & 31
+    if row.fused == NO_TEMPLATES or template == 0 or branch >> 26 != 16 or branch & 3 != 0:
+        return u64(0)
+    if (bo != 4 and bo != 12) or bi & 3 == 3 or bi >> 2 != word >> 23 & 7:
+        return u64(0)
+    target = i64(index + 1) * 4 + (i64(i32(branch << 16)) >> 16)
+    if target < 0 or target >= 4096:
+        return u64(0)
+    first = tables.templates + u64(row.templates) * Template.size
+    number = u32((template - first) // Template.size)
+    if mode & Mode.CM:
+        number -= row.mode_step
+    number = number * PER_VARIANT + (bi & 3) * 4
+    if bo == 12:
+        number += 2
+    if target <= i64(index + 1) * 4:
+        number += 1
+    if mode & Mode.CM:
+        number += row.fused_step
+    found = tables.templates + u64(row.fused + number) * Template.size
+    return found if at(Template, found).size != 0 else u64(0)
 
 
 @native(inline=True)
@@ -166,6 +193,14 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             if target < 4096:
                 direction = u32(BACKWARD) if target <= u64(index) * 4 else u32(FORWARD)
         chosen = choose(tables, row, word, cpu.mode, direction)
+        if index + 1 < WORDS_PER_PAGE and row.fused != NO_TEMPLATES:
+            branch = bswap(load(u32, vm.ram + page.pa + u64(index) * 4 + 4))
+            pair = fused(tables, row, chosen, word, branch, cpu.mode, index)
+            if pair != 0:
+                chosen = pair
+                index += 1
+                count += 1
+                target = u64(i64(index) * 4 + (i64(i32(branch << 16)) >> 16))
         if chosen != 0:
             template = at(Template, chosen)
         else:
