@@ -10,8 +10,8 @@ from ..isa.cores import Core
 from ..isa.registers import DBSR, HID0_RESET, SPR, VSCR_RESET
 from ..native.ints import u64
 from .modes import clear_context, update_mode
-from .state import CONTEXTS, Context, CoreConfig, Tlb, Vcpu, Vm
 from .sprs import access_table, mask_table
+from .state import CONTEXTS, Context, CoreConfig, Tlb, Vcpu, Vm
 
 
 @dataclass

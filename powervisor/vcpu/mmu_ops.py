@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..isa.registers import MAS0, MAS1, MAS2, MAS3, MAS4, MAS5, MAS6, MAS8, MMUCSR0, MSR, SPR, TLBCFG
 from ..native.ints import u32, u64
-from ..native.lang import address_of, at, field_addr, native
+from ..native.lang import at, field_addr, native
 from .locks import lock_tlb, unlock_tlb
 from .mas import tlb0_set, victim_mas0
 from .mmu import broadcast_flush, find, flush_all, flush_page, request_flush
@@ -255,7 +255,7 @@ def invalidate_tlb(tlb: Tlb, which: u32, entries: u32, everything: bool, ea: u64
 
 @native
 def invalidate_broadcast(cpu: Vcpu, ea: u64) -> None:
-    """tlbivax: on every core of the machine. Version 1 names a TLB and a page, or all of it, in EA; version 2 MAS5/6."""
+    """tlbivax: on every core of the machine. EA names a TLB and a page, or all of it; in version 2 MAS5 and 6 do."""
     which = u32(ea & IVAX_TLBSEL != 0)
     entries = cpu.core.tlb1_count if which else cpu.core.tlb0_sets * cpu.core.tlb0_ways
     for n in range(cpu.vm.vcpu_count):
@@ -283,6 +283,6 @@ def flash_invalidate(cpu: Vcpu, command: u32) -> None:
 
 @native(inline=True)
 def guest_may_write(cpu: Vcpu) -> bool:
-    """Whether a guest's tlbwe reaches the TLB: with version 2 and TLBnCFG[GTWE] only (EPCR[DGTMI] is checked before)."""
+    """Whether a guest's tlbwe reaches the TLB: with version 2 and TLBnCFG[GTWE] only; EPCR[DGTMI] is another matter."""
     config = SPR.TLB0CFG + selected_tlb(u32(cpu.spr[SPR.MAS0]))
     return cpu.core.mav2 != 0 and u32(cpu.spr[config]) & TLBCFG.GTWE != 0

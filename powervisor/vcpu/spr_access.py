@@ -10,12 +10,12 @@ from ..native.ints import u8, u32, u64
 from ..native.lang import at, native
 from .codemap import drop_range
 from .interrupts import deliver, raise_program
+from .mmu_ops import flash_invalidate
 from .modes import update_mode
 from .sprs import Access
 from .state import ExitReason, Vcpu
 from .threads import disable_threads, enable_threads, enabled_threads
 from .timers import read_dec, set_timebase, ticks, timebase, write_dec, write_tcr, write_tsr
-from .mmu_ops import flash_invalidate
 
 PRIVILEGED = 0x10
 """The bit of an SPR or PMR number that says it is privileged, implemented or not."""

@@ -127,8 +127,9 @@ def core_mask(name: str, core: Core) -> int:
 
 
 def _row(
-    name: str, access: str, mask: int = WORD, flags: int = 0, needs: str = "", lacks: str = "", number: int | None = None
-) -> SprRow:
+    name: str, access: str, mask: int = WORD, flags: int = 0, needs: str = "", lacks: str = "",
+    number: int | None = None,
+) -> SprRow:  # fmt: skip
     return SprRow(name, getattr(SPR, name) if number is None else number, access, mask, flags, needs, lacks)
 
 
