@@ -7,6 +7,7 @@ a bitcast.
 from __future__ import annotations
 
 import ast
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .ints import u128
@@ -17,6 +18,14 @@ _OPERATORS = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor",
 }  # fmt: skip
 _FLOATS = "<4 x float>"
+
+
+@cache
+def host_fuses() -> bool:
+    """Whether the host multiplies and adds with one rounding; LLVM would call libm otherwise."""
+    import llvmlite.binding as llvm
+
+    return bool(llvm.get_host_cpu_features().get("fma"))
 
 
 class VectorIntrinsics:
@@ -206,7 +215,33 @@ class VectorIntrinsics:
         return self.single_pattern(self.temp(f"call {_FLOATS} {symbol}({operands})"))
 
     def word_host_fma4(self, node: ast.AST, a: Any, b: Any, c: Any) -> Value:
-        return self.single_call(node, "fma", a, b, c)
+        return self.single_call(node, "fma", a, b, c) if host_fuses() else self.fused_by_doubles(node, a, b, c)
+
+    def fused_by_doubles(self, node: ast.AST, a: Any, b: Any, c: Any) -> Value:
+        """a * b + c where the host has no such instruction.
+
+        The product is exact in doubles; the sum is rounded to odd with the help of its error (Knuth's two-sum), after
+        which rounding it again to single is the only rounding that counts.
+        """
+        doubles, bits = "<4 x double>", "<4 x i64>"
+
+        def put(op: str, x: str, y: str, kind: str = doubles) -> str:
+            return self.temp(f"{op} {kind} {x}, {y}")
+
+        x, y, z = (self.temp(f"fpext {_FLOATS} {self.singles(node, value)} to {doubles}") for value in (a, b, c))
+        product = put("fmul", x, y)
+        total = put("fadd", product, z)
+        part = put("fsub", total, product)
+        error = put("fadd", put("fsub", product, put("fsub", total, part)), put("fsub", z, part))
+        pattern, sign = (self.temp(f"bitcast {doubles} {value} to {bits}") for value in (total, error))
+        inexact = put("fcmp one", error, "zeroinitializer")
+        even = put("icmp eq", put("and", pattern, "splat (i64 1)", bits), "zeroinitializer", bits)
+        away = put("icmp sge", put("xor", pattern, sign, bits), "zeroinitializer", bits)
+        step = self.temp(f"select <4 x i1> {away}, {bits} splat (i64 1), {bits} splat (i64 -1)")
+        change = put("and", inexact, even, "<4 x i1>")
+        odd = self.temp(f"select <4 x i1> {change}, {bits} {put('add', pattern, step, bits)}, {bits} {pattern}")
+        result = self.temp(f"bitcast {bits} {odd} to {doubles}")
+        return self.single_pattern(self.temp(f"fptrunc {doubles} {result} to {_FLOATS}"))
 
     def word_host_sqrt4(self, node: ast.AST, a: Any) -> Value:
         return self.single_call(node, "sqrt", a)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from powervisor.native import vector_intrinsics
 from powervisor.native.codespace import CodeSpace
 from powervisor.native.compile import Module
 from powervisor.native.elf import Object
@@ -175,14 +176,19 @@ def test_python_and_machine_code_agree_on_singles() -> None:
     check(singles, floats=True)
 
 
+def test_fused_singles_need_no_such_instruction_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_intrinsics, "host_fuses", lambda: False)
+    check(singles, floats=True, times=2000)
+
+
 def test_python_and_machine_code_agree_on_other_words() -> None:
     check(others, floats=False)
 
 
-def check(function: Any, floats: bool) -> None:
+def check(function: Any, floats: bool, times: int = 200) -> None:
     rng = random.Random(3)
     with compiled(function) as call:
-        for _ in range(200):
+        for _ in range(times):
             check_once(function, call, operands(rng, floats), floats)
 
 
