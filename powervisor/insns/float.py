@@ -19,7 +19,6 @@ from ..native.lang import (
     host_f64_to_i64,
     host_fadd,
     host_fdiv,
-    host_feq,
     host_flt,
     host_fma,
     host_fmul,
@@ -30,7 +29,7 @@ from ..native.lang import (
     native,
     unlikely,
 )
-from ..vcpu.fpscr import execute, execute_compare, note, note_compare
+from ..vcpu.fpscr import execute, execute_compare, note, note_compare, note_product, note_sum
 from ..vcpu.ops import EQ, GT, LT, optimistic, to_handler
 from ..vcpu.softfloat import BELOW_SINGLE, SIGN, is_special, is_zero
 from ..vcpu.softfloat_ops import FpOp
@@ -86,7 +85,7 @@ def fast_add(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -> N
     if unlikely(is_special(v)):
         to_handler()
     cpu.fpr[frt] = v
-    note(cpu, op, a, b)
+    note_sum(cpu, op, a, b)
 
 
 @native(inline=True)
@@ -98,7 +97,7 @@ def fast_add_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u6
         to_handler()
     check_tie(a, b, v)
     cpu.fpr[frt] = r
-    note(cpu, op, a, b)
+    note_sum(cpu, op, a, b)
 
 
 # ---- multiply, divide: a zero is exact when it comes from a zero -----------------------------------------------------
@@ -112,8 +111,7 @@ def fast_multiply(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, c: u64)
         if not is_zero(v) or (not is_zero(a) and not is_zero(c)):
             to_handler()
     cpu.fpr[frt] = v
-    note(cpu, op, a, u64(0))
-    cpu.fp_c = c
+    note_product(cpu, op, a, c)
 
 
 @native(inline=True)
@@ -126,8 +124,7 @@ def fast_multiply_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, 
             to_handler()
     check_tie(a, c, v)
     cpu.fpr[frt] = r
-    note(cpu, op, a, u64(0))
-    cpu.fp_c = c
+    note_product(cpu, op, a, c)
 
 
 @native(inline=True)
@@ -138,7 +135,7 @@ def fast_divide(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -
         if not is_zero(v) or not is_zero(a):
             to_handler()
     cpu.fpr[frt] = v
-    note(cpu, op, a, b)
+    note_sum(cpu, op, a, b)
 
 
 @native(inline=True)
@@ -151,7 +148,7 @@ def fast_divide_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b:
             to_handler()
     check_tie(a, b, v)
     cpu.fpr[frt] = r
-    note(cpu, op, a, b)
+    note_sum(cpu, op, a, b)
 
 
 def arithmetic(name: str, title: str, op: int, xo: int, host: Any, double: Any, single: Any, third: bool) -> None:
@@ -202,8 +199,8 @@ def fast_fused(cpu: Vcpu, op: Static, subtract: Static, frt: u32, a: u64, c: u64
         if not is_zero(v) or (not is_zero(a) and not is_zero(c)):
             to_handler()
     cpu.fpr[frt] = v ^ SIGN if op >= FpOp.NMADD else v
-    note(cpu, op, a, b)
-    cpu.fp_c = c
+    note_product(cpu, op, a, c)
+    cpu.fp_b = b
 
 
 @native(inline=True)
@@ -227,8 +224,8 @@ def fast_fused_single(cpu: Vcpu, op: Static, subtract: Static, frt: u32, a: u64,
         if (a | b | c) & BELOW_SINGLE != 0 or inexact_sum(host_fmul(a, c), addend, v):
             to_handler()
     cpu.fpr[frt] = r ^ SIGN if op >= (FpOp.NMADD | FpOp.SINGLE) else r
-    note(cpu, op, a, b)
-    cpu.fp_c = c
+    note_product(cpu, op, a, c)
+    cpu.fp_b = b
 
 
 def fused(name: str, title: str, op: int, xo: int, subtract: bool) -> None:
@@ -269,7 +266,7 @@ def frsp(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
         if unlikely(beyond_single(r)) and not is_zero(b):
             to_handler()
         cpu.fpr[frt] = r
-        note(cpu, FpOp.RSP, u64(0), b)
+        note(cpu, FpOp.RSP, b)
     else:
         execute(cpu, FpOp.RSP, frt, 0, b, 0, rc)
 
@@ -280,7 +277,7 @@ def fast_truncate(cpu: Vcpu, op: Static, bits: Static, frt: u32, b: u64) -> None
     if unlikely(exponent_field(b) >= 1023 + bits - 1):
         to_handler()
     cpu.fpr[frt] = u64(host_f64_to_i64(b))
-    note(cpu, op, u64(0), b)
+    note(cpu, op, b)
 
 
 def conversion(name: str, title: str, op: int, xo: int, fast_bits: int, needs: str) -> None:
@@ -309,7 +306,7 @@ def fcfid(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
     b = cpu.fpr[frb]
     if optimistic():
         cpu.fpr[frt] = host_i64_to_f64(i64(b))
-        note(cpu, FpOp.CFID, u64(0), b)
+        note(cpu, FpOp.CFID, b)
     else:
         execute(cpu, FpOp.CFID, frt, 0, b, 0, rc)
 
@@ -334,7 +331,7 @@ def fast_compare(cpu: Vcpu, bf: u32, a: u64, b: u64) -> None:
     """Compare two numbers; NaNs leave."""
     if unlikely(host_funordered(a, b)):
         to_handler()
-    field = u8(LT if host_flt(a, b) else EQ if host_feq(a, b) else GT)
+    field = u8(LT if host_flt(a, b) else GT if host_flt(b, a) else EQ)
     cpu.cr[bf] = field
     note_compare(cpu, field)
 

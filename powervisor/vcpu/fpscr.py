@@ -91,11 +91,26 @@ def fp_leave(cpu: Vcpu) -> None:
 
 
 @native(inline=True)
-def note(cpu: Vcpu, op: u32, a: u64, b: u64) -> None:
-    """The host computed `op`: remember it (see the module's text)."""
+def note(cpu: Vcpu, op: u32, b: u64) -> None:
+    """The host computed `op` from FRB: remember it (see the module's text)."""
+    cpu.fp_pending = op
+    cpu.fp_b = b
+
+
+@native(inline=True)
+def note_sum(cpu: Vcpu, op: u32, a: u64, b: u64) -> None:
+    """The same of FRA and FRB."""
     cpu.fp_pending = op
     cpu.fp_a = a
     cpu.fp_b = b
+
+
+@native(inline=True)
+def note_product(cpu: Vcpu, op: u32, a: u64, c: u64) -> None:
+    """The same of FRA and FRC."""
+    cpu.fp_pending = op
+    cpu.fp_a = a
+    cpu.fp_c = c
 
 
 @native(inline=True)
