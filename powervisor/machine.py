@@ -81,6 +81,9 @@ class Machine:
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._started = False
+        self._held = False  # `run` returned and left the vCPUs paused
+        self._counting = False
+        self._due: list[Callable[[], None]] = []
         self._resetting = False
         self._closed = False
         self.topology = CpuTopology(
@@ -163,18 +166,21 @@ class Machine:
     def _hold(self, vcpu: Vcpu) -> None:
         self.vm.pause()
         try:
-            vcpu.reset()
-            vcpu.regs["pir"] = self.topology.pir(vcpu.index)
-            self.mpic.attach(vcpu.index, *word_addresses(vcpu))  # drives again what the reset wiped out
             spin_table = self.built.devices[self.board.spin_table]
             assert isinstance(spin_table, SpinTable)
             with self.lock:
+                vcpu.reset()
+                vcpu.regs["pir"] = self.topology.pir(vcpu.index)
+                self.mpic.attach(vcpu.index, *word_addresses(vcpu))  # drives again what the reset wiped out
                 spin_table.hold(vcpu.index)
         finally:
             self.vm.resume()
 
     def _later(self, call: Callable[[], None]) -> None:
-        """Do something that stops the vCPUs, from a thread that is none of theirs."""
+        """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
+        if self._counting:
+            self._due.append(call)
+            return
 
         def work() -> None:
             try:
@@ -203,6 +209,7 @@ class Machine:
     def _reboot(self) -> None:
         self.vm.pause()
         try:
+            self.vm.flush_code()  # after a reset no cache holds anything: new code needs no icbi
             with self.lock:
                 for device in (*self.built.everything(), self.mpic):
                     device.reset()
@@ -252,6 +259,8 @@ class Machine:
     def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
         try:
             with self.lock:
+                if not vcpu.asking:  # reset while this thread waited for the lock
+                    return
                 if exit_.write:
                     self.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
                     vcpu.complete_write()
@@ -269,28 +278,45 @@ class Machine:
             return self._outcome
 
     def run(self, seconds: float | None = None, instructions: int | None = None) -> Outcome | None:
-        """Run for a host time, or CPU 0 for a number of instructions; None when the guest goes on after it.
+        """Run for a host time, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
 
-        Counting instructions runs CPU 0 alone, on the calling thread, of a machine that was not started.
+        The vCPUs are held until the next `run`. Counting runs on the calling thread.
         """
         if instructions is not None:
             return self._run_counted(instructions)
         if not self._started:
             self.start()
-        else:
-            self.vm.resume()
+        self._release_vcpus()
         outcome = self.wait(seconds)
-        self.vm.pause()
+        self._hold_vcpus()
         return outcome
+
+    def _hold_vcpus(self) -> None:
+        if not self._held:
+            self._held = True
+            self.vm.pause()
+
+    def _release_vcpus(self) -> None:
+        if self._held:
+            self._held = False
+            self.vm.resume()
 
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
-            raise PowervisorError("run(instructions=): the vCPUs run on their threads already")
+            self._hold_vcpus()
         vcpu = self.vcpus[0]
         end = vcpu.instructions + instructions
-        while self._outcome is None and (left := end - vcpu.instructions) > 0:
-            exit_ = vcpu.run(left)
-            self._handle(vcpu, exit_)
+        self._counting = True
+        try:
+            while self._outcome is None and (left := end - vcpu.instructions) > 0:
+                if (exit_ := self.vm.run(vcpu, left)) is not None:
+                    self._handle(vcpu, exit_)
+                while self._due:
+                    self._due.pop(0)()
+        finally:
+            self._counting = False
+        if self._failure is not None:
+            raise self._failure
         return self._outcome
 
     def stop(self) -> None:

@@ -42,6 +42,8 @@ class Vcpu:
         self._stats_at = State.offset("stats")
         self.regs = Registers(self)
         self.exits = [0] * 16
+        self.asking = False
+        """Whether the last exit is an Mmio without an answer, and the vCPU was not reset since."""
         wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
         self._wake = lambda bits: wake(self.address, bits)
 
@@ -57,6 +59,7 @@ class Vcpu:
         self.exits[reason] += 1
         if reason == ExitReason.MMIO:
             pa, value, size, write, _, _ = _MMIO.unpack_from(memory, self._mmio_at)
+            self.asking = True
             return Mmio(pa, size, value, bool(write))
         return self._exit(reason, detail)
 
@@ -83,6 +86,7 @@ class Vcpu:
     # ---- answers to Mmio -------------------------------------------------------------------------------------------
 
     def _log(self, data: int, size: int) -> None:
+        self.asking = False
         pa, _, real_size, write, done, _ = _MMIO.unpack_from(self._memory, self._mmio_at)
         _LOG.pack_into(self._memory, self._log_at + done * MmioLog.size, pa, data, size or real_size, write)
         _U32.pack_into(self._memory, State.offset("mmio_done"), done + 1)
@@ -117,6 +121,7 @@ class Vcpu:
 
     def reset(self) -> None:
         """Power-on state: first threads of cores held, second ones disabled until TENS enables them."""
+        self.asking = False
         reset(self.state, self.engine.core)
         self.state.halted = int(int(self.state.thread) == 0)
         self.state.disabled = int(int(self.state.thread) != 0)

@@ -14,8 +14,8 @@ from ..translate.engine import Engine
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import Tlb
 from ..vcpu.state import Vcpu as State
-from .exits import CodeFull, Exit
-from .vcpu import Vcpu
+from .exits import CodeFull, Exit, Kick
+from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
 """Seconds a Python thread keeps the GIL while another waits: an exit must not wait 5 ms for a busy console."""
@@ -75,16 +75,30 @@ class Vm:
     def _work(self, vcpu: Vcpu, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         try:
             while self._enter():
-                try:
-                    exit_ = vcpu.run()
-                finally:
-                    self._leave()
-                if isinstance(exit_, CodeFull):
-                    self.flush_code()
-                elif not handle(vcpu, exit_):
+                exit_ = self._run(vcpu, UNLIMITED)
+                if exit_ is not None and not handle(vcpu, exit_):
                     return
         except BaseException as error:  # handed to whoever waits for the machine; a vCPU thread has no caller
             failed(error)
+
+    def _run(self, vcpu: Vcpu, budget: int) -> Exit | None:
+        """The exit of a vCPU that was let in; None when it is to go on."""
+        try:
+            exit_ = vcpu.run(budget)
+        finally:
+            self._leave()
+        if isinstance(exit_, CodeFull):
+            self.flush_code()
+            return None
+        return exit_
+
+    def run(self, vcpu: Vcpu, budget: int) -> Exit | None:
+        """Run a vCPU on the calling thread, even while the others are paused; None when nothing is to be answered."""
+        with self._gate:
+            if self._stopping:
+                return Kick()
+            self._inside += 1
+        return self._run(vcpu, budget)
 
     def _enter(self) -> bool:
         """Pass the gate into native code; False when the machine is stopping."""

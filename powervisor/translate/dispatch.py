@@ -9,8 +9,8 @@ from ..vcpu.access import mmio_read
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_leave
-from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
 from ..vcpu.locks import FOREVER, sleep
+from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
 from ..vcpu.pending import take_pending
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
@@ -24,10 +24,12 @@ from ..vcpu.state import (
 )
 from ..vcpu.timers import check_timers, idle_timeout_ns
 from .tables import Tables
-from .translator import decode, translate_block
+from .translator import BLOCK_LIMIT, decode, translate_block
 
 SLICE = 40_000
 """Instructions between two looks at the clock: about 20 microseconds."""
+ONE_AT_A_TIME = WORDS_PER_PAGE + BLOCK_LIMIT
+"""The last instructions of a run are executed one by one: forward jumps in a page do not look at the budget."""
 
 
 @native
@@ -79,9 +81,11 @@ def service(cpu: Vcpu) -> None:
 def refill(cpu: Vcpu) -> None:
     """Account the instructions retired and grant the next slice."""
     settle(cpu)
-    grant = i64(SLICE)
-    if cpu.left < grant:
-        grant = cpu.left
+    grant = cpu.left
+    if grant > ONE_AT_A_TIME:
+        grant -= ONE_AT_A_TIME
+        if grant > SLICE:
+            grant = i64(SLICE)
     cpu.slice = grant
     cpu.budget = grant
 
@@ -131,7 +135,7 @@ def next_code(cpu: Vcpu) -> u64:
             sleep(cpu, u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu))
             service(cpu)
             continue
-        if cpu.debug_events or cpu.mmio_done or cpu.left < ONE_AT_A_TIME:
+        if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME:
             step(cpu)
             continue
         page_ea = cpu.pc & PAGE
@@ -157,10 +161,6 @@ def next_code(cpu: Vcpu) -> u64:
         if known - cpu.vm.miss_ladder >= cpu.vm.miss_step * WORDS_PER_PAGE:
             return known
         return translate_block(cpu, page_at, index)
-
-
-ONE_AT_A_TIME = 128
-"""With fewer instructions left than a block may have, they are executed one by one."""
 
 
 ABANDONED = 2

@@ -11,7 +11,7 @@ from ..isa.registers import DBSR, HID0_RESET, SPR, VSCR_RESET
 from ..native.ints import u64
 from .modes import clear_context, update_mode
 from .sprs import access_table, mask_table
-from .state import CONTEXTS, Context, CoreConfig, Tlb, Vcpu, Vm
+from .state import CONTEXTS, Context, CoreConfig, ThreadState, Tlb, Vcpu, Vm
 
 
 @dataclass
@@ -68,19 +68,20 @@ def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = Non
 
 
 def reset(cpu: Any, core: Core) -> None:
-    """Power-on state of the registers; TLBs empty."""
-    head = Vcpu.offset("gpr")
+    """Power-on state of the registers; thread 0 empties the core's TLBs."""
     kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
-    ctypes.memset(cpu.address + head, 0, Vcpu.size)
+    ctypes.memset(cpu.address, 0, Vcpu.size)
     for name, value in kept.items():
         setattr(cpu, name, value)
+    if int(cpu.thread) == 0:
+        ctypes.memset(cpu.tlb.address, 0, Tlb.size)
     for number, value in core.sprs.items():
         cpu.spr[number] = value
     cpu.spr[SPR.PVR] = core.pvr
     cpu.spr[SPR.SVR] = int(cpu.core.svr)
     cpu.spr[SPR.PIR] = int(cpu.index)
     cpu.spr[SPR.TIR] = int(cpu.thread)
-    cpu.disabled = int(cpu.thread != 0)  # until thread 0 enables it by TENS
+    cpu.disabled = ThreadState.STOPPED if cpu.thread else ThreadState.ENABLED
     cpu.spr[SPR.HID0] = HID0_RESET
     cpu.vscr = VSCR_RESET
     cpu.spr[SPR.DBSR] = DBSR.MRR & 0x1000_0000  # most recent reset: power-on
