@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..isa.insn import insn
-from ..isa.registers import EPCR, ESR, IVOR, MSR, SPR
+from ..isa.registers import EPCR, ESR, IVOR, MAS0, MSR, SPR
 from ..native.ints import u32, u64
 from ..native.lang import fence, native
 from ..vcpu.interrupts import deliver, raise_program
+from ..vcpu.lrat import read_lrat, write_lrat
 from ..vcpu.mmu_ops import (
     ADDRESS,
     LPID,
@@ -44,14 +45,21 @@ def tlbwe(cpu: Vcpu) -> None:
     if cpu.msr & MSR.GS:
         if not guest_may_write(cpu):
             deliver(cpu, IVOR.HYPERVISOR_PRIVILEGE, cpu.pc)
-    write_entry(cpu)
+        write_entry(cpu)
+    elif u32(cpu.spr[SPR.MAS0]) & MAS0.ATSEL:
+        write_lrat(cpu)
+    else:
+        write_entry(cpu)
 
 
 @insn("31 /:15 946:10 /:1", "tlbre")
 def tlbre(cpu: Vcpu) -> None:
     """TLB Read Entry"""
     require_hypervisor(cpu)
-    read_entry(cpu)
+    if u32(cpu.spr[SPR.MAS0]) & MAS0.ATSEL:
+        read_lrat(cpu)
+    else:
+        read_entry(cpu)
 
 
 @insn("31 /:5 ra:5 rb:5 914:10 /:1", "tlbsx ra0,rb")

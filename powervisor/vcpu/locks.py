@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..native.ints import i64, u32, u64
-from ..native.lang import atomic_load, atomic_or, atomic_store, field_addr, native
+from ..native.lang import atomic_cas, atomic_load, atomic_or, atomic_store, field_addr, native
 from ..native.locks import acquire, futex_wait, futex_wake, release
-from .state import Vcpu
+from .state import ThreadState, Vcpu
 
 FOREVER = 0xFFFF_FFFF_FFFF_FFFF
 """Timeout that never passes."""
@@ -24,8 +24,10 @@ def wake(cpu: Vcpu, requests: u32) -> None:
 def sleep(cpu: Vcpu, timeout_ns: u64) -> None:
     """Sleep until something is requested of this vCPU, the time has passed, or a signal comes.
 
-    `asleep` is stored before `requests` is looked at, and wakers do the opposite: no wake-up is lost.
+    A thread that TENC stops has stopped when it comes here. `asleep` is stored before `requests` is looked at, and
+    wakers do the opposite: no wake-up is lost.
     """
+    atomic_cas(u32, field_addr(cpu, "disabled"), u32(ThreadState.STOPPING), u32(ThreadState.STOPPED))
     atomic_store(u32, field_addr(cpu, "asleep"), u32(1))
     if atomic_load(u32, field_addr(cpu, "requests")) == 0:
         limit = u64(0)

@@ -6,6 +6,7 @@ from ..isa.registers import MAS0, MAS1, MAS2, MAS3, MAS4, MAS5, MAS6, MAS8, MMUC
 from ..native.ints import u32, u64
 from ..native.lang import at, field_addr, native
 from .locks import lock_tlb, unlock_tlb
+from .lrat import guest_page
 from .mas import tlb0_set, victim_mas0
 from .mmu import broadcast_flush, find, flush_all, flush_page, request_flush
 from .modes import clear_context, key_pid
@@ -78,9 +79,19 @@ def forget_entry(cpu: Vcpu, entry: TlbEntry) -> None:
 
 @native
 def write_entry(cpu: Vcpu) -> None:
-    """tlbwe: write the selected entry from MAS1, 2, 3, 7 and 8; for TLB0 also the next victim."""
+    """tlbwe: write the selected entry from MAS1, 2, 3, 7 and 8; for TLB0 also the next victim.
+
+    A guest's real page comes from the LRAT, and the entry belongs to its partition.
+    """
     mas0, mas1, mas3 = u32(cpu.spr[SPR.MAS0]), u32(cpu.spr[SPR.MAS1]), u32(cpu.spr[SPR.MAS3])
     tlb = cpu.tlb
+    size = page_size(cpu, mas0, mas1)
+    mask = (u64(1) << (size + 10)) - 1
+    pa = (cpu.spr[SPR.MAS7] << 32 | cpu.spr[SPR.MAS3] & MAS3.RPN) & cpu.core.pa_mask
+    mas8 = u32(cpu.spr[SPR.MAS8])
+    if cpu.msr & MSR.GS:
+        pa = guest_page(cpu, pa, mask)
+        mas8 = (mas8 & MAS8.VF) | MAS8.TGS | u32(cpu.spr[SPR.LPIDR])
     lock_tlb(cpu)
     if selected_tlb(mas0) == 0:
         if mas0 & MAS0.HES:  # the hardware chooses the way
@@ -92,9 +103,6 @@ def write_entry(cpu: Vcpu) -> None:
         mas1 = mas1 & ~u32(MAS1.IPROT | MAS1.IND)
     entry = selected_entry(cpu, mas0)
     forget_entry(cpu, entry)
-    size = page_size(cpu, mas0, mas1)
-    mask = (u64(1) << (size + 10)) - 1
-    pa = (cpu.spr[SPR.MAS7] << 32 | cpu.spr[SPR.MAS3] & MAS3.RPN) & cpu.core.pa_mask
     entry.valid = u32(0)
     entry.ea = page_address(cpu) & ~mask
     entry.pa = pa if mas1 & MAS1.IND else pa & ~mask
@@ -102,7 +110,7 @@ def write_entry(cpu: Vcpu) -> None:
     entry.mas1 = (mas1 & ~u32(MAS1.TSIZE)) | size << 7
     entry.mas2 = u32(cpu.spr[SPR.MAS2]) & ATTRIBUTES
     entry.mas3 = mas3 & ~u32(MAS3.RPN)
-    entry.mas8 = u32(cpu.spr[SPR.MAS8])
+    entry.mas8 = mas8
     entry.valid = mas1 >> 31
     if selected_tlb(mas0):
         used = (mas0 & MAS0.ESEL) >> 16 & (cpu.core.tlb1_count - 1)

@@ -7,6 +7,7 @@ from ..native.struct import Array, Ptr, Struct
 
 TLB0_ENTRIES = 1024
 TLB1_ENTRIES = 64
+LRAT_ENTRIES = 8
 SOFT_DATA_ENTRIES = 512
 SOFT_CODE_ENTRIES = 256
 CONTEXTS = 8
@@ -65,6 +66,16 @@ class TlbEntry(Struct):
     spare: u32
 
 
+class LratEntry(Struct):
+    """One entry of the logical to real address translation table (E.HV.LRAT); `mask` covers the page offset."""
+
+    lpa: u64
+    pa: u64
+    mask: u64
+    lpid: u32
+    valid: u32
+
+
 class Tlb(Struct):
     """The TLBs of a core, shared by its threads."""
 
@@ -74,6 +85,7 @@ class Tlb(Struct):
     tlb1_used: u32  # one more than the highest valid entry of TLB1
     lock: u32
     generation: u32
+    lrat: Array[LratEntry, LRAT_ENTRIES]
 
 
 class SoftData(Struct):
@@ -177,7 +189,7 @@ class Vcpu(Struct):
     waiting: u32  # in `wait`
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
-    disabled: u32  # a thread that TENS has not enabled
+    disabled: u32  # ThreadState
     # What `debug_before` remembers for `debug_after`.
     debug_pc: u64
     debug_lr: u64
@@ -218,6 +230,14 @@ class Vcpu(Struct):
     contexts: u64  # address of CONTEXTS Context structs
     context_clock: u64
     stats: Array[u64, 64]  # see Stat
+
+
+class ThreadState:
+    """Values of `Vcpu.disabled`: what TENS and TENC made of a thread."""
+
+    ENABLED = 0
+    STOPPING = 1  # still between two of its instructions, TENSR shows it enabled
+    STOPPED = 2
 
 
 class Line:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..isa.registers import TMR
 from ..native.ints import u32, u64
-from ..native.lang import address_of, at, atomic_store, field_addr, native
+from ..native.lang import address_of, at, atomic_cas, atomic_store, field_addr, native
 from .locks import wake
 from .modes import set_msr
-from .state import ExitReason, Request, Vcpu
+from .state import ExitReason, Request, ThreadState, Vcpu
 
 
 @native
@@ -24,7 +24,7 @@ def enabled_threads(cpu: Vcpu) -> u64:
     mask = u64(0)
     for n in range(cpu.core.threads):
         where = thread_of(cpu, n)
-        if where != 0 and at(Vcpu, where).disabled == 0:
+        if where != 0 and at(Vcpu, where).disabled != ThreadState.STOPPED:
             mask |= u64(1) << n
     return mask
 
@@ -37,18 +37,18 @@ def enable_threads(cpu: Vcpu, mask: u64) -> None:
         if where != 0 and mask >> n & 1:
             other = at(Vcpu, where)
             if other.disabled:
-                atomic_store(u32, field_addr(other, "disabled"), u32(0))
+                atomic_store(u32, field_addr(other, "disabled"), u32(ThreadState.ENABLED))
                 wake(other, u32(Request.KICK))
 
 
 @native
 def disable_threads(cpu: Vcpu, mask: u64) -> None:
-    """TENC: the threads stop between two instructions; this one leaves native code by THREADS."""
+    """TENC: the threads stop between two instructions, TENSR tells when; this one leaves native code by THREADS."""
     for n in range(cpu.core.threads):
         where = thread_of(cpu, n)
         if where != 0 and mask >> n & 1:
             other = at(Vcpu, where)
-            atomic_store(u32, field_addr(other, "disabled"), u32(1))
+            atomic_cas(u32, field_addr(other, "disabled"), u32(ThreadState.ENABLED), u32(ThreadState.STOPPING))
             if n == cpu.thread:
                 cpu.exit_reason = u32(ExitReason.THREADS)
             else:

@@ -25,6 +25,7 @@ from powervisor.vcpu import (
     doorbells,
     interrupts,
     locks,
+    lrat,
     mas,
     mmu_ops,
     modes,
@@ -36,7 +37,7 @@ from powervisor.vcpu import (
 from powervisor.vcpu.sprs import ROWS
 from powervisor.vcpu.state import Context, Tlb, Vcpu
 
-MODULES = (debug, doorbells, interrupts, locks, mas, mmu_ops, modes, pending, spr_access, threads, timers)
+MODULES = (debug, doorbells, interrupts, locks, lrat, mas, mmu_ops, modes, pending, spr_access, threads, timers)
 FAMILIES = ("system", "special", "mmu")
 INSNS = [entry for entry in TABLE if entry.group in FAMILIES]
 POINTERS = {"contexts", "core", "tlb", "vm", "sibling", "context"}
