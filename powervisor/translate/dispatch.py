@@ -202,6 +202,7 @@ def step(cpu: Vcpu) -> None:
         if attempt(debug_before, cpu):
             return
     if attempt(fetch, cpu):
+        cpu.mmio_done = u32(0)
         return
     if attempt(execute_fetched, cpu):
         if cpu.exit_reason != ExitReason.MMIO:  # an interrupt: the device accesses of this instruction are over

@@ -11,6 +11,8 @@ LRAT_ENTRIES = 8
 SOFT_DATA_ENTRIES = 512
 SOFT_CODE_ENTRIES = 256
 CONTEXTS = 8
+MMIO_LOG_ENTRIES = 136
+"""More than one instruction can need: stswx of 127 bytes, itself fetched from a device."""
 
 
 class Mode:
@@ -207,7 +209,7 @@ class Vcpu(Struct):
     mmio_write: u32
     mmio_done: u32  # finished accesses in the log
     mmio_cursor: u32
-    mmio_log: Array[MmioLog, 64]
+    mmio_log: Array[MmioLog, MMIO_LOG_ENTRIES]
     # Timers. Deadlines are in ticks of the machine, before `tb_offset` is added; all ones: never.
     tb_offset: u64
     dec_deadline: u64  # when DEC becomes 0
