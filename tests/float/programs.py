@@ -48,7 +48,8 @@ class FastCompiler(FunctionCompiler):
         if function.cold:
             self.put("ret i1 true")
             self.lines.append(f"{self.new_label('dead')}:")
-            return None
+            _, result = self.signature(function, self.split_arguments(function, arguments, node)[0])
+            return None if result is None else Value(result, "poison")
         return self.inline_call(function, arguments, node)
 
     def emit_return(self, value: Value | None) -> None:
@@ -112,14 +113,15 @@ def operands(entry: Insn, **given: int) -> list[int]:
 
 @cache
 def handlers() -> Compiled:
-    """Every floating-point handler that touches no memory, and `settle`."""
-    return Compiled([*(e.function for e in ENTRIES.values() if e.group != "float_storage"), fpscr.settle])
+    """Every floating-point handler, and `settle`."""
+    return Compiled([*(e.function for e in ENTRIES.values()), fpscr.settle])
 
 
+STORAGE = [e for e in ENTRIES.values() if e.group == "float_storage"]
 HOT = [e for e in ENTRIES.values() if e.hot and e.group != "float_storage"]
 
 
 @cache
 def fast_paths() -> Compiled:
-    """The fast path of every floating-point instruction that has one and touches no memory."""
-    return Compiled([e.function for e in HOT], FastCompiler)
+    """The fast path of every floating-point instruction that has one."""
+    return Compiled([e.function for e in (*HOT, *STORAGE)], FastCompiler)
