@@ -7,6 +7,9 @@ Files are looked for in $POWERVISOR_GUESTS, in ../shared/guests beside a source 
 import fcntl
 import importlib
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,7 +150,7 @@ def _build(artifact: Artifact, name: str, ready: Callable[[], Path | None]) -> P
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{directory}: cannot build guests there ({error.strerror}); set POWERVISOR_CACHE") from None
-    with _alone(directory / "lock"):
+    with _alone(directory / "lock"), _ended_by_sigterm():
         if (path := ready()) is not None:
             return path  # another process has built it while we waited
         path = directory / artifact.name
@@ -156,6 +159,23 @@ def _build(artifact: Artifact, name: str, ready: Callable[[], Path | None]) -> P
             artifact.build(partial, directory / "work", progress)
         partial.replace(path)
     return path
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind a build, so that its compilers end and its trees are removed; Ctrl-C does so anyway."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -24,12 +24,16 @@ def make(tree: Path, words: Sequence[str], log: Path, progress: Progress | None 
         stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            if progress is not None and line.startswith("  "):
-                progress.advance()  # kbuild's "  CC      init/main.o"
-            if not complaint and ("error:" in line.lower() or "***" in line):
-                complaint = line.strip()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if progress is not None and line.startswith("  "):
+                    progress.advance()  # kbuild's "  CC      init/main.o"
+                if not complaint and ("error:" in line.lower() or "***" in line):
+                    complaint = line.strip()
+        except BaseException:
+            process.terminate()  # make ends its children
+            raise
     if process.returncode != 0:
         raise UserError(f"make {words[-1]} failed: {complaint or 'no reason was given'}; everything is in {log}")
 

@@ -1,5 +1,7 @@
 """Where guests are looked for, and when they are built."""
 
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -130,3 +132,30 @@ def test_every_artifact_has_its_builder():
             module = artifact._module()
             assert callable(module.build)
             assert artifact.installed() is None or artifact.installed().name == artifact.name
+
+
+def test_sigterm_ends_a_build_with_its_compilers(places):
+    """What `timeout 60 powervisor guests build k32` does."""
+    (places / "Makefile").write_text(f"slow:\n\techo $$$$ > {places}/pid; sleep 60\n")
+    program = (
+        "import sys, types; from pathlib import Path\n"
+        "from powervisor.guests import catalogue\n"
+        "from powervisor.guests.linux.make import make\n"
+        "module = types.ModuleType('powervisor.guests.slow'); sys.modules[module.__name__] = module\n"
+        f"module.build = lambda *_: make(Path({str(places)!r}), ['slow'], Path({str(places / 'log')!r}))\n"
+        "module.installed = lambda argument: None\n"
+        "catalogue.build(catalogue.Guest('g', '', {}, {'kernel': catalogue.Artifact('image', 'slow', 'x')}))\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+
+    def wait_for(condition):
+        deadline = time.monotonic() + 30
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert condition()
+
+    pid_file = places / "pid"
+    wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
+    child.terminate()
+    assert child.wait(30) == 128 + signal.SIGTERM
+    wait_for(lambda: not Path("/proc", pid_file.read_text().strip()).exists())
