@@ -11,15 +11,21 @@ from .fixed import finish
 
 
 @native(field_function=True)
+def lower(ui: u32) -> u64:
+    """An unsigned halfword immediate."""
+    return u64(ui)
+
+
+@native(field_function=True)
 def upper(ui: u32) -> u64:
     """An unsigned halfword immediate in the upper half of the word."""
     return u64(ui) << 16
 
 
 @native(field_function=True)
-def lower(ui: u32) -> u64:
-    """An unsigned halfword immediate."""
-    return u64(ui)
+def upper_word(ui: u32) -> u32:
+    """The same as a word: masks are shorter in host code as words, what is or-ed in is as a doubleword."""
+    return ui << 16
 
 
 # ---- with an immediate ---------------------------------------------------------------------------------------------
@@ -28,7 +34,7 @@ def lower(ui: u32) -> u64:
 @insn("28 rs:5 ra:5 ui:16", "andi. ra,rs,ui", hot=True)
 def andi(cpu: Vcpu, rs: u32, ra: u32, ui: u32) -> None:
     """AND Immediate and Record"""
-    v = cpu.gpr[rs] & lower(ui)
+    v = cpu.gpr[rs] & u64(ui)
     cpu.gpr[ra] = v
     record0(cpu, v)
 
@@ -36,7 +42,7 @@ def andi(cpu: Vcpu, rs: u32, ra: u32, ui: u32) -> None:
 @insn("29 rs:5 ra:5 ui:16", "andis. ra,rs,ui", hot=True)
 def andis(cpu: Vcpu, rs: u32, ra: u32, ui: u32) -> None:
     """AND Immediate Shifted and Record"""
-    v = cpu.gpr[rs] & upper(ui)
+    v = cpu.gpr[rs] & u64(upper_word(ui))
     cpu.gpr[ra] = v
     record0(cpu, v)
 

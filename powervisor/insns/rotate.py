@@ -50,32 +50,44 @@ def mask_in_word(word: u32, mode: u32) -> u32:
     return u32((word >> 6 & 31) <= (word >> 1 & 31))
 
 
+@native(field_function=True)
+def mask_low(mb: u32, me: u32) -> u32:
+    """The low word of the mask of a 32-bit rotate."""
+    return u32(mask_word(mb, me))
+
+
 @native(inline=True)
-def rotate_word(x: u64, n: u32) -> u64:
-    """The low word rotated left, in both halves; a stencil's mask never reaches the upper one."""
-    low = u64(rotl(u32(x), n))
+def under_mask(word: u32, mb: u32, me: u32) -> u64:
+    """A rotated word, repeated in both halves, under the mask; a stencil's mask never reaches the upper half."""
     if optimistic():
-        return low
-    return low << 32 | low
+        return u64(word & mask_low(mb, me))
+    return (u64(word) << 32 | u64(word)) & mask_word(mb, me)
 
 
-@insn("21 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwinm{rc} ra,rs,sh,mb,me", hot=True, select=mask_in_word)
+@insn("21 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwinm{rc} ra,rs,sh,mb,me", hot=True, split="sh", select=mask_in_word)
 def rlwinm(cpu: Vcpu, rs: u32, ra: u32, sh: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word Immediate then AND with Mask"""
-    finish(cpu, ra, rotate_word(cpu.gpr[rs], sh) & mask_word(mb, me), rc)
+    if sh == 0:
+        finish(cpu, ra, under_mask(u32(cpu.gpr[rs]), mb, me), rc)
+    else:
+        finish(cpu, ra, under_mask(rotl(u32(cpu.gpr[rs]), sh), mb, me), rc)
 
 
 @insn("23 rs:5 ra:5 rb:5 mb:5 me:5 rc:1", "rlwnm{rc} ra,rs,rb,mb,me", hot=True, select=mask_in_word)
 def rlwnm(cpu: Vcpu, rs: u32, ra: u32, rb: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word then AND with Mask"""
-    finish(cpu, ra, rotate_word(cpu.gpr[rs], u32(cpu.gpr[rb]) & 31) & mask_word(mb, me), rc)
+    finish(cpu, ra, under_mask(rotl(u32(cpu.gpr[rs]), u32(cpu.gpr[rb]) & 31), mb, me), rc)
 
 
 @insn("20 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwimi{rc} ra,rs,sh,mb,me", hot=True, select=mask_in_word)
 def rlwimi(cpu: Vcpu, rs: u32, ra: u32, sh: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word Immediate then Mask Insert"""
-    m = mask_word(mb, me)
-    finish(cpu, ra, rotate_word(cpu.gpr[rs], sh) & m | cpu.gpr[ra] & ~m, rc)
+    a, word = cpu.gpr[ra], rotl(u32(cpu.gpr[rs]), sh)
+    if optimistic():
+        finish(cpu, ra, u64((u32(a) ^ word) & mask_low(mb, me)) ^ a, rc)
+    else:
+        m = mask_word(mb, me)
+        finish(cpu, ra, under_mask(word, mb, me) | a & ~m, rc)
 
 
 @insn("30 rs:5 ra:5 sh[4:0] mb[4:0] mb[5] 0:3 sh[5] rc:1", "rldicl{rc} ra,rs,sh,mb", needs="64", hot=True)
