@@ -11,7 +11,7 @@ from ..native.lang import load as load_host
 from ..native.vectors import lanes_eq, splat, u8x16, u16x8, u32x4, u64x2
 from ..vcpu.access import load, store
 from ..vcpu.mmu import READ, WRITE
-from ..vcpu.ops import require_altivec
+from ..vcpu.ops import address, require_altivec
 from ..vcpu.state import Vcpu
 from ..vcpu.vector import element_place, load_vector, store_vector
 from .altivec import WIDTHS
@@ -59,7 +59,7 @@ def element(T: Any, V: Any, load_xo: int, store_xo: int) -> None:
     @named(f"lve{letter}x", f"Load Vector Element {width} Indexed")
     def load_element(cpu: Vcpu, vrt: u32, ra: u32, rb: u32) -> None:
         require_altivec(cpu)
-        ea = indexed(cpu, ra, rb) & ~u64(T.size - 1)
+        ea = address(cpu, indexed(cpu, ra, rb)) & ~u64(T.size - 1)
         value = u8x16(splat(V, load(cpu, T, ea)))
         place = splat(u8x16, u8(element_place(cpu, ea, u32(T.size), u32(READ))))
         chosen = lanes_eq((COUNTING ^ place) & (16 - T.size), 0)
@@ -69,7 +69,7 @@ def element(T: Any, V: Any, load_xo: int, store_xo: int) -> None:
     @named(f"stve{letter}x", f"Store Vector Element {width} Indexed")
     def store_element(cpu: Vcpu, vrs: u32, ra: u32, rb: u32) -> None:
         require_altivec(cpu)
-        ea = indexed(cpu, ra, rb) & ~u64(T.size - 1)
+        ea = address(cpu, indexed(cpu, ra, rb)) & ~u64(T.size - 1)
         from_end = 16 - u64(T.size) - element_place(cpu, ea, u32(T.size), u32(WRITE))
         store(cpu, T, ea, load_host(T, field_addr(cpu, "vr", vrs) + from_end))
 

@@ -125,7 +125,8 @@ def mtmsr(cpu: Vcpu, rs: u32) -> None:
     """Move To Machine State Register"""
     require_supervisor(cpu)
     set_msr(cpu, u32(cpu.gpr[rs]))
-    msr_changed(cpu, following(cpu))
+    jump(cpu, following(cpu))  # 32 bits where MSR[CM] was cleared
+    msr_changed(cpu, cpu.npc)
 
 
 @native(inline=True)
