@@ -1,0 +1,88 @@
+"""Which bytes of a vCPU are architecture, how two vCPUs differ in them, and names for people."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from ..isa.registers import SPR
+from ..native.struct import ArrayType, Field, size_of
+from ..vcpu.state import Tlb, TlbEntry, Vcpu
+
+ENGINE_FIELDS = frozenset(
+    (
+        "npc budget slice left executed context page fetch_pa fetch_plain fetch_word requests exit_reason exit_detail "
+        "debug_pc debug_lr debug_ctr mmio_pa mmio_data mmio_size mmio_write mmio_done mmio_cursor mmio_log clock_time "
+        "sleep_time core tlb vm index thread sibling contexts context_clock stats asleep spare32 "
+        "fp_pending fp_a fp_b fp_c reserve_size reserve_address reserve_value"
+    ).split()
+)
+"""Fields of Vcpu that belong to the execution engine. A pending floating-point result is settled before comparing;
+a reservation is compared by `reservation`."""
+
+_SPR_NAMES = {int(number): name for name, number in vars(SPR).items() if name.isupper()}
+
+
+def _runs(fields: list[Field]) -> list[tuple[int, int]]:
+    """Offsets and sizes of the runs that fields make."""
+    runs: list[tuple[int, int]] = []
+    for field in sorted(fields, key=lambda f: f.offset):
+        size = size_of(field.type)
+        if runs and sum(runs[-1]) == field.offset:
+            runs[-1] = runs[-1][0], runs[-1][1] + size
+        else:
+            runs.append((field.offset, size))
+    return runs
+
+
+ARCHITECTURE = tuple(field for name, field in Vcpu.fields.items() if name not in ENGINE_FIELDS)
+RUNS = _runs(list(ARCHITECTURE))
+
+
+def architecture(address: int) -> bytes:
+    """The architectural bytes of the vCPU at an address."""
+    return b"".join([ctypes.string_at(address + offset, size) for offset, size in RUNS])
+
+
+def reservation(cpu: Any) -> tuple[int, ...]:
+    """The reservation, independent of where RAM is in the host."""
+    if not cpu.reserve_valid:
+        return ()
+    return int(cpu.reserve_address) - int(cpu.vm.ram), int(cpu.reserve_size), int(cpu.reserve_value)
+
+
+@cache
+def _element_name(field: str, index: int) -> str:
+    if field == "spr":
+        return _SPR_NAMES.get(index, f"SPR{index}").lower()
+    short = {"gpr": "r", "fpr": "f", "vr": "v", "cr": "cr"}
+    return f"{short[field]}{index}" if field in short else f"{field}[{index}]"
+
+
+def values(cpu: Any) -> Iterator[tuple[str, int]]:
+    """Every architectural value of a vCPU under its name."""
+    for field in ARCHITECTURE:
+        if isinstance(field.type, ArrayType):
+            view = getattr(cpu, field.name)
+            for index in range(field.type.count):
+                yield _element_name(field.name, index), int(view[index])
+        else:
+            yield field.name, int(getattr(cpu, field.name))
+
+
+def tlb_values(tlb: Any) -> Iterator[tuple[str, int]]:
+    """Every value of the TLBs under its name."""
+    for array in ("tlb0", "tlb1"):
+        view = getattr(tlb, array)
+        for index in range(len(view)):
+            entry = view[index]
+            for name in TlbEntry.fields:
+                yield f"{array}[{index}].{name}", int(getattr(entry, name))
+    yield "next_victim", int(tlb.next_victim)
+    yield "tlb1_used", int(tlb.tlb1_used)
+
+
+TLB_COMPARED = Tlb.offset("lock")
+"""Bytes of a Tlb that are compared: all before its lock."""
