@@ -79,6 +79,13 @@ def settle(cpu: Vcpu) -> None:
 
 
 @native
+def settle_outside(cpu: Vcpu) -> None:
+    """`settle` for callers outside native code, who may have left flags of their own in the host's FPU."""
+    host_fp_clear()
+    settle(cpu)
+
+
+@native
 def fp_enter(cpu: Vcpu) -> None:
     """Before native code runs on a host thread: default rounding, no flags left over from Python."""
     host_fp_clear()
