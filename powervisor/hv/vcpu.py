@@ -124,7 +124,6 @@ class Vcpu:
         self.asking = False
         reset(self.state, self.engine.core)
         self.state.halted = int(int(self.state.thread) == 0)
-        self.state.disabled = int(int(self.state.thread) != 0)
 
     def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:
         """Write the TLB1 entry a CPU enters with: effective 0 to `base`, `size` bytes, every permission."""
