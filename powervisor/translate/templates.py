@@ -128,9 +128,10 @@ def stencil_ir(
     if pseudo:
         parts.append(pseudo_stencils())
     for name in sorted(names - {"p.slot"}):
-        # Not-negative values get the range that lets LLVM use 32-bit moves; ".wide" ones need all 64 bits.
+        # Not-negative values get the range that lets LLVM use 32-bit moves; ".wide" ones need all 64 bits, and words
+        # that are computed from fields may have their highest bit set.
         signed = name in ("p.cia", "p.target") or name.split(".")[1] in _signed_fields(chosen)
-        span = "!11" if name.endswith(".wide") else "!10" if signed else "!12"
+        span = "!11" if name.endswith(".wide") else "!10" if signed else "!13" if name[0] == "d" else "!12"
         parts.append(f'@"{name}" = external global i8, !absolute_symbol {span}')
     parts.append('@"p.slot" = external dso_local global ptr')
     parts += [f'declare {CONVENTION} void @"{n}"(ptr, ptr, i64, i64, i64)' for n in _FUNCTIONS[:-1]]
@@ -139,6 +140,7 @@ def stencil_ir(
         "\n".join([*parts, *sorted(module.declarations)])
         + TAIL
         + "!10 = !{i64 -2147483648, i64 2147483648}\n!11 = !{i64 -1, i64 -1}\n!12 = !{i64 0, i64 2147483648}\n"
+        + "!13 = !{i64 0, i64 4294967296}\n"
         + 'attributes #3 = { nounwind optsize "no-builtins" "no-jump-tables"="true" }\n'
     )
 
