@@ -69,7 +69,7 @@ class Field:
         return sum((value >> p.at & (1 << p.width) - 1) << p.shift for p in self.pieces)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Insn:
     """One entry of the instruction set."""
 

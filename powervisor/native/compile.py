@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any, get_type_hints
@@ -36,13 +35,28 @@ _PYTHON_BINARY: dict[type, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+INLINE_LIMIT = 24
+"""Lines of IR up to which `inline` functions are inlined outside stencils."""
+
+
 @cache
-def syntax(function: NativeFunction) -> tuple[ast.FunctionDef, str, int]:
-    """The function's syntax tree, file name and first line."""
-    source, line = inspect.getsourcelines(function.body)
-    tree = ast.parse(textwrap.dedent("".join(source))).body[0]
-    assert isinstance(tree, ast.FunctionDef)
-    return tree, inspect.getsourcefile(function.body) or "?", line
+def functions_in(path: str) -> dict[int, ast.FunctionDef]:
+    """Every function of a source file by its first line, decorators included."""
+    with open(path, encoding="utf-8") as source:
+        tree = ast.parse(source.read(), path)
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            first = node.decorator_list[0] if node.decorator_list else node
+            found[first.lineno] = node
+    return found
+
+
+@cache
+def syntax(function: NativeFunction) -> tuple[ast.FunctionDef, str]:
+    """The function's syntax tree and its file name."""
+    code = function.body.__code__
+    return functions_in(code.co_filename)[code.co_firstlineno], code.co_filename
 
 
 @cache
@@ -56,7 +70,7 @@ def names_of(function: NativeFunction) -> dict[str, Any]:
 @cache
 def may_abort(function: NativeFunction) -> bool:
     """Whether the function, or one it calls, can `raise Abort`. A static callee parameter counts as one that can."""
-    tree, _, _ = syntax(function)
+    tree, _ = syntax(function)
     names = names_of(function)
     parameters = set(function.parameters)
     for node in ast.walk(tree):
@@ -155,7 +169,6 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
         self.aborts = False
         self.line = 0
         self.file = ""
-        self.base_line = 0
 
     # ---- text ----------------------------------------------------------------------------------------------------
 
@@ -196,8 +209,7 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
         return name
 
     def error(self, node: Any, reason: str) -> CompileError:
-        line = self.base_line + getattr(node, "lineno", 1) - 1
-        return CompileError(f"{self.file}:{line}: in {self.frames[-1].function.name if self.frames else '?'}: {reason}")
+        return CompileError(f"{self.file}:{getattr(node, 'lineno', 1)}: in {self.frames[-1].function.name if self.frames else '?'}: {reason}")
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -216,7 +228,7 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
         return parameters, result
 
     def enter(self, function: NativeFunction) -> None:
-        _, self.file, self.base_line = syntax(function)
+        _, self.file = syntax(function)
 
     def function(self, function: NativeFunction, statics: dict[str, Any], symbol: str) -> str:
         """The IR of one function under a symbol name."""
@@ -234,7 +246,8 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
             if result is not None:
                 raise self.error(syntax(function)[0], f"may end without returning its {kind_name(result)}")
             self.emit_return(None)
-        attributes = 1 if function.inline else 2 if function.cold else 0
+        small = len(self.lines) < INLINE_LIMIT  # larger ones LLVM judges itself: compile time matters more here
+        attributes = 1 if function.inline and small else 2 if function.cold else 0
         text = f'define @@{symbol}@@ {self.result_type(result, self.aborts)} @"{symbol}"({", ".join(arguments)}) '
         return text + f"#{attributes} {{\nentry:\n" + "\n".join(self.allocas + self.lines) + "\n}\n"
 
@@ -985,7 +998,7 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
         for (name, argument), (_, kind) in zip(others, parameters, strict=True):
             keep = isinstance(argument, Value) and argument.hole is not None and argument.kind is kind
             values.append((name, argument if keep else self.coerce(argument, kind, node)))
-        where = self.file, self.base_line
+        where = self.file
         frame.end = self.new_label("ret")
         frame.slot = self.alloca(result, "ret") if result is not None else None
         self.frames.append(frame)
@@ -998,7 +1011,7 @@ class FunctionCompiler(Intrinsics, VectorIntrinsics):
                 raise self.error(syntax(function)[0], f"may end without returning its {kind_name(result)}")
             self.jump(frame.end)
         self.frames.pop()
-        self.file, self.base_line = where
+        self.file = where
         reached = any(f"label %{frame.end}" in line for line in self.lines)
         if not reached:
             self.terminated = True

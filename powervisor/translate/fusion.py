@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..isa.insn import Insn
@@ -39,6 +40,7 @@ class Fused:
     where: int
 
 
+@cache
 def is_compare(insn: Insn) -> bool:
     """Whether an instruction only sets a CR field from a comparison."""
     calls = {n.func.id for n in ast.walk(syntax(insn.function)[0]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}

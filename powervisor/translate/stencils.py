@@ -20,6 +20,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ..isa.insn import FORM_FIELDS, Insn
@@ -79,6 +80,7 @@ class HoleTable:
         return self.index[key]
 
 
+@cache
 def is_relative(insn: Insn) -> bool:
     """Whether the semantics use `jump_relative`, which stencils specialise by direction."""
     return any(
