@@ -8,9 +8,8 @@ from ..isa.insn import insn
 from ..native.ints import u8, u16, u32, u64, u128
 from ..native.lang import field_addr, native
 from ..native.lang import load as load_host
-from ..native.vectors import lanes_eq, splat, u8x16, u16x8, u32x4, u64x2
+from ..native.vectors import splat, u8x16, u16x8, u32x4, u64x2
 from ..vcpu.access import load, store
-from ..vcpu.mmu import READ, WRITE
 from ..vcpu.ops import address, require_altivec
 from ..vcpu.state import Vcpu
 from ..vcpu.vector import element_place, load_vector, store_vector
@@ -50,7 +49,7 @@ quadword("vxl", " Last", 359, 487)
 def element(T: Any, V: Any, load_xo: int, store_xo: int) -> None:
     """Declare the load and the store of one element, at the place in the register that its address says.
 
-    The other elements of a load are undefined by the architecture; here they keep their values.
+    The other elements of a load are undefined by the architecture: here all take the value, whatever its place.
     """
     width = WIDTHS[T.bits]
     letter = width[0].lower()
@@ -59,18 +58,14 @@ def element(T: Any, V: Any, load_xo: int, store_xo: int) -> None:
     @named(f"lve{letter}x", f"Load Vector Element {width} Indexed")
     def load_element(cpu: Vcpu, vrt: u32, ra: u32, rb: u32) -> None:
         require_altivec(cpu)
-        ea = address(cpu, indexed(cpu, ra, rb)) & ~u64(T.size - 1)
-        value = u8x16(splat(V, load(cpu, T, ea)))
-        place = splat(u8x16, u8(element_place(cpu, ea, u32(T.size), u32(READ))))
-        chosen = lanes_eq((COUNTING ^ place) & (16 - T.size), 0)
-        cpu.vr[vrt] = u128((u8x16(cpu.vr[vrt]) & ~chosen) | (value & chosen))
+        cpu.vr[vrt] = u128(splat(V, load(cpu, T, indexed(cpu, ra, rb) & ~u64(T.size - 1))))
 
     @insn(f"31 vrs:5 ra:5 rb:5 {store_xo}:10 /:1", f"stve{letter}x vrs,ra0,rb", needs="altivec", hot=True, split="ra")
     @named(f"stve{letter}x", f"Store Vector Element {width} Indexed")
     def store_element(cpu: Vcpu, vrs: u32, ra: u32, rb: u32) -> None:
         require_altivec(cpu)
         ea = address(cpu, indexed(cpu, ra, rb)) & ~u64(T.size - 1)
-        from_end = 16 - u64(T.size) - element_place(cpu, ea, u32(T.size), u32(WRITE))
+        from_end = 16 - u64(T.size) - element_place(cpu, ea, u32(T.size))
         store(cpu, T, ea, load_host(T, field_addr(cpu, "vr", vrs) + from_end))
 
 

@@ -13,7 +13,6 @@ from ..isa.registers import MAS2, VSCR
 from ..native.ints import u8, u32, u64, u128
 from ..native.lang import (
     at,
-    bswap,
     host_f32_to_f64,
     host_fadd,
     host_feq,
@@ -32,7 +31,9 @@ from ..native.vectors import (
     lanes,
     lanes_eq,
     lanes_gt,
+    shuffle,
     splat,
+    u8x16,
     u32x4,
 )
 from .access import load_slow, soft_entry, store_slow
@@ -66,13 +67,22 @@ def record6(cpu: Vcpu, mask: u128) -> None:
 # ---- quadword accesses ---------------------------------------------------------------------------------------------
 
 
+REVERSED = tuple(range(15, -1, -1))
+
+
+@native(inline=True)
+def reversed_bytes(value: u128) -> u128:
+    """The other byte order, by a shuffle: a register stored in halves would stall its next reader."""
+    return u128(shuffle(u8x16(value), u8x16(value), REVERSED))
+
+
 @native(inline=True)
 def load_vector(cpu: Vcpu, ea: u64) -> u128:
     """The quadword an effective address lies in."""
     where = address(cpu, ea) & 0xFFFF_FFFF_FFFF_FFF0
     soft = soft_entry(cpu, where)
     if likely(soft.read == where & PAGE):
-        return bswap(load_host(u128, where + soft.addend))
+        return reversed_bytes(load_host(u128, where + soft.addend))
     return load_vector_slow(cpu, where)
 
 
@@ -82,7 +92,7 @@ def store_vector(cpu: Vcpu, ea: u64, value: u128) -> None:
     where = address(cpu, ea) & 0xFFFF_FFFF_FFFF_FFF0
     soft = soft_entry(cpu, where)
     if likely(soft.write == where & PAGE):
-        store_host(u128, where + soft.addend, bswap(value))
+        store_host(u128, where + soft.addend, reversed_bytes(value))
     else:
         store_vector_slow(cpu, where, value)
 
@@ -110,12 +120,12 @@ def little_endian(cpu: Vcpu, ea: u64, kind: u32) -> bool:
 
 
 @native(inline=True)
-def element_place(cpu: Vcpu, ea: u64, size: u32, kind: u32) -> u64:
-    """The byte of a register at which the element at an address begins: counted from the end in a page with the E
-    attribute (Book I, 6.4)."""
+def element_place(cpu: Vcpu, ea: u64, size: u32) -> u64:
+    """The byte of a register at which the element to store at an address begins: counted from the end in a page with
+    the E attribute (Book I, 6.4)."""
     place = ea & (16 - u64(size))
     if not optimistic():
-        if soft_entry(cpu, ea).read != ea & PAGE and little_endian(cpu, ea, kind):
+        if soft_entry(cpu, ea).write != ea & PAGE and little_endian(cpu, ea, u32(WRITE)):
             return place ^ (16 - u64(size))
     return place
 

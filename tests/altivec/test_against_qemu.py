@@ -101,6 +101,7 @@ def told(one: Case) -> str:
     return " ".join(sources + [f"{word:#010x}" for word in one.words])
 
 
+ELEMENT_LOADS = {"lvebx": 1, "lvehx": 2, "lvewx": 4}
 STORAGE = [entry for entry in TABLE if entry.group == "altivec_storage" and {"vrt", "vrs"} & set(entry.fields)]
 
 
@@ -114,7 +115,15 @@ def test_access_does_as_qemu(entry: Insn) -> None:
         cases.append(Case([entry.encode(ra=31, rb=5, **register), entry.encode(ra=0, rb=6, **register)], before))
     for one, wanted in zip(cases, QemuUser(CPU).run(cases), strict=True):
         got = run_oracle(CPU, one, wanted.address)
+        if entry.name in ELEMENT_LOADS and got.after is not None and wanted.after is not None:
+            forgive_undefined(ELEMENT_LOADS[entry.name], one.before.gpr[6], got.after, wanted.after)
         assert not differences(got, wanted), f"{differences(got, wanted)} of {told(one)}"
+
+
+def forgive_undefined(size: int, address: int, got: State, wanted: State) -> None:
+    """Overwrite the elements beside the one loaded."""
+    defined = (1 << 8 * size) - 1 << 8 * (16 - size - (address & 16 - size))
+    got.vr[7] = got.vr[7] & defined | wanted.vr[7] & ~defined
 
 
 @pytest.mark.parametrize("name", ("dss", "dssall"))

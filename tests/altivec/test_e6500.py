@@ -168,7 +168,7 @@ def test_elements_of_a_little_endian_page_lie_as_in_a_quadword(
     little.cpu.vr[2] = 0
     element = int(run(little, f"lve{letter}x", vrt=2, ra=0, rb=3).vr[2])
     mask = (1 << 8 * size) - 1 << 8 * at
-    assert element == whole & mask
+    assert element & mask == whole & mask
     little.cpu.vr[4] = whole ^ (1 << 128) - 1
     run(little, f"stve{letter}x", vrs=4, ra=0, rb=3)
     changed = bytes(x ^ 0xFF if at <= n < at + size else x for n, x in enumerate(range(0xA0, 0xB0)))
@@ -185,3 +185,19 @@ def test_a_store_without_permission_changes_nothing(machine: Oracle) -> None:
     run(machine, "stvx", vrs=1, ra=0, rb=3)
     assert cpu.pc == 0x8_0300 and cpu.spr[SPR.DEAR] == 0x2000 and cpu.spr[SPR.ESR] & ESR.ST
     assert machine.ram[0x2000:0x2010] == bytes(16)
+
+
+@pytest.mark.parametrize(("name", "size"), (("vx", 16), ("vebx", 1), ("vehx", 2), ("vewx", 4)))
+def test_addresses_have_32_bits_in_32_bit_mode(machine: Oracle, name: str, size: int) -> None:
+    cpu = machine.cpu
+    cpu.msr = int(MSR.VEC)
+    update_mode(cpu)
+    machine.ram[0x2000:0x2010] = bytes(range(16))
+    cpu.gpr[3] = 0xFEDC_BA98_0000_2007
+    at = 7 & -size
+    cpu.vr[1] = 0x1011_1213_1415_1617_1819_1A1B_1C1D_1E1F
+    run(machine, f"st{name}", vrs=1, ra=0, rb=3)
+    stored = bytes(n + 16 if at <= n < at + size else n for n in range(16))
+    assert machine.ram[0x2000:0x2010] == stored
+    run(machine, f"l{name}", vrt=2, ra=0, rb=3)
+    assert int(cpu.vr[2]).to_bytes(16, "big")[at : at + size] == stored[at : at + size]
