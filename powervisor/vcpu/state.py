@@ -144,7 +144,7 @@ class MmioLog(Struct):
 
     pa: u64
     data: u64
-    size: u32
+    length: u32  # bytes, or access.MMIO_FAILED
     write: u32
 
 
@@ -201,7 +201,6 @@ class Vcpu(Struct):
     reserve_size: u32
     reserve_address: u64  # host address of the granule
     reserve_value: u64
-    tlb_reserve: u64  # tlbsrx.
     # Device accesses.
     mmio_pa: u64
     mmio_data: u64
