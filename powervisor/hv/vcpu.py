@@ -44,8 +44,7 @@ class Vcpu:
         self.exits = [0] * 16
         self.asking = False
         """Whether the last exit is an Mmio without an answer, and the vCPU was not reset since."""
-        wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
-        self._wake = lambda bits: wake(self.address, bits)
+        self._wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
 
     def run(self, budget: int = UNLIMITED) -> Exit:
         """Execute until something needs the machine half, at most `budget` instructions."""
@@ -107,7 +106,7 @@ class Vcpu:
 
     def kick(self, bits: int = Request.KICK) -> None:
         """Make the vCPU leave native code soon (or act on other Request bits); wakes it when it waits."""
-        self._wake(bits)
+        self._wake(self.address, bits)
 
     @property
     def halted(self) -> bool:

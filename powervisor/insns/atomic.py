@@ -12,9 +12,9 @@ from ..isa.insn import insn
 from ..isa.registers import MAS2
 from ..native.ints import u8, u16, u32, u64
 from ..native.lang import Static, at, atomic_cas, atomic_load, bswap, native
-from ..vcpu.access import fill_data, load_slow, soft_entry, store_slow
+from ..vcpu.access import load_slow, soft_entry, store_slow
 from ..vcpu.interrupts import raise_alignment
-from ..vcpu.mmu import READ, WRITE, data_space, in_ram, physical, translate
+from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, translate
 from ..vcpu.ops import address, optimistic, to_handler
 from ..vcpu.state import TlbEntry, Vcpu
 from .storage import named

@@ -6,10 +6,10 @@ from ..isa.insn import insn
 from ..isa.registers import ESR, MAS2, MSR, MSRP, SPR
 from ..native.ints import u8, u32, u64
 from ..native.lang import at, fill, native
-from ..vcpu.access import fill_data, soft_entry
+from ..vcpu.access import soft_entry
 from ..vcpu.codemap import invalidate_code
 from ..vcpu.interrupts import deliver, raise_alignment
-from ..vcpu.mmu import PAGE, READ, WRITE, data_space, in_ram, physical, storage_fault, translate
+from ..vcpu.mmu import PAGE, READ, WRITE, data_space, fill_data, in_ram, physical, storage_fault, translate
 from ..vcpu.ops import address, require_supervisor
 from ..vcpu.state import TlbEntry, Vcpu
 from .storage import named

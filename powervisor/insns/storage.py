@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..isa.insn import insn
 from ..native.ints import i16, i32, i64, u8, u16, u32, u64
@@ -11,9 +11,12 @@ from ..native.lang import Static, bswap, native
 from ..vcpu.access import load, store
 from ..vcpu.state import Vcpu
 
+if TYPE_CHECKING:
+    T = Any  # the type a static parameter names
+
 
 @native(inline=True)
-def zero_extend(T: Static, value: T) -> u64:  # type: ignore[valid-type]
+def zero_extend(T: Static, value: T) -> u64:
     """Unsigned loads."""
     return u64(value)
 
@@ -31,7 +34,7 @@ def word_algebraic(T: Static, value: u32) -> u64:
 
 
 @native(inline=True)
-def byte_reversed(T: Static, value: T) -> u64:  # type: ignore[valid-type]
+def byte_reversed(T: Static, value: T) -> u64:
     """lhbrx and its like."""
     return u64(bswap(value))
 
@@ -129,7 +132,9 @@ doubleword("ld", "Doubleword", 0, u64, zero_extend, 21, 53)
 doubleword("lwa", "Word Algebraic", 2, u32, word_algebraic, 341, 373)
 
 
-def store_forms(name: str, title: str, T: Any, op: str | None, opu: str | None, x: int, ux: int, needs: str = "") -> None:
+def store_forms(
+    name: str, title: str, T: Any, op: str | None, opu: str | None, x: int, ux: int, needs: str = ""
+) -> None:  # fmt: skip
     """Declare the four forms of a store."""
     if op is not None and opu is not None:
         head, field = op.split("|")

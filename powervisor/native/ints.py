@@ -34,36 +34,39 @@ class {name}(Fixed):
     size = {bits} // 8
     __slots__ = ()
     def __new__(cls, value=0):
-        return _new(cls, {wrap_value})
+        value = int(value); return _new(cls, {wrap})
     def __add__(self, other):
         if type(other) is not {name}: _check({name}, other)
-        value = _add(self, other); return _new({name}, {wrap_value})
+        value = _add(self, other); return _new({name}, {wrap})
     __radd__ = __add__
     def __sub__(self, other):
         if type(other) is not {name}: _check({name}, other)
-        value = _sub(self, other); return _new({name}, {wrap_value})
+        value = _sub(self, other); return _new({name}, {wrap})
     def __rsub__(self, other):
         _check({name}, other)
-        value = _sub(int(other), self); return _new({name}, {wrap_value})
+        value = _sub(int(other), self); return _new({name}, {wrap})
     def __mul__(self, other):
         if type(other) is not {name}: _check({name}, other)
-        value = _mul(self, other); return _new({name}, {wrap_value})
+        value = _mul(self, other); return _new({name}, {wrap})
     __rmul__ = __mul__
     def __and__(self, other):
-        if type(other) is not {name}: _check({name}, other)
-        value = _and(self, other); return _new({name}, {wrap_value})
+        value = _and(self, other)
+        if type(other) is {name}: return _new({name}, value)
+        _check({name}, other); return _new({name}, {wrap})
     __rand__ = __and__
     def __or__(self, other):
-        if type(other) is not {name}: _check({name}, other)
-        value = _or(self, other); return _new({name}, {wrap_value})
+        value = _or(self, other)
+        if type(other) is {name}: return _new({name}, value)
+        _check({name}, other); return _new({name}, {wrap})
     __ror__ = __or__
     def __xor__(self, other):
-        if type(other) is not {name}: _check({name}, other)
-        value = _xor(self, other); return _new({name}, {wrap_value})
+        value = _xor(self, other)
+        if type(other) is {name}: return _new({name}, value)
+        _check({name}, other); return _new({name}, {wrap})
     __rxor__ = __xor__
     def __lshift__(self, other):
         if not 0 <= other < {bits}: raise ValueError("shift of {name} by %d" % other)
-        value = _shl(self, other); return _new({name}, {wrap_value})
+        value = _shl(self, other); return _new({name}, {wrap})
     def __rlshift__(self, other):
         raise TypeError("shift of an untyped literal by a {name}: give the literal a type")
     __rrshift__ = __rlshift__
@@ -71,12 +74,12 @@ class {name}(Fixed):
         if not 0 <= other < {bits}: raise ValueError("shift of {name} by %d" % other)
         return _new({name}, _shr(self, other))
     def __invert__(self):
-        value = ~int(self); return _new({name}, {wrap_value})
+        value = _invert(self); return _new({name}, {wrap})
     def __neg__(self):
-        value = -int(self); return _new({name}, {wrap_value})
+        value = _neg(self); return _new({name}, {wrap})
     def __floordiv__(self, other):
         if type(other) is not {name}: _check({name}, other)
-        value = _quotient(int(self), int(other)); return _new({name}, {wrap_value})
+        value = _quotient(int(self), int(other)); return _new({name}, {wrap})
     def __mod__(self, other):
         if type(other) is not {name}: _check({name}, other)
         value = int(self) - int(other) * _quotient(int(self), int(other)); return _new({name}, value)
@@ -104,15 +107,16 @@ def _quotient(a: int, b: int) -> int:
 def _build(bits: int, signed: bool) -> type[Fixed]:
     name = f"{'i' if signed else 'u'}{bits}"
     mask, half = (1 << bits) - 1, 1 << (bits - 1)
-    wrap = f"((int(value) & {mask}) ^ {half}) - {half}" if signed else f"int(value) & {mask}"
+    wrap = f"((value & {mask}) ^ {half}) - {half}" if signed else f"value & {mask}"
     scope: dict[str, Any] = {
         "Fixed": Fixed, "_new": int.__new__, "_check": _check, "_quotient": _quotient,
         "_add": int.__add__, "_sub": int.__sub__, "_mul": int.__mul__, "_and": int.__and__, "_or": int.__or__,
         "_xor": int.__xor__, "_shl": int.__lshift__, "_shr": int.__rshift__,
+        "_invert": int.__invert__, "_neg": int.__neg__,
     }  # fmt: skip
     exec(
         _TEMPLATE.format(
-            name=name, bits=bits, signed=signed, sign="Signed" if signed else "Unsigned", wrap_value=wrap
+            name=name, bits=bits, signed=signed, sign="Signed" if signed else "Unsigned", wrap=wrap
         ),
         scope,
     )

@@ -23,7 +23,7 @@ from .struct import ArrayType, Struct, read_scalar, size_of, write_scalar
 
 
 class Abort(Exception):
-    """Leaves the current instruction: an interrupt has been delivered or an exit prepared, registers stay as they are."""
+    """Leaves the current instruction: an interrupt has been delivered or an exit prepared, registers stay."""
 
 
 if TYPE_CHECKING:
@@ -73,21 +73,31 @@ class NativeFunction:
         self._coerce = coerce
         return coerce
 
+    def _converted(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with bare integers given the types declared."""
+        given = list(args)
+        for index, name, kind in self._coerce or ():
+            if index < len(given) and type(given[index]) is not kind:
+                if type(given[index]) is not int:
+                    raise TypeError(f"{self.name}: {name} is {type(given[index]).__name__}, wants {kind.__name__}")
+                given[index] = kind(given[index])
+        return tuple(given)
+
     def __call__(self, *args: Any) -> Any:
-        coerce = self._coerce if self._coerce is not None else self._prepare()
-        if coerce:
-            given = list(args)
-            for index, name, kind in coerce:
-                if index < len(given) and type(given[index]) is not kind:
-                    if type(given[index]) is not int:
-                        raise TypeError(f"{self.name}: {name} is {type(given[index]).__name__}, wants {kind.__name__}")
-                    given[index] = kind(given[index])
-            args = tuple(given)
+        coerce = self._coerce
+        if coerce is None:
+            coerce = self._prepare()
+        count = len(args)
+        for index, _, kind in coerce:
+            if index < count and type(args[index]) is not kind:
+                args = self._converted(args)
+                break
         value = self.body(*args)
-        if self._result is not None and type(value) is not self._result:
+        result = self._result
+        if result is not None and type(value) is not result:
             if type(value) is not int:
-                raise TypeError(f"{self.name} returns {type(value).__name__}, declared {self._result.__name__}")
-            return self._result(value)
+                raise TypeError(f"{self.name} returns {type(value).__name__}, declared {result.__name__}")
+            return result(value)
         return value
 
     def __repr__(self) -> str:
@@ -205,7 +215,7 @@ def copy(to: Any, source: Any, length: Any) -> None:
     ctypes.memmove(int(to), int(source), int(length))
 
 
-# ---- atomics: sequentially consistent; Python's versions run under the GIL and serve one oracle thread ----------------
+# ---- atomics: sequentially consistent; Python's versions run under the GIL and serve one oracle thread ---------------
 
 
 @word

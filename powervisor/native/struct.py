@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .ints import Fixed
+from .ints import INTS, Fixed
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,26 @@ def align_of(kind: Any) -> int:
     return int(kind.size)
 
 
+_CTYPE_OF: dict[Any, Any] = {kind: _CTYPES[kind.bits, kind.signed] for kind in INTS if kind.bits <= 64}
+_new = int.__new__
+
+
 def read_scalar(kind: type[Fixed], address: int) -> Any:
     """Read one host-endian integer at a host address."""
-    if kind.bits == 128:
-        return kind(int.from_bytes(ctypes.string_at(address, 16), "little"))
-    return kind(_CTYPES[kind.bits, kind.signed].from_address(address).value)
+    ctype = _CTYPE_OF.get(kind)
+    if ctype is None:
+        return kind(int.from_bytes(ctypes.string_at(address, kind.bits // 8), "little"))
+    return _new(kind, ctype.from_address(address).value)
 
 
 def write_scalar(kind: type[Fixed], address: int, value: int) -> None:
     """Write one host-endian integer at a host address."""
-    if kind.bits == 128:
-        ctypes.memmove(address, (int(value) & ((1 << 128) - 1)).to_bytes(16, "little"), 16)
+    ctype = _CTYPE_OF.get(kind)
+    if ctype is None:
+        size = kind.bits // 8
+        ctypes.memmove(address, (int(value) & ((1 << kind.bits) - 1)).to_bytes(size, "little"), size)
     else:
-        _CTYPES[kind.bits, kind.signed].from_address(address).value = value
+        ctype.from_address(address).value = value
 
 
 class ArrayView:
@@ -130,9 +137,43 @@ class ArrayView:
         write_scalar(self.element, self._at(index), value)
 
 
+class ScalarArrayView(ArrayView):
+    """An array of integers of up to 64 bits: the same, quicker."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, kind: ArrayType, address: int) -> None:
+        super().__init__(kind, address)
+        self._raw = (_CTYPE_OF[kind.element] * kind.count).from_address(address)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(f"index {int(index)} of an array of {self.count}")
+        return _new(self.element, self._raw[index])
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if not 0 <= index < self.count:
+            raise IndexError(f"index {int(index)} of an array of {self.count}")
+        self._raw[index] = value
+
+
+class StructArrayView(ArrayView):
+    """An array of structs."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(f"index {int(index)} of an array of {self.count}")
+        return self.element(self.address + int(index) * self.step)
+
+
 def _get(kind: Any, address: int) -> Any:
     if isinstance(kind, ArrayType):
-        return ArrayView(kind, address)
+        if kind.element in _CTYPE_OF:
+            return ScalarArrayView(kind, address)
+        nested = isinstance(kind.element, type) and issubclass(kind.element, Struct)
+        return (StructArrayView if nested else ArrayView)(kind, address)
     if isinstance(kind, PtrType):
         return resolve_target(kind).at(ctypes.c_uint64.from_address(address).value)
     if issubclass(kind, Struct):
@@ -149,7 +190,31 @@ def resolve_target(kind: PtrType) -> type[Struct]:
 
 
 def _property(field: Field) -> property:
-    kind, offset = field.type, field.offset
+    """A field's attribute. Views of what lies inside a struct, and of what it points to, are kept."""
+    kind, offset, name = field.type, field.offset, field.name
+    ctype = None if isinstance(kind, (ArrayType, PtrType)) else _CTYPE_OF.get(kind)
+
+    def get_scalar(self: Struct) -> Any:
+        return _new(kind, ctype.from_address(self.address + offset).value)  # type: ignore[union-attr]
+
+    def set_scalar(self: Struct, value: Any) -> None:
+        ctype.from_address(self.address + offset).value = value  # type: ignore[union-attr]
+
+    if ctype is not None:
+        return property(get_scalar, set_scalar)
+
+    def get_inside(self: Struct) -> Any:
+        view = self._views.get(name)
+        if view is None:
+            view = self._views[name] = _get(kind, self.address + offset)
+        return view
+
+    def get_target(self: Struct) -> Any:
+        address = ctypes.c_uint64.from_address(self.address + offset).value
+        view = self._views.get(name)
+        if view is None or view.address != address:
+            view = self._views[name] = resolve_target(kind).at(address)
+        return view
 
     def get(self: Struct) -> Any:
         return _get(kind, self.address + offset)
@@ -160,7 +225,10 @@ def _property(field: Field) -> property:
         else:
             write_scalar(kind, self.address + offset, value)
 
-    return property(get, set_)
+    if isinstance(kind, PtrType):
+        return property(get_target, set_)
+    inside = isinstance(kind, ArrayType) or issubclass(kind, Struct)
+    return property(get_inside if inside else get, set_)
 
 
 class Struct:
@@ -170,7 +238,7 @@ class Struct:
     align: ClassVar[int] = 1
     fields: ClassVar[dict[str, Field]] = {}
     by_name: ClassVar[dict[str, type[Struct]]] = {}
-    __slots__ = ("address", "_owner")
+    __slots__ = ("address", "_owner", "_views")
 
     def __init_subclass__(cls) -> None:
         scope = vars(sys.modules[cls.__module__])
@@ -190,6 +258,7 @@ class Struct:
     def __init__(self, address: int, owner: Any = None) -> None:
         self.address = address
         self._owner = owner
+        self._views: dict[str, Any] = {}
 
     @classmethod
     def at(cls, address: int) -> Any:

@@ -49,6 +49,20 @@ class Place:
 
 
 @dataclass
+class Alias:
+    """A local name for an array in memory."""
+
+    place: Place
+
+
+@dataclass
+class Conflict:
+    """A name that two paths give different types or compile-time values."""
+
+    name: str
+
+
+@dataclass
 class Frame:
     """One function body being emitted: names, and where `return` goes when the body is inlined."""
 

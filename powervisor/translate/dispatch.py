@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..isa.registers import MAS2
 from ..native.ints import i64, u32, u64
 from ..native.lang import Abort, at, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
-from ..vcpu.access import mmio_read
+from ..vcpu.access import mmio_exit
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_leave
@@ -177,7 +177,7 @@ def execute_fetched(cpu: Vcpu) -> None:
         if cpu.fetch_plain:
             word = bswap(word)
     else:
-        word = u32(mmio_read(cpu, cpu.fetch_pa, u32(4)))
+        word = u32(mmio_exit(cpu, cpu.fetch_pa, u64(0), u32(4), u32(EXECUTE)))
     row = decode(at(Tables, cpu.vm.tables), word)
     cpu.fetch_word = word
     done = call_host(u32, row.handler, cpu_address(cpu), word)

@@ -43,7 +43,8 @@ class Fused:
 @cache
 def is_compare(insn: Insn) -> bool:
     """Whether an instruction only sets a CR field from a comparison."""
-    calls = {n.func.id for n in ast.walk(syntax(insn.function)[0]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    nodes = ast.walk(syntax(insn.function)[0])
+    calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     return insn.hot and "bf" in insn.fields and bool(calls & {f.body.__name__ for f in COMPARES})
 
 

@@ -59,11 +59,11 @@ class Source:
 
 
 class Template(Struct):
-    """One stencil: its bytes and patches; size 0 where an instruction has no such stencil."""
+    """One stencil: its bytes and patches; length 0 where an instruction has no such stencil."""
 
     code: u64
     patches: u64
-    size: u16
+    length: u16
     patch_count: u16
     has_cold: u32
 

@@ -108,7 +108,8 @@ define {CONVENTION} void @"x.goto_far"{SIGNATURE} #3 section ".x.goto_far" {{
   ret void
 }}
 define {CONVENTION} void @"x.miss"{SIGNATURE} #3 section ".x.miss" {{
-  musttail call {CONVENTION} void @"rt.miss"(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 ptrtoint (ptr @"p.index" to i64))
+  %i = add i64 0, ptrtoint (ptr @"p.index" to i64)
+  musttail call {CONVENTION} void @"rt.miss"(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %i)
   ret void
 }}
 """
@@ -188,11 +189,11 @@ def extract(
             )  # fmt: skip
         elif name.startswith("d."):
             parts = name.split(".")
-            patches.append(
-                PatchData(r.offset, kind, Source.DERIVED, scale=int(parts[2]), addend=addend, function=f"derived.{parts[1]}")
-            )
+            patch = PatchData(r.offset, kind, Source.DERIVED, (0,) * 5, 0, int(parts[2]), addend, f"derived.{parts[1]}")
+            patches.append(patch)
         elif r.section:
-            patches.append(PatchData(r.offset, kind, Source.CONSTANT, addend=addend, function=constants(r.section, r.value)))
+            where = constants(r.section, r.value)
+            patches.append(PatchData(r.offset, kind, Source.CONSTANT, addend=addend, function=where))
         elif extern(name):
             patches.append(PatchData(r.offset, kind, Source.CONSTANT, addend=addend, function=name))
         else:

@@ -66,7 +66,7 @@ def choose(tables: Tables, row: InsnRow, word: u32, mode: u32, where: u32) -> u6
     if mode & Mode.CM:
         index += row.mode_step
     template = tables.templates + u64(row.templates + index) * Template.size
-    return template if at(Template, template).size != 0 else u64(0)
+    return template if at(Template, template).length != 0 else u64(0)
 
 
 @native
@@ -92,7 +92,7 @@ def fused(tables: Tables, row: InsnRow, template: u64, word: u32, branch: u32, m
     if mode & Mode.CM:
         number += row.fused_step
     found = tables.templates + u64(row.fused + number) * Template.size
-    return found if at(Template, found).size != 0 else u64(0)
+    return found if at(Template, found).length != 0 else u64(0)
 
 
 @native(inline=True)
@@ -111,7 +111,7 @@ def emit(
     `following` and `cold` are where n.next and n.cold lead, `entries` the page's entry pointers, `index` the
     instruction's word in its page, `target` the branch target's offset from the page's start.
     """
-    size = u64(template.size)
+    size = u64(template.length)
     done = u64(0)
     while done < size:
         store(u64, where + done, load(u64, template.code + done))
@@ -205,11 +205,11 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             template = at(Template, chosen)
         else:
             template = tables.site_end if row.ends else tables.site
-        size = u64(template.size)
+        size = u64(template.length)
         cold = u64(0)
         if template.has_cold:
             site = tables.site_end if row.ends else tables.site
-            cold = (vm.code_end - u64(site.size) - 8) & 0xFFFF_FFFF_FFFF_FFF8
+            cold = (vm.code_end - u64(site.length) - 8) & 0xFFFF_FFFF_FFFF_FFF8
             vm.code_end = cold
             emit(cpu, site, row, word, cold, where + size, u64(0), entries, index, count, target)
         emit(cpu, template, row, word, where, where + size, cold, entries, index, count, target)
@@ -220,11 +220,11 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             open_end = False
         elif index == WORDS_PER_PAGE:
             emit(cpu, tables.goto_far, row, word, where, where, u64(0), entries, index, count, u64(4096))
-            where += u64(tables.goto_far.size)
+            where += u64(tables.goto_far.length)
             open_end = False
         elif count >= BLOCK_LIMIT or page.entries[index] - vm.miss_ladder >= vm.miss_step * WORDS_PER_PAGE:
             emit(cpu, tables.goto_slot, row, word, where, where, u64(0), entries, index, count, u64(index) * 4)
-            where += u64(tables.goto_slot.size)
+            where += u64(tables.goto_slot.length)
             open_end = False
     vm.code_next = where
     page.has_code = u32(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..isa.registers import IVOR, MAS2, MCSR, MSR, SPR
 from ..native.ints import u8, u16, u32, u64
 from ..native.lang import Abort, Static, at, bswap, call_host, likely, native
@@ -12,6 +14,9 @@ from .interrupts import enter
 from .mmu import EXECUTE, PAGE, READ, WRITE, current_context, data_space, fill_data, in_ram, physical, translate
 from .ops import address
 from .state import SOFT_DATA_ENTRIES, ExitReason, SoftData, TlbEntry, Vcpu
+
+if TYPE_CHECKING:
+    T = Any  # the type a static parameter names
 
 MMIO_FAILED = 0xFFFF_FFFF
 """Size of a finished access in the log that found no device: a bus error."""
@@ -24,7 +29,7 @@ def soft_entry(cpu: Vcpu, ea: u64) -> SoftData:
 
 
 @native(inline=True)
-def load(cpu: Vcpu, T: Static, ea: u64) -> T:  # type: ignore[valid-type]
+def load(cpu: Vcpu, T: Static, ea: u64) -> T:
     """Load an unsigned integer from guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
@@ -34,7 +39,7 @@ def load(cpu: Vcpu, T: Static, ea: u64) -> T:  # type: ignore[valid-type]
 
 
 @native(inline=True)
-def store(cpu: Vcpu, T: Static, ea: u64, value: T) -> None:  # type: ignore[valid-type]
+def store(cpu: Vcpu, T: Static, ea: u64, value: T) -> None:
     """Store an unsigned integer to guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
@@ -167,7 +172,7 @@ def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         return u64(call_host(u32, cpu.vm.irqchip_read, cpu.vm.irqchip, u32(offset), cpu.index))
-    return mmio_exit(cpu, pa, u64(0), size, u32(0))
+    return mmio_exit(cpu, pa, u64(0), size, u32(READ))
 
 
 @native(cold=True)
@@ -177,22 +182,23 @@ def mmio_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> None:
     if offset < 0x1_0000_0000:
         call_host(None, cpu.vm.irqchip_write, cpu.vm.irqchip, u32(offset), u32(value), cpu.index)
     else:
-        mmio_exit(cpu, pa, value, size, u32(1))
+        mmio_exit(cpu, pa, value, size, u32(WRITE))
 
 
 @native(cold=True)
-def mmio_exit(cpu: Vcpu, pa: u64, value: u64, size: u32, write: u32) -> u64:
-    """The result of a device access done earlier for this instruction, or the exit that asks for it."""
+def mmio_exit(cpu: Vcpu, pa: u64, value: u64, size: u32, kind: u32) -> u64:
+    """The result of a device access (READ, WRITE, EXECUTE) done for this instruction, or the exit that asks for it."""
     if cpu.mmio_cursor < cpu.mmio_done:
         done = cpu.mmio_log[cpu.mmio_cursor]
         cpu.mmio_cursor += 1
-        if done.size == MMIO_FAILED:
-            machine_check(cpu, pa, u32(MCSR.MAV) | (u32(MCSR.ST) if write else u32(MCSR.LD)))
+        if done.length == MMIO_FAILED:
+            source = u32(MCSR.LD) if kind == READ else u32(MCSR.ST) if kind == WRITE else u32(MCSR.IF)
+            machine_check(cpu, pa, u32(MCSR.MAV) | source)
         return done.data
     cpu.mmio_pa = pa
     cpu.mmio_data = value
     cpu.mmio_size = size
-    cpu.mmio_write = write
+    cpu.mmio_write = u32(kind == WRITE)
     cpu.exit_reason = u32(ExitReason.MMIO)
     raise Abort
 

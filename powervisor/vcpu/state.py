@@ -222,7 +222,7 @@ class Vcpu(Struct):
     tmr: Array[u64, 512]
     core: Ptr[CoreConfig]
     tlb: Ptr[Tlb]
-    vm: Ptr["Vm"]
+    vm: Ptr["Vm"]  # noqa: UP037 - declared below
     index: u32
     thread: u32
     sibling: u64  # Vcpu of the core's other thread, or 0
