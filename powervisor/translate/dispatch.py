@@ -130,7 +130,7 @@ def next_code(cpu: Vcpu) -> u64:
         if cpu.left <= 0:
             cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
-        if cpu.waiting | cpu.halted | cpu.disabled:
+        if cpu.waiting | cpu.halted | cpu.disabled and cpu.mmio_done == 0:
             cpu.stats[Stat.HALTS] = cpu.stats[Stat.HALTS] + 1
             sleep(cpu, u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu))
             service(cpu)
