@@ -144,6 +144,7 @@ class Machine:
     def _power_on(self) -> None:
         """The state after power-on and loading: CPU 0 (and those a loader names) at their entry, others held."""
         self.plan.load(self.space)
+        self.vm.start_time()
         for vcpu in self.vcpus:
             vcpu.reset()
             vcpu.regs["pir"] = self.topology.pir(vcpu.index)
@@ -154,6 +155,7 @@ class Machine:
     def _release(self, index: int, pc: int, r3: int, map_base: int) -> None:
         vcpu = self.vcpus[index]
         if vcpu.halted:
+            vcpu.follow_timebase(self.vcpus[0])  # whoever keeps a spin table synchronises time bases
             vcpu.map_initial(1, map_base, MAP_SIZE, coherent=True)
             vcpu.start(pc, {3: r3, 7: MAP_SIZE})
 

@@ -133,6 +133,12 @@ class Vcpu:
         entry.mas2, entry.mas3, entry.valid = 4 if coherent else 0, 0x3F, 1
         self.state.tlb.tlb1_used = max(int(self.state.tlb.tlb1_used), index + 1)
 
+    def follow_timebase(self, other: Vcpu) -> None:
+        """Give this core, which is held, the time base of another one."""
+        self.state.tb_offset = other.state.tb_offset
+        if int(self.state.sibling):
+            State.at(int(self.state.sibling)).tb_offset = other.state.tb_offset
+
     def start(self, pc: int, gpr: dict[int, int]) -> None:
         """Leave the held state at an address."""
         self.state.pc = pc

@@ -32,7 +32,7 @@ class Vm:
         self.core = core
         self.state: Any = new_vm(ram_address, ram_size)
         self.state.timebase_hz = timebase_hz
-        self.state.timebase_start = time.monotonic_ns()
+        self.start_time()
         self.engine = Engine(core, self.state, natives, progress)
         config = new_core_config(core, svr, threads)
         self.vcpus: list[Vcpu] = []
@@ -49,6 +49,10 @@ class Vm:
         self._stopping = False
         self._inside = 0
         self._workers: list[threading.Thread] = []
+
+    def start_time(self) -> None:
+        """Power-on: the time base is 0 now. No vCPU may run."""
+        self.state.timebase_start, self.state.clock_pause = time.monotonic_ns(), 0
 
     def attach_irqchip(self, state: int, base: int, size: int, read: int, write: int, ack: int, proxy: int) -> None:
         """Let accesses to an interrupt controller run natively; addresses of its state and its functions."""

@@ -198,7 +198,8 @@ def cpu_address(cpu: Vcpu) -> u64:
 def step(cpu: Vcpu) -> None:
     """Execute one instruction natively, with debug events and replayed device accesses."""
     cpu.budget -= 1
-    if cpu.debug_events:
+    events = cpu.debug_events
+    if events:
         if attempt(debug_before, cpu):
             return
     if attempt(fetch, cpu):
@@ -209,5 +210,5 @@ def step(cpu: Vcpu) -> None:
             cpu.mmio_done = u32(0)
         return
     cpu.mmio_done = u32(0)
-    if cpu.debug_events:
-        debug_after(cpu, cpu.fetch_word)
+    if events & cpu.debug_events:
+        debug_after(cpu, cpu.fetch_word, events)
