@@ -103,12 +103,13 @@ def branches(cpu: Vcpu, word: u32) -> bool:
 
 
 @native
-def debug_after(cpu: Vcpu, word: u32) -> None:
+def debug_after(cpu: Vcpu, word: u32, before: u32) -> None:
     """After an instruction completed, PC at the next: branch taken (which undoes the branch) and instruction complete.
 
-    Both need MSR[DE], so neither is ever imprecise (Book III-E 8.4.4, 8.4.5).
+    `before`: `debug_events` when the instruction began; an event it enabled itself comes with the next instruction,
+    so that a debugger can step from an rfi. Both need MSR[DE], so neither is ever imprecise (Book III-E 8.4.4, 8.4.5).
     """
-    events = cpu.debug_events
+    events = cpu.debug_events & before
     if cpu.msr & MSR.DE == 0:
         return
     if events & DBCR0.BRT and branches(cpu, word):

@@ -26,13 +26,13 @@ def enable(bench: Any, events: int, msr: int = MSR.DE, **sprs: int) -> None:
 def step(bench: Any, text: str, **registers: int) -> None:
     """Execute as the engine does while events are enabled."""
     cpu = bench.cpu
-    stepping = cpu.debug_events != 0
-    if stepping and attempt(debug_before, cpu):
+    events = cpu.debug_events
+    if events and attempt(debug_before, cpu):
         return
     before = cpu.stats[16]
     bench.do(text, **registers)
-    if stepping and cpu.stats[16] == before:
-        debug_after(cpu, u32(assemble(text, 0x1000)))
+    if events and cpu.stats[16] == before:
+        debug_after(cpu, u32(assemble(text, 0x1000)), events)
     poll(cpu)
 
 
