@@ -207,8 +207,12 @@ class Table:
                 ) and not (entry.needs ^ other.needs):
                     raise ValueError(f"{entry.name} overlaps {other.name}")
             rows.append(entry)
-        for rows in self._by_opcode.values():  # the more exact encoding is tried first
+        self._by_mask: dict[int, dict[int, dict[int, Insn]]] = {}
+        for opcode, rows in self._by_opcode.items():  # the more exact encoding is tried first
             rows.sort(key=lambda row: -row.mask.bit_count())
+            masks = self._by_mask[opcode] = {}
+            for row in rows:
+                masks.setdefault(row.mask, {}).setdefault(row.match, row)
 
     def __iter__(self) -> Iterator[Insn]:
         return iter(self.entries)
@@ -222,8 +226,9 @@ class Table:
 
     def decode(self, word: int) -> Insn | None:
         """The entry of a word, or None where the encoding is undefined."""
-        for entry in self._by_opcode.get(word >> 26, ()):
-            if word & entry.mask == entry.match:
+        for mask, matches in self._by_mask.get(word >> 26, {}).items():
+            entry = matches.get(word & mask)
+            if entry is not None:
                 return entry
         return None
 

@@ -103,7 +103,9 @@ class CaseMaker:
         self.all = table
         self.branches = [entry for entry in table if entry.group == "branch"]
         self.memory = [entry for entry in table if accesses_memory(entry)]
+        self._tlb1 = [n for n in range(core.tlb1_entries) if n not in place.OWN_ENTRIES][:24]
         self.by_name = {entry.name: entry for entry in table}
+        self._vectors = place.vectors(False), place.vectors(True)
         self._spr_rows = [
             (row.number, row.writable(core))
             for row in rows(core)
@@ -120,7 +122,7 @@ class CaseMaker:
     def pointer(self, layout: Layout) -> int:
         """An address in the data pages, mostly in those without peculiarities; often near a page's end."""
         rng = self.rng
-        page = rng.choice(PLAIN) if rng.random() < 0.85 else rng.randrange(len(PAGES) + 1)
+        page = rng.choice(PLAIN) if rng.random() < 0.92 else rng.randrange(len(PAGES) + 1)
         kind = rng.random()
         if kind < 0.55:
             offset = rng.randrange(0, PAGE, 16)
@@ -197,13 +199,14 @@ class CaseMaker:
             context |= EPLC.EGS | place.LPID << 16 if layout.guest else 0
             spr[number] = context | rng.choice((0, 0, EPLC.EPR))
         spr.update(self.mas(layout))
+        spr.update(self._vectors[rng.random() < 0.7])
         return spr
 
     def mas(self, layout: Layout) -> dict[int, int]:
         """MAS registers that describe a translation worth writing: near the data pages, over the data area."""
         rng, core = self.rng, self.core
         select = rng.getrandbits(1)
-        esel = rng.randrange(core.tlb1_entries - 8) if select else rng.randrange(core.tlb0_ways)
+        esel = rng.choice(self._tlb1) if select else rng.randrange(core.tlb0_ways)
         mas0 = select << 28 | esel << 16 | rng.randrange(core.tlb0_ways)
         size = rng.choice((2, 2, 4) if core.bits == 64 and core.mav2 else (2, 4)) if select else 2
         page = rng.randrange(len(PAGES) + 4)
@@ -280,7 +283,7 @@ class CaseMaker:
         wide = self.core.bits == 64 and rng.random() < 0.6
         if rng.random() < 0.05:
             return self.self_modifying_case(wide)
-        length = rng.choice((1, 2, 4, 8, 12, 20, 30, 40, 60))
+        length = rng.choice((1, 2, 4, 8, 15, 30, 45, 60, 60, 60))
         return self.case(self.block(rng.randint(max(1, length // 2), length)), wide)
 
     def self_modifying_case(self, wide: bool) -> Case:

@@ -1,8 +1,8 @@
 """Where a differential test's code and data lie: guest-physical pages, effective addresses and the TLB that joins them.
 
 All of a test's RAM is `RAM_SIZE`. Data pages of every kind (read-only, little-endian, device ...) lie side by side, so
-that accesses run from one into the next. Interrupt vectors and the address where a test ends are in a page without
-memory: fetching there leaves native code with nothing changed.
+that accesses run from one into the next. The address where a test ends is in a page without memory: fetching there leaves
+native code with nothing changed. Interrupts lead there, or to handlers that skip the instruction.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from ..isa import cores
 from ..isa.registers import IVOR, MAS1, MAS2, MAS3, MAS8, MSR, SPR
 from ..native.struct import size_of
 from ..vcpu.interrupts import ivor_spr
-from ..vcpu.state import Tlb, TlbEntry
+from ..vcpu.state import Tlb
 
 RAM_SIZE = 0x4_0000
 DATA_PA, DATA_SIZE = 0x0, 0x1_0000
 CODE_PA, CODE_SIZE = 0x2_0000, 0x4000
+HANDLERS_PA = 0x3_0000
 DEVICE_PA = 0x9000_0000
 STOP_PA, STOP_SIZE = 0x8000_0000, 0x4_0000
 
@@ -28,13 +29,15 @@ CODE_EA = 0x0010_0000
 DATA_EA = 0x1000_0000
 JUNK_EA = 0x4000_0000
 STOP_EA = 0x01F0_0000  # in reach of `ba`
-VECTORS_EA = STOP_EA + 0x1_0000
+VECTORS_EA = 0x01E0_0000  # a page of handlers, a page without memory
 GUEST_VECTORS_EA = STOP_EA + 0x2_0000
 HIGH = 0xC000_0001_0000_0000
 """Added to CODE_EA and DATA_EA where addresses of 64 bits are tried."""
 
 PID, LPID, OTHER_PID = 5, 3, 6
 PAGE = 0x1000
+OWN_ENTRIES = range(4, 12)
+"""The entries of TLB1 that a test needs for its code and its end."""
 _RW, _X = MAS3.UR | MAS3.SR | MAS3.UW | MAS3.SW, MAS3.UX | MAS3.SX
 
 
@@ -121,32 +124,51 @@ def tlb_image(core_name: str, layout: Layout) -> bytes:
             tid = (0, PID, OTHER_PID)[number % 3] << 16
             space = MAS1.TS if number % 5 == 0 else 0
             _put(tlb.tlb0[where], ea, DATA_PA + number % 16 * PAGE, PAGE, tid | space, number & 31, number & 0x3F, 0)
-    top = core.tlb1_entries - 1
-    for number, (space, state) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
-        _put(
-            tlb.tlb1[top - number], STOP_EA, STOP_PA, STOP_SIZE, MAS1.IPROT | (MAS1.TS if space else 0), 0, _X,
-            MAS8.TGS if state else 0,
-        )  # fmt: skip
-    space = MAS1.TS if layout.instruction_space else 0
-    _put(tlb.tlb1[top - 4], layout.code, CODE_PA, CODE_SIZE, MAS1.IPROT | space, 0, _RW | _X, guest)
-    if layout.data_space != layout.instruction_space:
-        space = MAS1.TS if layout.data_space else 0
-        _put(tlb.tlb1[top - 5], layout.code, CODE_PA, CODE_SIZE, MAS1.IPROT | space, 0, _RW, guest)
-    for number in range(6):
+    for number in range(OWN_ENTRIES[0]):
         size = PAGE << 2 * number
         iprot = MAS1.IPROT if number & 1 else 0
         _put(tlb.tlb1[number], JUNK_EA + 0x100_0000 * (number + 1), DEVICE_PA, size, iprot | PID << 16, number, 0x3F, 0)
-    tlb.tlb1_used = top + 1
+    own = iter(OWN_ENTRIES)
+    space = MAS1.TS if layout.instruction_space else 0
+    _put(tlb.tlb1[next(own)], layout.code, CODE_PA, CODE_SIZE, MAS1.IPROT | space, 0, _RW | _X, guest)
+    for space, state in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        _put(
+            tlb.tlb1[next(own)], STOP_EA, STOP_PA, STOP_SIZE, MAS1.IPROT | (MAS1.TS if space else 0), 0, _X,
+            MAS8.TGS if state else 0,
+        )  # fmt: skip
+    _put(tlb.tlb1[next(own)], VECTORS_EA, HANDLERS_PA, PAGE, MAS1.IPROT, 0, MAS3.SX, 0)
+    _put(tlb.tlb1[next(own)], VECTORS_EA + PAGE, STOP_PA, PAGE, MAS1.IPROT, 0, MAS3.SX, 0)
+    if layout.data_space != layout.instruction_space:
+        space = MAS1.TS if layout.data_space else 0
+        _put(tlb.tlb1[next(own)], layout.code, CODE_PA, CODE_SIZE, MAS1.IPROT | space, 0, _RW, guest)
+    tlb.tlb1_used = OWN_ENTRIES.stop
     tlb.next_victim = 3
     return ctypes.string_at(tlb.address, size_of(Tlb))
 
 
-def vectors() -> dict[int, int]:
-    """SPR values that send every interrupt to the page without memory."""
+SKIPPED = (
+    IVOR.DATA_STORAGE, IVOR.ALIGNMENT, IVOR.PROGRAM, IVOR.FP_UNAVAILABLE, IVOR.SYSTEM_CALL, IVOR.DATA_TLB,
+    IVOR.ALTIVEC_UNAVAILABLE, IVOR.HYPERVISOR_SYSTEM_CALL, IVOR.HYPERVISOR_PRIVILEGE, IVOR.LRAT_ERROR,
+)  # fmt: skip
+"""Interrupts whose handlers go on after the instruction; all others end the test."""
+
+
+def vectors(skip: bool) -> dict[int, int]:
+    """SPR values that send interrupts to the page without memory, or those that may `skip` to the handlers."""
     sprs = {int(SPR.IVPR): VECTORS_EA, int(SPR.GIVPR): GUEST_VECTORS_EA}
     for number in range(IVOR.LRAT_ERROR + 1):
         if number < 16 or number >= 32:
-            sprs[int(ivor_spr(number))] = number << 4
+            sprs[int(ivor_spr(number))] = number << 6 | (0 if skip and number in SKIPPED else PAGE)
     for number in (2, 3, 4, 8, 13, 14):
-        sprs[int(getattr(SPR, f"GIVOR{number}"))] = number << 4
+        sprs[int(getattr(SPR, f"GIVOR{number}"))] = number << 6
     return sprs
+
+
+@cache
+def handlers() -> bytes:
+    """The page of handlers: SRR0 += 4 and return, with r31 kept in SPRG0."""
+    from ..insns import assemble
+
+    lines = ("mtspr 272,r31", "mfspr r31,26", "addi r31,r31,4", "mtspr 26,r31", "mfspr r31,272", "rfi")
+    handler = b"".join(assemble(line).to_bytes(4, "big") for line in lines).ljust(64, b"\0")
+    return handler * (PAGE // len(handler))

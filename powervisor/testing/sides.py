@@ -13,7 +13,7 @@ from typing import Any
 from ..insns import TABLE
 from ..isa.cores import Core
 from ..isa.insn import Insn
-from ..isa.registers import ESR
+from ..isa.registers import ESR, MSR, SPR
 from ..native.lang import attempt
 from ..native.struct import size_of
 from ..translate import dispatch
@@ -24,9 +24,20 @@ from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.interrupts import raise_program
 from ..vcpu.mmu import EXECUTE, code_space, data_space, fill_data, find, physical, translate
 from ..vcpu.modes import update_mode
-from ..vcpu.pending import take_pending
-from ..vcpu.state import CONTEXTS, Context, ExitReason, MmioLog, Request, SoftData, Tlb, TlbEntry, Vcpu, Vm
-from ..vcpu.state import SOFT_DATA_ENTRIES
+from ..vcpu.pending import quiet, take_pending
+from ..vcpu.state import (
+    CONTEXTS,
+    SOFT_DATA_ENTRIES,
+    Context,
+    ExitReason,
+    MmioLog,
+    Request,
+    SoftData,
+    Tlb,
+    TlbEntry,
+    Vcpu,
+)
+from ..vcpu.sprs import Access, access_table
 from ..vcpu.timers import check_timers
 from . import place
 from .cases import Case
@@ -38,6 +49,9 @@ STEPS_AT_ONCE = dispatch.ONE_AT_A_TIME - 1
 CODE_LIMIT = 24 << 20
 """Bytes of translated code after which the code space is emptied."""
 HANG_SECONDS = 10
+_SPACE = MSR.IS | MSR.PR | MSR.GS | MSR.CM
+TRANSLATING = frozenset(("special", "system", "mmu", "cache"))
+"""Families of instructions that may change translations."""
 _CONTEXT_BYTES = CONTEXTS * Context.size
 
 
@@ -72,8 +86,6 @@ class Side:
         self.processor = new_vcpu(self.vm, core, new_core_config(core, SVR), 0)
         self.cpu: Any = self.processor.cpu
         self.address: int = self.cpu.address
-        for number, value in place.vectors().items():
-            self.cpu.spr[number] = value
         self.memory = memoryview((ctypes.c_char * Vcpu.size).from_address(self.address)).cast("B")
         self._power_on = ctypes.string_at(self.address, Vcpu.size)
         self._contexts = int(self.cpu.contexts)
@@ -87,6 +99,7 @@ class Side:
         ctypes.memmove(self._tlb, place.tlb_image(self.core.name, case.layout), size_of(Tlb))
         ctypes.memmove(self.ram_address + place.DATA_PA, case.data, place.DATA_SIZE)
         self.ram[place.CODE_PA : place.CODE_PA + place.CODE_SIZE] = case.code()
+        self.ram[place.HANDLERS_PA : place.HANDLERS_PA + place.PAGE] = place.handlers()
         case.registers.write(self.memory)
         self.vm.fixed_ns = case.clock_ns
 
@@ -113,10 +126,14 @@ class OracleSide(Side):
         super().__init__(core)
         self.table = TABLE.for_core(core.categories)
         self._clears = {
-            entry.name: (entry.ends or not entry.hot or entry.group in ("special", "mmu", "system", "cache"))
+            entry.name: (entry.ends or not entry.hot or entry.group in TRANSLATING)
             and not (entry.hot and entry.group == "branch")
             for entry in self.table
         }
+        self._effect = [access & Access.EFFECT for access in access_table(core)]
+        self._page, self._frame, self._plain = -1, 0, True
+        self._frames: dict[tuple[int, int, int, int], Any] = {}
+        self._found: Any = None
         self.executed: list[tuple[Insn | None, int, int, bool]] = []
 
     def load(self, case: Case) -> None:
@@ -124,6 +141,7 @@ class OracleSide(Side):
         super().load(case)
         self.executed = []
         self._page = -1
+        self._frames = {}
         update_mode(self.cpu)
 
     def run(self, limit: int) -> Outcome:
@@ -143,8 +161,8 @@ class OracleSide(Side):
     def step(self, outcome: Outcome) -> bool:
         """Execute one word; whether the case has ended."""
         cpu = self.cpu
-        pc = int(cpu.pc)
-        if cpu.debug_events and attempt(debug_before, cpu):
+        pc, events = int(cpu.pc), int(cpu.debug_events)
+        if events and attempt(debug_before, cpu):
             outcome.steps += 1
             self._settle()
             return False
@@ -167,10 +185,10 @@ class OracleSide(Side):
             self.answer(outcome)
         cpu.mmio_done = 0
         self.executed.append((entry, word, mode, done))
-        if done and cpu.debug_events:
-            debug_after(cpu, word)
+        if done and events and cpu.debug_events:
+            debug_after(cpu, word, events)
         if entry is None or not done or self._clears[entry.name]:
-            self._settle()
+            self._settle(entry, word)
             if cpu.exit_reason or cpu.waiting:
                 outcome.exit = int(cpu.exit_reason), int(cpu.exit_detail)
                 return True
@@ -194,24 +212,33 @@ class OracleSide(Side):
     def _fetch(self, pc: int) -> int | None:
         """Physical address of an instruction, None when its fetch was interrupted."""
         if self._page != pc >> 12:
-            if attempt(self._look_up, pc):
-                return None
+            spr = self.cpu.spr
+            key = pc >> 12, int(self.cpu.msr) & _SPACE, int(spr[SPR.PID]), int(spr[SPR.LPIDR])
+            found = self._frames.get(key)
+            if found is None:
+                self._found = None
+                if attempt(self._look_up, pc):
+                    return None
+                found = self._frames[key] = self._found
+            self._frame, self._plain = found
+            self._page = pc >> 12
         return self._frame | pc & 0xFFF
 
     def _look_up(self, pc: int) -> None:
         cpu = self.cpu
-        self._page = -1
         entry = TlbEntry.at(translate(cpu, cpu.pc, code_space(cpu), EXECUTE, 0))
-        self._frame = int(physical(entry, cpu.pc)) & ~0xFFF
-        self._plain = not int(entry.mas2) & 1
-        self._page = pc >> 12
+        self._found = int(physical(entry, cpu.pc)) & ~0xFFF, not int(entry.mas2) & 1
 
-    def _settle(self) -> None:
+    def _settle(self, entry: Insn | None = None, word: int = 0) -> None:
         """After what may change translations or enable interrupts: forget the former, take the latter."""
         cpu = self.cpu
-        ctypes.memset(int(cpu.context), 0xFF, SoftData.size * SOFT_DATA_ENTRIES)
+        if entry is not None and entry.group in TRANSLATING:
+            ctypes.memset(int(cpu.context), 0xFF, SoftData.size * SOFT_DATA_ENTRIES)
+            if entry.group == "mmu" or (entry.name == "mtspr" and self._effect[int(entry.operands(word)["spr"])]):
+                self._frames = {}
         self._page = -1
-        take_pending(cpu)
+        if cpu.lines or not quiet(cpu):
+            take_pending(cpu)
 
 
 class NativeSide(Side):
@@ -240,6 +267,7 @@ class NativeSide(Side):
             self.engine.flush()
         else:
             self.engine.drop_range(self.vm.address, place.CODE_PA, place.CODE_SIZE)
+            self.engine.drop_range(self.vm.address, place.HANDLERS_PA, place.PAGE)
         self.cpu.requests = 0
         self.engine.update_mode(self.address)
         if case.warm and not self.cpu.debug_events:
@@ -287,7 +315,7 @@ class NativeSide(Side):
             outcome.exit = reason, int(cpu.exit_detail)
             if reason == ExitReason.MMIO:
                 pa = int(cpu.mmio_pa)
-                if place.STOP_PA <= pa < place.STOP_PA + place.STOP_SIZE and int(cpu.fetch_pa) == pa:
+                if int(cpu.fetch_pa) == pa:  # an instruction fetch
                     outcome.exit = 0, 0
                     break
                 self.answer(outcome)
