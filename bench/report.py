@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,7 +104,7 @@ def show(result: CoreResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     ours, other = result.vmms[-1], result.vmms[0]
     table = Table(title=f"{result.core}: programs, median of {len(result.runs.get(ours, []))}", title_justify="left")
     table.add_column("program")
