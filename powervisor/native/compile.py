@@ -60,7 +60,25 @@ class Module:
         return body + "\n" + "\n".join(sorted(self.declarations)) + TAIL
 
 
+    def emit_parts(self, chosen: set[str]) -> tuple[str, str]:
+        """Two modules: the functions with the chosen symbols, and the others. Small inlined ones are in both."""
+        self.compile_queue()
+        parts: tuple[list[str], list[str]] = [], []
+        for text in self.text:
+            found = _HEADER.match(text)
+            assert found is not None
+            symbol, result, name, parameters, attribute = found.groups()
+            inlined = attribute == "1" and symbol not in self.exported
+            defined = _DEFINE.sub("define internal" if inlined else "define", text, count=1)
+            kinds = ", ".join(parameter.rsplit(" ", 1)[0] for parameter in parameters.split(", ") if parameter)
+            for part, here in zip(parts, (symbol in chosen, symbol not in chosen), strict=True):
+                part.append(defined if here or inlined else f'declare {result} @"{name}"({kinds})')
+        tail = "\n" + "\n".join(sorted(self.declarations)) + TAIL
+        return "\n".join(parts[0]) + tail, "\n".join(parts[1]) + tail
+
+
 _DEFINE = re.compile(r"define @@(.*?)@@")
+_HEADER = re.compile(r'define @@(.*?)@@ (.*?) @"(.*?)"\((.*?)\) #(\d)')
 
 TAIL = """
 attributes #0 = { nounwind "no-builtins" "no-jump-tables"="true" }

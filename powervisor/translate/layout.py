@@ -44,8 +44,9 @@ class Layout:
         compiling = [
             Background(stencil_ir(self.every, self.pairs, branch, cm, self.holes, pseudo=not cm)) for cm in self.modes
         ]
-        text, exported = runtime_ir(self.table, self.holes, EXPORTS | natives)
-        self.symbols = Object(compile_object(text)).load(self.space.take, _no_symbol)
+        handlers, runtime, exported = runtime_ir(self.table, self.holes, EXPORTS | natives)
+        self.symbols = Object(compile_object(runtime)).load(self.space.take, _no_symbol)
+        self.symbols |= Object(compile_object(handlers, opt=0)).load(self.space.take, self.symbols.__getitem__)
         for job in compiling:
             self.take_templates(Object(job.result()))
         selects = {name: self.symbols[symbol] for name, symbol in exported.items()}

@@ -193,18 +193,25 @@ def handler_symbol(insn: Insn) -> str:
     return f"handler.{insn.name}.{insn.match:08x}"
 
 
-def runtime_ir(table: Table, holes: HoleTable, exports: dict[str, NativeFunction]) -> tuple[str, dict[str, str]]:
-    """IR of the whole runtime for a core's table, and the symbols of the exported natives by name."""
+def runtime_ir(
+    table: Table, holes: HoleTable, exports: dict[str, NativeFunction]
+) -> tuple[str, str, dict[str, str]]:
+    """IR of the handlers of a core's table, IR of everything else, and the exported natives' symbols by name.
+
+    Handlers are many and each is rare: they are compiled the quick way, apart from what runs all the time.
+    """
     from ..vcpu.interrupts import raise_program
 
     module = Module()
-    parts = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
-    parts.append(undefined_handler(module, raise_program))
+    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
+    bodies = {module.require(insn.function) for insn in table}
+    parts = [undefined_handler(module, raise_program)]
     parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
     glued = [module.require(f) for f in (dispatch.next_code, fpscr.fp_enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}
     symbols |= {f"select.{f.name}": module.require(f, export=True) for f in selects}
-    text = module.emit()
-    return text + LIBRARY + "\n".join(parts) + '\nattributes #4 = { nounwind "no-builtins" }\n', symbols
+    rare, common = module.emit_parts(bodies)
+    attributes = '\nattributes #4 = { nounwind "no-builtins" }\n'
+    return "\n".join([rare, *handlers]) + attributes, "\n".join([common, LIBRARY, *parts]), symbols
