@@ -32,6 +32,7 @@ from ..native.vectors import (
     splat,
     u32x4,
 )
+from ..vcpu.fpscr import lend_host_flags
 from ..vcpu.ops import optimistic, require_altivec
 from ..vcpu.state import Vcpu
 from ..vcpu.vector import (
@@ -64,6 +65,7 @@ def arithmetic(name: str, title: str, xo: int, host: Any) -> None:
     @named(name, title)
     def two(cpu: Vcpu, vrt: u32, vra: u32, vrb: u32) -> None:
         require_altivec(cpu)
+        lend_host_flags(cpu)
         if optimistic():
             p, q = u32x4(cpu.vr[vra]), u32x4(cpu.vr[vrb])
             x = host(p, q)
@@ -85,6 +87,7 @@ def fused(name: str, title: str, xo: int, negative: bool) -> None:
     @named(name, title)
     def three(cpu: Vcpu, vrt: u32, vra: u32, vrb: u32, vrc: u32) -> None:
         require_altivec(cpu)
+        lend_host_flags(cpu)
         if optimistic():
             p, q, r = u32x4(cpu.vr[vra]), u32x4(cpu.vr[vrb]), u32x4(cpu.vr[vrc])
             x = host_fma4(p, r, q ^ SIGN) ^ SIGN if negative else host_fma4(p, r, q)
@@ -180,6 +183,7 @@ def from_integer(name: str, title: str, xo: int, T: Any, host: Any) -> None:
     @named(name, title)
     def convert(cpu: Vcpu, vrt: u32, uim: u32, vrb: u32) -> None:
         require_altivec(cpu)
+        lend_host_flags(cpu)
         cpu.vr[vrt] = u128(host_mul4(host(T(cpu.vr[vrb])), splat(u32x4, scale_down(uim))))
 
 
@@ -197,6 +201,7 @@ def to_integer(name: str, title: str, xo: int, host: Any, low: int, high: int) -
     @named(name, title)
     def convert(cpu: Vcpu, vrt: u32, uim: u32, vrb: u32) -> None:
         require_altivec(cpu)
+        lend_host_flags(cpu)
         x = host_mul4(u32x4(cpu.vr[vrb]), splat(u32x4, scale_up(uim)))
         saturates(cpu, u128(host_ge4(splat(u32x4, u32(low)), x) | host_ge4(x, splat(u32x4, u32(high)))))
         cpu.vr[vrt] = u128(host(x))
@@ -257,6 +262,7 @@ def unary(name: str, title: str, xo: int, operation: Any) -> None:
     @named(name, title)
     def one(cpu: Vcpu, vrt: u32, vrb: u32) -> None:
         require_altivec(cpu)
+        lend_host_flags(cpu)
         b = operand(cpu, vrb)
         cpu.vr[vrt] = u128(exact1(cpu, operation(b), b))
 

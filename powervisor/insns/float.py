@@ -29,7 +29,15 @@ from ..native.lang import (
     native,
     unlikely,
 )
-from ..vcpu.fpscr import execute, execute_compare, note, note_compare, note_product, note_sum
+from ..vcpu.fpscr import (
+    execute,
+    execute_compare,
+    note,
+    note_compare,
+    note_product,
+    note_sum,
+    own_host_flags,
+)
 from ..vcpu.ops import EQ, GT, LT, optimistic, to_handler
 from ..vcpu.softfloat import BELOW_SINGLE, SIGN, is_special, is_zero
 from ..vcpu.softfloat_ops import FpOp
@@ -165,6 +173,7 @@ def arithmetic(name: str, title: str, op: int, xo: int, host: Any, double: Any, 
 def _with_frb(op: int, host: Any, fast: Any) -> Callable[..., None]:
     def body(cpu: Vcpu, frt: u32, fra: u32, frb: u32, rc: u32) -> None:
         if optimistic():
+            own_host_flags(cpu)
             fast(cpu, op, host, frt, cpu.fpr[fra], cpu.fpr[frb])
         else:
             execute(cpu, op, frt, cpu.fpr[fra], cpu.fpr[frb], 0, rc)
@@ -175,6 +184,7 @@ def _with_frb(op: int, host: Any, fast: Any) -> Callable[..., None]:
 def _with_frc(op: int, host: Any, fast: Any) -> Callable[..., None]:
     def body(cpu: Vcpu, frt: u32, fra: u32, frc: u32, rc: u32) -> None:
         if optimistic():
+            own_host_flags(cpu)
             fast(cpu, op, host, frt, cpu.fpr[fra], cpu.fpr[frc])
         else:
             execute(cpu, op, frt, cpu.fpr[fra], 0, cpu.fpr[frc], rc)
@@ -239,6 +249,7 @@ def fused(name: str, title: str, op: int, xo: int, subtract: bool) -> None:
 def _fused(op: int, fast: Any, subtract: bool) -> Callable[..., None]:
     def body(cpu: Vcpu, frt: u32, fra: u32, frb: u32, frc: u32, rc: u32) -> None:
         if optimistic() and host_has_fma():
+            own_host_flags(cpu)
             fast(cpu, op, subtract, frt, cpu.fpr[fra], cpu.fpr[frc], cpu.fpr[frb])
         elif optimistic():
             to_handler()
@@ -262,6 +273,7 @@ def frsp(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
     """Floating Round to Single-Precision"""
     b = cpu.fpr[frb]
     if optimistic():
+        own_host_flags(cpu)
         r = rounded_single(b)
         if unlikely(beyond_single(r)) and not is_zero(b):
             to_handler()
@@ -289,6 +301,7 @@ def conversion(name: str, title: str, op: int, xo: int, fast_bits: int, needs: s
     @named(name, f"Floating Convert To Integer {title}")
     def convert(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
         if optimistic():
+            own_host_flags(cpu)
             fast_truncate(cpu, op, fast_bits, frt, cpu.fpr[frb])
         else:
             execute(cpu, op, frt, 0, cpu.fpr[frb], 0, rc)
@@ -305,6 +318,7 @@ def fcfid(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
     """Floating Convert From Integer Doubleword"""
     b = cpu.fpr[frb]
     if optimistic():
+        own_host_flags(cpu)
         cpu.fpr[frt] = host_i64_to_f64(i64(b))
         note(cpu, FpOp.CFID, b)
     else:

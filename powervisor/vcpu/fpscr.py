@@ -2,18 +2,19 @@
 
 An operation the host computed leaves FPSCR as it was and notes itself in the Vcpu: `fp_pending` holds its FpOp and
 `fp_a/b/c` its operands, from which `settle` works out FPRF, FR and FI when somebody looks; the sticky XX of all of
-them comes from the host's sticky inexact flag. A compare notes its FPCC in the top byte of `fp_pending`, since it
-leaves the C bit, FR and FI to the operation before it; the next operation overwrites both.
+them comes from the host's sticky inexact flag, which AltiVec operations borrow (`fp_foreign`). A compare notes its
+FPCC in the top byte of `fp_pending`, since it leaves the C bit, FR and FI to the operation before it; the next
+operation overwrites both.
 """
 
 from __future__ import annotations
 
 from ..isa.registers import ESR, FPSCR, IVOR, MSR, SPR
 from ..native.ints import u8, u32, u64
-from ..native.lang import field_addr, host_fp_clear, host_fp_flags, native, store
+from ..native.lang import field_addr, host_fp_clear, host_fp_flags, native, store, unlikely
 from .interrupts import deliver, raise_program
 from .modes import update_mode
-from .ops import require_fp
+from .ops import optimistic, require_fp, to_handler
 from .softfloat import FPRF, is_signalling
 from .softfloat_convert import compare
 from .softfloat_ops import EFFECTS, INVALID, STICKY, compute
@@ -53,8 +54,11 @@ def raise_bits(fpscr: u32, status: u32) -> u32:
 
 @native
 def fold_host_flags(cpu: Vcpu) -> None:
-    """Take the host's sticky inexact flag over into XX (and FX), and clear it."""
-    if host_fp_flags() & HOST_INEXACT:
+    """Take the host's sticky inexact flag over into XX (and FX), and clear it; AltiVec's are nobody's."""
+    if cpu.fp_foreign:
+        cpu.fp_foreign = u32(0)
+        host_fp_clear()
+    elif host_fp_flags() & HOST_INEXACT:
         cpu.fpscr = raise_bits(cpu.fpscr, u32(FPSCR.XX))
         host_fp_clear()
 
@@ -95,6 +99,24 @@ def fp_enter(cpu: Vcpu) -> None:
 def fp_leave(cpu: Vcpu) -> None:
     """Before native code is left: the flags belong to this vCPU, whatever runs next on the thread."""
     fold_host_flags(cpu)
+
+
+@native(inline=True)
+def own_host_flags(cpu: Vcpu) -> None:
+    """Before a stencil of the scalar FPU uses the host's: what AltiVec raised there must be forgotten."""
+    if unlikely(cpu.fp_foreign != 0):
+        to_handler()
+
+
+@native(inline=True)
+def lend_host_flags(cpu: Vcpu) -> None:
+    """Before an AltiVec operation uses the host's FPU: take over what scalar operations raised there."""
+    if unlikely(cpu.fp_foreign == 0):
+        if optimistic():
+            to_handler()
+        else:
+            fold_host_flags(cpu)
+            cpu.fp_foreign = u32(1)
 
 
 @native(inline=True)

@@ -227,7 +227,7 @@ class Vcpu(Struct):
     thread: u32
     sibling: u64  # Vcpu of the core's other thread, or 0
     reset_request: u32
-    spare32: u32
+    fp_foreign: u32  # the host's sticky flags hold what AltiVec raised, which FPSCR does not see
     contexts: u64  # address of CONTEXTS Context structs
     context_clock: u64
     stats: Array[u64, 64]  # see Stat
