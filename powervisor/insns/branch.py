@@ -44,7 +44,7 @@ def condition(cpu: Vcpu, bo: u32, bi: u32) -> bool:
     return not cr_bit(cpu, bi)
 
 
-@insn("18 li:s24<<2 aa:1 lk:1", "b{lk}{aa} target", hot=True, ends=True)
+@insn("18 li:s24<<2 aa:1 lk:1", "b{lk}{aa} target", hot=True, ends=True, cold_forms="aa")
 def b(cpu: Vcpu, li: i64, aa: u32, lk: u32) -> None:
     """Branch"""
     if lk:

@@ -29,25 +29,26 @@ FLUSH_PAGES_LIMIT = 32
 
 
 @native(inline=True)
-def data_space(cpu: Vcpu) -> u64:
-    """Space of data accesses."""
+def current_space(cpu: Vcpu, address_space: u32) -> u64:
+    """The space of MSR, PID and LPIDR with an AS bit."""
     msr = cpu.msr
     return (
-        u64((msr >> 4 & 1) | (msr >> 13 & 2) | (msr >> 26 & 4))
+        u64(address_space | (msr >> 13 & 2) | (msr >> 26 & 4))
         | (cpu.spr[SPR.PID] & 0x3FFF) << 8
         | (cpu.spr[SPR.LPIDR] & 0xFF) << 32
     )
 
 
 @native(inline=True)
+def data_space(cpu: Vcpu) -> u64:
+    """Space of data accesses: MSR[DS]."""
+    return current_space(cpu, cpu.msr >> 4 & 1)
+
+
+@native(inline=True)
 def code_space(cpu: Vcpu) -> u64:
-    """Space of instruction fetches."""
-    msr = cpu.msr
-    return (
-        u64((msr >> 5 & 1) | (msr >> 13 & 2) | (msr >> 26 & 4))
-        | (cpu.spr[SPR.PID] & 0x3FFF) << 8
-        | (cpu.spr[SPR.LPIDR] & 0xFF) << 32
-    )
+    """Space of instruction fetches: MSR[IS]."""
+    return current_space(cpu, cpu.msr >> 5 & 1)
 
 
 @native(inline=True)
