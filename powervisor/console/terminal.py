@@ -44,7 +44,7 @@ class Terminal:
         mode = termios.tcgetattr(self.fd)
         mode[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
         mode[0] &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
-        mode[1] |= termios.OPOST  # our own messages end lines with \n
+        mode[1] |= termios.OPOST  # for guests that end lines with a bare \n, and for our own messages
         mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
