@@ -86,6 +86,7 @@ class Machine:
         self._due: list[Callable[[], None]] = []
         self._resetting = False
         self._closed = False
+        self._vm: Vm | None = None
         self.topology = CpuTopology(
             core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr
         )
@@ -112,23 +113,39 @@ class Machine:
         )  # fmt: skip
         self.built = self.board.build(self.context)
         self.plan: BootPlan = plan_boot(options, self.ram.size, self.built.tree, core.bits, self.topology.vcpus)
-        self.vm = Vm(
-            core, self.topology.svr, self.topology.cores, self.topology.threads, self.ram.address, self.ram.size,
-            ENTRY_POINTS.values(), progress, self.board.clock_hz,
-        )  # fmt: skip
-        self.vcpus: list[Vcpu] = self.vm.vcpus
-        symbols = self.vm.engine.symbols
-        self.mpic.bind_addresses(symbols)
-        functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy"))
-        self.vm.attach_irqchip(self.mpic.state_address, self.mpic.base, self.mpic.size, *functions)
-        for vcpu in self.vcpus:
-            self.mpic.attach(vcpu.index, *word_addresses(vcpu))
-        self.space.on_write(self.vm.memory_written)
+        self._progress = progress
         for index, chardev in enumerate(self._chardevs):
             uart = self.built.devices.get(f"serial{index}")
             if chardev is not None and isinstance(uart, Ns16550):
                 self._connect(chardev, uart)
-        self._power_on()
+
+    @property
+    def vm(self) -> Vm:
+        """The hypervisor half, made when first asked for: a device tree or a mistake in an image needs none."""
+        if self._vm is None:
+            self._vm = self._new_vm()
+            self._power_on()
+        return self._vm
+
+    @property
+    def vcpus(self) -> list[Vcpu]:
+        """The vCPUs in order."""
+        return self.vm.vcpus
+
+    def _new_vm(self) -> Vm:
+        cpus = self.topology
+        vm = Vm(
+            core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, self.ram.address, self.ram.size,
+            ENTRY_POINTS.values(), self._progress, self.board.clock_hz,
+        )  # fmt: skip
+        symbols = vm.engine.symbols
+        self.mpic.bind_addresses(symbols)
+        functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy"))
+        vm.attach_irqchip(self.mpic.state_address, self.mpic.base, self.mpic.size, *functions)
+        for vcpu in vm.vcpus:
+            self.mpic.attach(vcpu.index, *word_addresses(vcpu))
+        self.space.on_write(vm.memory_written)
+        return vm
 
     def _connect(self, chardev: Chardev, uart: Ns16550) -> None:
         chardev.on_receive = lambda data: (uart.receive(data), None)[1]
@@ -324,8 +341,8 @@ class Machine:
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
         self._end(Outcome("stopped"))
-        if hasattr(self, "vm"):
-            self.vm.stop()
+        if self._vm is not None:
+            self._vm.stop()
 
     def close(self) -> None:
         """Stop and free everything."""
@@ -336,8 +353,8 @@ class Machine:
         self.clock.close() if hasattr(self, "clock") else None
         if hasattr(self, "console"):
             self.console.close()
-        if hasattr(self, "vm"):
-            self.vm.close()
+        if self._vm is not None:
+            self._vm.close()
         self.ram.close()
 
     def __enter__(self) -> Machine:
