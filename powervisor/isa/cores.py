@@ -36,8 +36,8 @@ class Core:
 
 
 _COMMON = frozenset("base embedded fp ehv epd eed epc epm exp ecl ds wait isel tlbilx".split())
-_L1CFG0 = 0x0083_8020  # split caches, CBSIZE 1 (64 bytes), 8 ways, 32 KiB
-_L1CFG1 = 0x0083_8020
+_L1CFG0 = 0x00B8_3820  # split caches, 64-byte blocks, pseudo-LRU, locking, parity, 8 ways, 32 KiB
+_L1CFG1 = _L1CFG0
 
 _MMU_V1 = {
     SPR.MMUCFG: 0x0648_01C4,  # LPIDSIZE 6, RASIZE 36, PIDSIZE 8 bits, 2 TLBs, MAV 1.0
