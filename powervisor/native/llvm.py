@@ -68,7 +68,8 @@ class Background:
     def result(self) -> bytes:
         """The object; compiled here when the other process failed (killed, out of memory)."""
         assert self._process.stdout is not None
-        data = self._process.stdout.read()
+        with self._process.stdout as output:
+            data = output.read()
         if self._process.wait() == 0 and data:
             return data
         return compile_object(self._text.decode())

@@ -11,6 +11,8 @@ from ..insns import TABLE
 from ..isa.cores import Core
 from ..isa.insn import Insn
 from ..isa.registers import DBCR0, EPCR, EPLC, FPSCR, HID0, MAS0, MAS1, MAS8, MSR, MSRP, SPR, TCR
+from ..translate.fusion import Fused
+from ..translate.stencils import BACKWARD, FORWARD, OFF_PAGE, Variant, value_groups
 from ..vcpu.fpscr import READ_ONLY, summary
 from ..vcpu.modes import STEP_EVENTS
 from ..vcpu.sprs import all_fields, rows
@@ -137,7 +139,7 @@ class CaseMaker:
         rng, core = self.rng, self.core
         code = layout.code + offset
         gpr = [integer(rng) for _ in range(13)]
-        gpr += [rng.choice((0, 1, 2, 4, 8, 12, 16, 32, -4, -8, -16, 3, -1, rng.randrange(256))) & NEVER for _ in OFFSETS]
+        gpr += [rng.choice((*_SMALL, rng.randrange(256))) & NEVER for _ in OFFSETS]
         gpr += [self.pointer(layout) for _ in POINTERS]
         if not wide:  # what is above bit 31 of an address does not matter
             gpr = [g | rng.getrandbits(32) << 32 if n >= 21 and rng.random() < 0.3 else g for n, g in enumerate(gpr)]
@@ -235,21 +237,44 @@ class CaseMaker:
         state.spr[SPR.IAC1], state.spr[SPR.IAC2] = (code + 4 * rng.randint(0, length) for _ in range(2))
         state.spr[SPR.DAC1], state.spr[SPR.DAC2] = rng.choice(state.gpr[21:]), rng.choice(state.gpr[21:])
 
-    def case(self, words: Sequence[int], wide: bool, **options: object) -> Case:
-        """A case for given words in a random state; `options` are fields of Case to use instead."""
+    def case(
+        self, words: Sequence[int], wide: bool, patched: frozenset[int] = frozenset(), offset: int | None = None,
+        plain: bool = False,
+    ) -> Case:  # fmt: skip
+        """A case for given words in a random state, at an `offset` of the code area or anywhere.
+
+        `plain`: a supervisor whose pointers lead to plain memory that is cached, with no debug events.
+        """
         rng = self.rng
-        spaces = (0, 0) if rng.random() < 0.8 else (rng.getrandbits(1), rng.getrandbits(1))
-        layout = Layout(*spaces, int(rng.random() < 0.12), wide and rng.random() < 0.3)
-        last = CODE_SIZE - 4 * len(words) - 64
-        near_end = PAGE * rng.randint(1, 3) - 4 * rng.randint(1, len(words) + 1)
-        offset = near_end if rng.random() < 0.25 and 0 <= near_end <= last else rng.randrange(0, last, 4)
+        spaces = (0, 0) if plain or rng.random() < 0.8 else (rng.getrandbits(1), rng.getrandbits(1))
+        layout = Layout(*spaces, int(not plain and rng.random() < 0.12), wide and rng.random() < 0.3)
+        if offset is None:
+            last = CODE_SIZE - 4 * len(words) - 64
+            near_end = PAGE * rng.randint(1, 3) - 4 * rng.randint(1, len(words) + 1)
+            offset = near_end if rng.random() < 0.25 and 0 <= near_end <= last else rng.randrange(0, last, 4)
         start = rng.randrange(len(_POOL) - place.DATA_SIZE)
         data = _POOL[start : start + place.DATA_SIZE]
         registers = self.registers(layout, wide, offset, len(words))
-        made = Case(
-            self.core, words, offset, layout, registers, data, rng.random() < 0.75, rng.getrandbits(50)
-        )  # fmt: skip
-        return replace(made, **options) if options else made  # type: ignore[arg-type]
+        if plain:
+            self._make_plain(registers, layout)
+        warm = plain or rng.random() < 0.75
+        return Case(self.core, words, offset, layout, registers, data, warm, rng.getrandbits(50), patched)
+
+    def _make_plain(self, state: Registers, layout: Layout) -> None:
+        """Let nothing stand in a stencil's way."""
+        rng = self.rng
+        state.msr = state.msr & ~(MSR.PR | MSR.EE | MSR.CE | MSR.DE | MSR.FE0 | MSR.FE1) | MSR.FP | MSR.ME
+        if "altivec" in self.core.categories:
+            state.msr |= MSR.VEC
+        state.fpscr = 0
+        state.fpr = [rng.choice((_ONE, _ONE, 0x4000 << 48, 0xBFF8 << 48, 0x4059 << 48)) for _ in range(32)]
+        state.words.clear()
+        state.doublewords.clear()
+        for number in (SPR.DBCR0, SPR.EPCR, SPR.MSRP, SPR.TCR):
+            state.spr.pop(number, None)
+        state.gpr[13:] = [0] * len(OFFSETS) + [layout.data + PAGE * rng.choice(PLAIN) + 64 for _ in POINTERS]
+        if rng.random() < 0.5:
+            state.gpr[:13] = [layout.data + PAGE * rng.choice(PLAIN) + 64 for _ in range(13)]
 
     # ---- words -----------------------------------------------------------------------------------------------------
 
@@ -293,7 +318,7 @@ class CaseMaker:
         harmless = [e for e in self.hot if e.group in ("fixed", "logical", "rotate", "compare", "condition")]
 
         def work(count: int) -> list[int]:
-            words = []
+            words: list[int] = []
             while len(words) < count:
                 entry = rng.choice(harmless)
                 fixed = {n: rng.choice(NUMBERS) for n in ("rt", "ra", "rs") if n in entry.fields}
@@ -315,11 +340,42 @@ class CaseMaker:
         case.registers.spr[SPR.CTR] = rng.randint(1, 3)
         return case
 
-    def entry_cases(self, entry: Insn, wide: bool, count: int, **fixed: int) -> Iterator[Case]:
-        """Cases that try an entry with boundary values; `fixed` fields have given values."""
+    def entry_cases(self, entry: Insn, wide: bool, count: int) -> Iterator[Case]:
+        """Cases that try an entry with boundary values."""
         for _ in range(count):
             length = 1 if entry.ends else 6
-            yield self.case([self.words.word(entry, 0, length, **fixed) for _ in range(length)], wide)
+            yield self.case([self.words.word(entry, 0, length) for _ in range(length)], wide)
+
+    def stencil_case(self, variant: Variant, pair: Fused | None, wide: bool) -> Case:
+        """A case for one stencil of an entry (or of a compare and the branch after it), where no stencil need leave."""
+        rng, entry = self.rng, variant.insn
+        fixed = {name: rng.choice(self._meaning(entry, name, value)) for name, value in variant.fixed}
+        offset = rng.randrange(PAGE // 4, PAGE // 2, 4)
+        words = []
+        for _ in range(1 if entry.ends or pair else 4):
+            values = dict(fixed)
+            for name in variant.nonzero:
+                low = 21 if name == "ra" and accesses_memory(entry) else 1
+                values[name] = rng.randrange(low, 1 << entry.fields[name].width)
+            if variant.where is not None:
+                values["li" if "li" in entry.fields else "bd"] = self._displacement(variant.where)
+            words.append(self.words.word(entry, 0, 1, **values))
+        if pair is not None:
+            bi = 4 * int(entry.operands(words[0])["bf"]) + pair.bit
+            displacement = self._displacement(pair.where)
+            words.append(self.by_name["bc"].encode(bo=pair.sense, bi=bi, bd=displacement))
+        return self.case(words, wide, offset=offset, plain=True)
+
+    @staticmethod
+    def _meaning(entry: Insn, name: str, value: int) -> tuple[int, ...]:
+        """The values of a field that the stencil for one of them serves."""
+        if name in entry.variants:
+            return next(group for group in value_groups(entry, name) if value in group)
+        return (value,)
+
+    def _displacement(self, where: int) -> int:
+        distance = 4 * self.rng.randint(1, 10)
+        return {FORWARD: distance, BACKWARD: -distance, OFF_PAGE: PAGE + distance}[where]
 
 
 _OWN_VALUES = frozenset(
@@ -327,6 +383,8 @@ _OWN_VALUES = frozenset(
     "L1CSR0 EPLC EPSC MAS5_MAS6 MAS8_MAS1 MAS7_MAS3 MAS0_MAS1 MAS0 MAS1 MAS2 MAS3 MAS5 MAS6 MAS7 MAS8 PIR".split()
 )
 """Registers that do not get arbitrary values."""
+_SMALL = (0, 1, 2, 4, 8, 12, 16, 32, -4, -8, -16, 3, -1)
+_ONE = 0x3FF << 52
 _ICM = EPCR.ICM | EPCR.GICM
 _MSR_CHANCES = (
     (MSR.PR, 0.25), (MSR.FP, 0.93), (MSR.ME, 0.97), (MSR.EE, 0.2), (MSR.CE, 0.2), (MSR.DE, 0.05), (MSR.FE0, 0.3),

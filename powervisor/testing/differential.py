@@ -11,6 +11,7 @@ from ..isa.registers import FPSCR, MSR, SPR
 from ..vcpu.state import ExitReason
 from . import place
 from .cases import Case
+from .coverage import StencilCoverage
 from .sides import NativeSide, OracleSide, Outcome, differences, same
 from .words import NOP
 
@@ -57,11 +58,16 @@ _REGISTER_FIELDS = frozenset("rt rs ra rb frt frs fra frb frc vrt vrs vra vrb vr
 
 
 class Pair:
-    """The two sides of a core. `executed` counts completed executions by entry (name, match), `steps` all of them."""
+    """The two sides of a core.
+
+    `executed` counts completed executions by entry (name, match), `tried` those that were interrupted too, `steps` all.
+    With a `coverage` the stencils that ran are noted.
+    """
 
     def __init__(self, core: Core) -> None:
         self.core = core
         self.oracle, self.native = OracleSide(core), NativeSide(core)
+        self.coverage: StencilCoverage | None = None
         self.executed: Counter[tuple[str, int]] = Counter()
         self.tried: Counter[tuple[str, int]] = Counter()
         self.steps = self.cases = self.endless = self.unsynchronised = 0
@@ -71,7 +77,7 @@ class Pair:
         wanted = self._oracle(case)
         self.cases += 1
         self.steps += wanted.steps
-        for entry, _, _, done in self.oracle.executed:
+        for entry, _, _, done, _ in self.oracle.executed:
             if entry is not None:
                 key = entry.name, entry.match
                 self.tried[key] += 1
@@ -80,7 +86,11 @@ class Pair:
         endless = wanted.exit[0] == ExitReason.BUDGET
         self.endless += endless
         for way in (STEPS,) if endless else (STEPS, BLOCKS):
+            if self.coverage is not None and way == BLOCKS:
+                self.coverage.begin()
             details = self._compare(case, way, wanted)
+            if self.coverage is not None and way == BLOCKS:
+                self.coverage.end(self.oracle)
             if details:
                 if way == BLOCKS and self._unsynchronised(case):
                     self.unsynchronised += 1
@@ -112,7 +122,7 @@ class Pair:
         return rows + differences(self.oracle, self.native)
 
     def _unsynchronised(self, case: Case) -> bool:
-        """Whether code was overwritten that was not made visible with icbi: native code may then run what was before."""
+        """Whether code was overwritten and not made visible with icbi: native code may run what was before."""
         ram = self.oracle.ram
         if ram[place.HANDLERS_PA : place.HANDLERS_PA + place.PAGE] != place.handlers():
             return True

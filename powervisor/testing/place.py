@@ -1,8 +1,8 @@
 """Where a differential test's code and data lie: guest-physical pages, effective addresses and the TLB that joins them.
 
 All of a test's RAM is `RAM_SIZE`. Data pages of every kind (read-only, little-endian, device ...) lie side by side, so
-that accesses run from one into the next. The address where a test ends is in a page without memory: fetching there leaves
-native code with nothing changed. Interrupts lead there, or to handlers that skip the instruction.
+that accesses run from one into the next. The address where a test ends is in a page without memory: fetching there
+leaves native code with nothing changed. Interrupts lead there, or to handlers that skip the instruction.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ PAGES: tuple[Page, ...] = (
     Page(0, MAS3.UW | MAS3.SW), Page(1, mas2=MAS2.E), Page(2),
 )  # fmt: skip
 """Frames 0 to 2 appear twice; neighbours are of different kinds."""
+LOW_FRAME = 15
+"""The frame at effective address 0, for displacements without a base."""
 PLAIN = tuple(n for n, page in enumerate(PAGES) if page == Page(page.frame))
 """The pages that nothing is wrong with."""
 
@@ -117,6 +119,8 @@ def tlb_image(core_name: str, layout: Layout) -> bytes:
         space = MAS1.TS if layout.data_space else 0
         tid = PID << 16 if number % 3 else 0
         _put(tlb.tlb0[where], ea, pa, PAGE, space | tid, page.mas2, page.mas3, guest | page.mas8)
+    where = core.tlb0_ways - 1  # set 0
+    _put(tlb.tlb0[where], 0, DATA_PA + LOW_FRAME * PAGE, PAGE, MAS1.TS if layout.data_space else 0, 0, _RW, guest)
     for number in range(48):
         ea = JUNK_EA + number * 0x5000
         where = (ea >> 12 & sets - 1) * core.tlb0_ways + number % core.tlb0_ways

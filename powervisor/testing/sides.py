@@ -25,6 +25,7 @@ from ..vcpu.interrupts import raise_program
 from ..vcpu.mmu import EXECUTE, code_space, data_space, fill_data, find, physical, translate
 from ..vcpu.modes import update_mode
 from ..vcpu.pending import quiet, take_pending
+from ..vcpu.sprs import Access, access_table
 from ..vcpu.state import (
     CONTEXTS,
     SOFT_DATA_ENTRIES,
@@ -37,7 +38,6 @@ from ..vcpu.state import (
     TlbEntry,
     Vcpu,
 )
-from ..vcpu.sprs import Access, access_table
 from ..vcpu.timers import check_timers
 from . import place
 from .cases import Case
@@ -77,7 +77,7 @@ class Side:
     """A vCPU over RAM of its own, put into the state of a case before each run."""
 
     def __init__(self, core: Core) -> None:
-        self.core = core
+        self.core, self.table = core, TABLE.for_core(core.categories)
         self.ram = mmap.mmap(-1, place.RAM_SIZE)
         self._pin: Any = (ctypes.c_char * place.RAM_SIZE).from_buffer(self.ram)
         self.ram_address = ctypes.addressof(self._pin)
@@ -124,7 +124,6 @@ class OracleSide(Side):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self.table = TABLE.for_core(core.categories)
         self._clears = {
             entry.name: (entry.ends or not entry.hot or entry.group in TRANSLATING)
             and not (entry.hot and entry.group == "branch")
@@ -134,7 +133,8 @@ class OracleSide(Side):
         self._page, self._frame, self._plain = -1, 0, True
         self._frames: dict[tuple[int, int, int, int], Any] = {}
         self._found: Any = None
-        self.executed: list[tuple[Insn | None, int, int, bool]] = []
+        self.executed: list[tuple[Insn | None, int, int, bool, int]] = []
+        """Of the last run: entry, word, Vcpu.mode, whether it completed, and PC."""
 
     def load(self, case: Case) -> None:
         """Also forgets what was executed."""
@@ -184,7 +184,7 @@ class OracleSide(Side):
             cpu.exit_reason = 0
             self.answer(outcome)
         cpu.mmio_done = 0
-        self.executed.append((entry, word, mode, done))
+        self.executed.append((entry, word, mode, done, pc))
         if done and events and cpu.debug_events:
             debug_after(cpu, word, events)
         if entry is None or not done or self._clears[entry.name]:
@@ -246,8 +246,8 @@ class NativeSide(Side):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self.engine = Engine(core, self.vm, [fpscr.settle])
-        self._settle = self.engine.function(fpscr.settle.name, None, ctypes.c_uint64)
+        self.engine = Engine(core, self.vm, [fpscr.settle_outside])
+        self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
         self._warm: dict[Any, bytes] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
         self.vm.futex = ctypes.cast(self._sleeper, ctypes.c_void_p).value
@@ -281,8 +281,7 @@ class NativeSide(Side):
         image = self._warm.get(key)
         if image is None:
             space = data_space(cpu)
-            for number in range(len(place.PAGES)):
-                ea = case.layout.data + number * place.PAGE
+            for ea in (0, *(case.layout.data + number * place.PAGE for number in range(len(place.PAGES)))):
                 if not case.layout.high or cpu.mode & 1:
                     found = find(cpu, ea, space, 0)
                     if found:

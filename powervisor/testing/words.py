@@ -7,7 +7,6 @@ into the data pages.
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from ..insns import TABLE
 from ..isa.cores import Core
@@ -93,6 +92,9 @@ class WordMaker:
                 values["rb"] = rng.choice(OFFSETS if indirect else POINTERS)
         if "d" in fields and "d" not in values:
             step = fields["d"].scale
+            if values.get("ra") == 0 and rng.random() < 0.8:
+                values["d"] = rng.randrange(0, 0x1000, 4)
+                return
             d = rng.choice(_DISPLACEMENTS) if rng.random() < 0.6 else rng.randrange(-300, 300)
             values["d"] = d >> step << step
 
@@ -136,8 +138,3 @@ class WordMaker:
         if backward and values.setdefault("bo", rng.choice(_BO_LOOPS)) in _BO_LOOPS:
             return -4 * rng.randint(1, min(index, 12))
         return 4 * rng.randint(1, max(1, min(length - index, 12)))
-
-
-def describe(value: Any) -> str:
-    """A number as reports print it."""
-    return f"{int(value):#x}"
