@@ -1,0 +1,1 @@
+"""Whole machines: real guests boot, bare-metal ones try to break out."""

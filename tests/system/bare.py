@@ -1,0 +1,85 @@
+"""Bare-metal guests for tests: assembled from source, loaded at ORIGIN, entered by CPU 0."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from powervisor import Machine
+from powervisor.insns import assemble_source
+from powervisor.isa import cores
+from powervisor.machine import LoaderDevice
+
+ORIGIN = 0x1000
+MIB = 1 << 20
+MAPPED = 64 * MIB
+"""Bytes that a test's machine has and a CPU enters with mapped."""
+RESULTS = 0x10_0000
+"""Where programs leave words for the test."""
+
+MACROS = """
+    .set RESULTS, 0x100000
+    .set DEVICES, 0xE0000000    # where `devices` maps CCSR: serial, MPIC, GUTS
+    .set SPIN, 0xE8000000       # and the spin table
+
+    .macro load32 reg, value
+    lis   \\reg, (\\value) >> 16
+    ori   \\reg, \\reg, (\\value) & 0xFFFF
+    .endm
+
+    .macro vector spr, to       # IVPR stays 0
+    load32 r31, \\to
+    mtspr \\spr, r31
+    .endm
+
+    # TLB1 entry n: effective ea to physical high:low, 1 KiB << size, every permission
+    .macro map n, ea, high, low, size, wimge
+    load32 r31, 0x10000000 | \\n << 16
+    mtspr 624, r31
+    load32 r31, 0xC0000000 | \\size << 7
+    mtspr 625, r31
+    load32 r31, (\\ea) | \\wimge
+    mtspr 626, r31
+    load32 r31, (\\low) | 0x3F
+    mtspr 627, r31
+    li    r31, \\high
+    mtspr 944, r31
+    isync
+    tlbwe
+    isync
+    .endm
+
+    .macro devices
+    map 14, DEVICES, 0xF, 0xE0000000, 10, 0xA
+    map 15, SPIN, 0xF, 0xEF000000, 4, 0xA
+    .endm
+
+    # Start CPU n at an address, and hold it again through the MPIC
+    .macro release n, address
+    load32 r30, SPIN + \\n * 32
+    load32 r31, \\address
+    stw   r31, 4(r30)
+    .endm
+"""
+
+
+@contextmanager
+def bare_machine(source: str, cpu: str = "e5500", **options: Any) -> Iterator[Machine]:
+    """A machine whose CPU 0 will run `source`; closed at the end."""
+    program = assemble_source(MACROS + source, ORIGIN, cores.get(cpu))
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "program.bin"
+        path.write_bytes(program.data)
+        options = {"memory": MAPPED, "serial": [None], **options}
+        with Machine(cpu=cpu, loaders=[LoaderDevice(str(path), ORIGIN, 0)], **options) as machine:
+            machine.symbols = program.symbols  # type: ignore[attr-defined]
+            yield machine
+
+
+def results(machine: Machine, count: int) -> tuple[int, ...]:
+    """The first words a program left."""
+    return struct.unpack(f">{count}I", machine.memory[RESULTS : RESULTS + 4 * count])
