@@ -35,7 +35,7 @@ def names() -> dict[str, int]:
 
 def build() -> bytes:
     """The guest as an ELF executable."""
-    code, entries = compile_guest(ENTRIES)
+    code, entries = compile_guest(ENTRIES, (state.Stacks,))
     compiled = Object(code)
     end = compiled.place(COMPILED)
     addresses = compiled.addresses()

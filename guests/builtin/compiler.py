@@ -9,6 +9,7 @@ from typing import Any
 from ...native.compile import FunctionCompiler, Module
 from ...native.ints import u8, u32, u64
 from ...native.lang import NativeFunction
+from ...native.struct import Struct
 from ...native.values import Const, Value, ir_type, is_int, is_struct
 from .words import PRINTERS
 
@@ -143,11 +144,14 @@ class GuestCompiler(FunctionCompiler):
         self.word_routine(node, Const(None), Const("relax"))
 
 
-def compile_guest(entries: tuple[NativeFunction, ...]) -> tuple[bytes, dict[str, str]]:
-    """The ELF object of the entry points and all they need, and the symbols of the entries by function name."""
+def compile_guest(
+    entries: tuple[NativeFunction, ...], structs: tuple[type[Struct], ...]
+) -> tuple[bytes, dict[str, str]]:
+    """The ELF object of entry points, structs and all they need; the symbols of the entries by function name."""
     import llvmlite.binding as llvm
 
     module = GuestModule()
+    module.structs = {struct.__name__: struct.size for struct in structs}
     symbols = {entry.body.__name__: module.require(entry, export=True) for entry in entries}
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()

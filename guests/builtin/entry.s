@@ -188,6 +188,8 @@ guarded:                        # r3 routine, r4 and r5 its arguments -> r3 its 
     mflr    r0
     stwu    r1, -16(r1)
     stw     r0, 20(r1)
+    mfmsr   r8
+    stw     r8, 8(r1)
     mfsprg2 r9
     lis     r8, guarded_end@h
     ori     r8, r8, guarded_end@l
@@ -203,6 +205,8 @@ guarded_end:
     mfsprg2 r9
     li      r8, 0
     stw     r8, Cpu.recover(r9)
+    lwz     r8, 8(r1)
+    wrtee   r8                  # the routine may have turned interrupts off
     lwz     r0, 20(r1)
     mtlr    r0
     addi    r1, r1, 16

@@ -1,14 +1,12 @@
 # Arithmetic of which compiled code has no part: floating point, AltiVec, 64-bit; and loops of known length to be timed.
 
-INTEGER_STEPS = 16              # instructions of a turn of spin_integer
-
-spin_integer:                   # r3 turns -> r3 a checksum
+spin_integer:                   # r3 turns of INTEGER_STEPS instructions -> r3 a checksum
     mtctr   r3
     li      r3, 1
     li      r4, 0x1234
     li      r5, 0x77
-    lis     r6, scratch@ha
-    addi    r6, r6, scratch@l
+    lis     r6, (the.Scratch + Scratch.results)@ha
+    addi    r6, r6, (the.Scratch + Scratch.results)@l
 1:  add     r3, r3, r4
     rotlwi  r4, r4, 5
     xor     r5, r5, r3
@@ -28,9 +26,7 @@ spin_integer:                   # r3 turns -> r3 a checksum
     add     r3, r3, r5
     blr
 
-FLOAT_OPERATIONS = 8            # floating-point operations of a turn of spin_float
-
-spin_float:                     # r3 turns
+spin_float:                     # r3 turns of FLOAT_OPERATIONS
     mtctr   r3
     lis     r4, ones@ha
     addi    r4, r4, ones@l
@@ -131,7 +127,3 @@ wide_suite:                     # r3 doublewords a, b; r4 results as WIDE_RESULT
     isync
     wrtee   r10
     blr
-
-.align 4
-scratch:
-    .space  64

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 1, 2, 3, 4, 8
 SHF_WRITE, SHF_ALLOC, SHF_EXEC = 1, 2, 4
 ET_EXEC, EM_PPC, PT_LOAD, PF_RWX = 2, 20, 1, 7
-SHN_UNDEF, SHN_ABS = 0, 0xFFF1
+SHN_UNDEF = 0
+PAGE_SIZE = 4096
 
 EHDR = struct.Struct(">16sHHIIIIIHHHHHH")
 PHDR = struct.Struct(">IIIIIIII")
@@ -54,6 +55,10 @@ class Section:
     address: int = 0
 
 
+def _kind(section: Section) -> tuple[bool, bool]:
+    return not section.data, not section.flags & SHF_EXEC
+
+
 class Object:
     """A relocatable object, and where its sections are once `place` has been called."""
 
@@ -85,10 +90,16 @@ class Object:
                     self.sections[info].relocations.append((where, what & 0xFF, what >> 8, addend))
 
     def place(self, base: int) -> int:
-        """Give every section an address, those without bytes last; returns where they end."""
+        """Give every section an address: code, data, then zeros, each on pages of their own; returns where they end.
+
+        Writing to a page that holds code would make a translator look at the code again.
+        """
         at = base
-        for section in sorted(self.sections.values(), key=lambda s: (not s.data, s.flags & SHF_EXEC == 0)):
-            at = -(-at // section.align) * section.align
+        kind = None
+        for section in sorted(self.sections.values(), key=_kind):
+            align = section.align if _kind(section) == kind else max(section.align, PAGE_SIZE)
+            kind = _kind(section)
+            at = -(-at // align) * align
             section.address = at
             at += section.size
         return at
@@ -138,7 +149,7 @@ def executable(entry: int, base: int, data: bytes, end: int, symbols: Mapping[st
         at += len(part) + -len(part) % 4
     headers = [
         (0,) * 10,
-        (names.index(b".text"), SHT_PROGBITS, SHF_ALLOC | SHF_EXEC | SHF_WRITE, base, offsets[0], len(data), 0, 0, 4, 0),
+        (names.index(b".text"), SHT_PROGBITS, SHF_ALLOC | SHF_EXEC, base, offsets[0], len(data), 0, 0, 4, 0),
         (names.index(b".bss"), SHT_NOBITS, SHF_ALLOC | SHF_WRITE, after, offsets[1], end - after, 0, 0, 1, 0),
         (names.index(b".symtab"), SHT_SYMTAB, 0, 0, offsets[1], len(table), 4, 1, 4, SYM.size),
         (names.index(b".strtab"), SHT_STRTAB, 0, 0, offsets[2], len(strings) + len(names), 0, 0, 1, 0),

@@ -36,6 +36,12 @@ set_\name:
     GET mas3
     GET mas7
 
+pause:                          # long enough for an interrupt that is there to be taken
+    li      r3, 1000
+    mtctr   r3
+1:  bdnz    1b
+    blr
+
 get_msr:
     mfmsr   r3
     blr
@@ -68,10 +74,11 @@ read_spr:                       # r3 address of `mfspr r4,N; blr`, r4 where its 
     wrteei  0                   # an interrupt would lose the upper half of r4
     mtctr   r3
     mr      r8, r4
+    li      r4, 0               # QEMU ignores reads of unknown registers
     bctrl
     mtlr    r6
-    lis     r9, is_64bit@ha
-    lwz     r9, is_64bit@l(r9)
+    lis     r9, (the.Board + Board.wide)@ha
+    lwz     r9, (the.Board + Board.wide)@l(r9)
     cmpwi   r9, 0
     beq     1f
     std     r4, 0(r8)
@@ -81,9 +88,6 @@ read_spr:                       # r3 address of `mfspr r4,N; blr`, r4 where its 
     stw     r4, 4(r8)
 2:  wrtee   r7
     blr
-
-is_64bit:
-    .long   0
 
 # ---- TLB -----------------------------------------------------------------------------------------------------------
 
@@ -161,6 +165,15 @@ make_code_visible:              # r3 address of changed instructions, within one
 
 load_reserve:
     lwarx   r3, 0, r3
+    blr
+
+copy_words:                     # r3 to, r4 from, r5 words
+    mtctr   r5
+    addi    r3, r3, -4
+    addi    r4, r4, -4
+1:  lwzu    r0, 4(r4)
+    stwu    r0, 4(r3)
+    bdnz    1b
     blr
 
 memcpy:                         # r3 to, r4 from, r5 bytes; they do not overlap

@@ -59,7 +59,7 @@ def symbol(name: str) -> Any:
 
 @word
 def say(form: str, *values: Any) -> None:
-    """Print: `{}` decimal, `{:x}` hexadecimal, `{:s}` the string at an address, with width and fill as Python has them."""
+    """Print: `{}` decimal, `{:x}` hexadecimal, `{:s}` the string at an address; width and fill as Python has them."""
     _only_in_the_guest("say")
 
 

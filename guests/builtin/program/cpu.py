@@ -7,7 +7,7 @@ from ....native.ints import u32, u64
 from ....native.lang import at, field_addr, native
 from ..words import poke, routine, symbol, the
 from . import layout
-from .state import Board, Cpu, Cpus, Scratch
+from .state import PAGE_SIZE, Board, Code, Cpu, Cpus, Scratch
 
 MFSPR_R4, BLR = 0x7C80_02A6, 0x4E80_0020
 ALL_RIGHTS = MAS3.SX | MAS3.SW | MAS3.SR
@@ -53,7 +53,7 @@ def shift_of(mask: int) -> int:
 
 @native
 def map_page(slot: u32, effective: u32, physical: u64, tsize: u32, wimge: u32) -> None:
-    """Write a TLB1 entry that lets the supervisor do everything with a page; both addresses are multiples of its size."""
+    """Write a TLB1 entry with every right for the supervisor; both addresses are multiples of the page's size."""
     select = u32(1 << shift_of(MAS0.TLBSEL)) | slot << shift_of(MAS0.ESEL)
     attributes = u32(MAS1.V | MAS1.IPROT) | tsize << shift_of(MAS1.TSIZE)
     low = u32(physical) & u32(MAS3.RPN) | u32(ALL_RIGHTS)
@@ -68,6 +68,12 @@ def through_window(physical: u64) -> u32:
     wimge = u32(MAS2.M) if base < board.ram else u32(DEVICE)
     map_page(layout.WINDOW_SLOT, layout.WINDOW, base, MIB1, wimge)
     return u32(layout.WINDOW) | u32(physical) & 0xF_FFFF
+
+
+@native
+def whole_page(room: u32) -> u32:
+    """The first page that begins in some room."""
+    return (room + (PAGE_SIZE - 1)) & ~u32(PAGE_SIZE - 1)
 
 
 # ---- guarded calls -------------------------------------------------------------------------------------------------
@@ -103,7 +109,7 @@ def write_safely(address: u32, size: u32, value: u32) -> None:
 @native
 def read_spr(number: u32) -> u64:
     """Any special-purpose register, by an mfspr made for it; `faulted` tells whether there is one."""
-    code = u32(field_addr(the(Scratch), "code"))
+    code = whole_page(u32(field_addr(the(Code), "words")))
     out = u32(field_addr(the(Scratch), "results"))
     split = (number & 31) << 5 | number >> 5  # the field's halves are swapped (Book I, mfspr)
     poke(u32, code, u32(MFSPR_R4) | split << 11)

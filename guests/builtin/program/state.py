@@ -6,6 +6,7 @@ from ....devices.mpic_registers import IPIS, MAX_CPUS
 from ....native.ints import u8, u32, u64
 from ....native.struct import Array, Struct
 
+PAGE_SIZE = 4096
 STACK_SIZE = 8192
 RING_SIZE = 256
 LINE_SIZE = 128
@@ -84,12 +85,13 @@ class Board(Struct):
     ccsr_size: u32
     ram: u64
     timebase_hz: u32
+    wide: u32  # whether the core has the 64-bit instructions
+    altivec: u32
     uart: u32
     uart_source: u32
     mpic: u32
     guts: u32
     gpio: u32
-    rstcr: u32
 
 
 class Console(Struct):
@@ -102,6 +104,7 @@ class Console(Struct):
     line: Array[u8, LINE_SIZE]
     history: Array[u8, HISTORY * LINE_SIZE]
     lines: u32
+    character: Array[u8, 2]
 
 
 class Tally(Struct):
@@ -112,9 +115,14 @@ class Tally(Struct):
 
 
 class Scratch(Struct):
-    """Room for operands and results of assembly routines, and for code made at run time."""
+    """Room for operands and results of assembly routines; two pages, of which one is whole."""
 
     operands: Array[u64, 16]
     results: Array[u64, 16]
-    code: Array[u32, 16]
-    page: Array[u32, 2048]
+    page: Array[u32, 2 * PAGE_SIZE // 4]
+
+
+class Code(Struct):
+    """Room for code made at run time. Nothing else is in its page: writing there would throw away translations."""
+
+    words: Array[u32, 2 * PAGE_SIZE // 4]

@@ -17,7 +17,7 @@ from .tree import cell, cells64, find_property, first_child, follow, next_siblin
 IPI_WORK, IPI_TEST, IPI_RING = 0, 1, 2
 
 # What a CPU can be asked to do; 0 is nothing.
-ADD_ATOMICALLY, ADD_LOCKED, NEXT_IPI, SPIN, START_THREAD = 1, 2, 3, 4, 5
+ADD_ATOMICALLY, ADD_LOCKED, NEXT_IPI, SPIN, STAMP, START_THREAD = 1, 2, 3, 4, 5, 6
 PATIENCE_MS = 5000
 """How long others are waited for: hosts may have fewer CPUs than the guest, and be busy."""
 LOOK_MS = 10
@@ -81,11 +81,15 @@ def work(job: u32, argument: u32) -> u64:
             unlock()
     elif job == NEXT_IPI:
         after = this().number + 1
-        send_ipi(u32(IPI_RING), u32(1) << (after if after < team.present else u32(0)))
+        send_ipi(IPI_RING, u32(1) << (after if after < team.present else u32(0)))
     elif job == SPIN:
         start = now()
         integer_turns(argument)
         return now() - start
+    elif job == STAMP:
+        before = team.passed
+        team.passed = now()
+        return u64(team.passed < before)
     elif job == START_THREAD:
         routine(None, "thread_start", symbol("secondary"), u32(MSR.ME))
     return u64(0)
@@ -111,7 +115,15 @@ def serve() -> None:
             cpu.result = work(wanted, cpu.argument)
             fence()
             poke(u32, job, u32(0))
-            send_ipi(u32(IPI_WORK), u32(1))
+            send_ipi(IPI_WORK, 1)
+
+
+@native
+def ask_one(number: u32, job: u32, argument: u32) -> bool:
+    """Another CPU does a job; whether it finishes."""
+    ask(numbered(number), job, argument)
+    send_ipi(IPI_WORK, u32(1) << number)
+    return wait_for(u32(field_addr(numbered(number), "job")), 0, True, PATIENCE_MS)
 
 
 @native
@@ -127,7 +139,7 @@ def together(job: u32, argument: u32) -> bool:
     team = the(Team)
     for n in range(1, team.present):
         ask(numbered(n), job, argument)
-    send_ipi(u32(IPI_WORK), everybody() & ~u32(1))
+    send_ipi(IPI_WORK, everybody() & ~u32(1))
     numbered(u32(0)).result = work(job, argument)
     done = True
     for n in range(1, team.present):
@@ -156,7 +168,7 @@ def other_cpu() -> None:
     """Where entry.s brings every CPU but the first."""
     map_devices()
     introduce()
-    send_ipi(u32(IPI_WORK), u32(1))
+    send_ipi(IPI_WORK, 1)
     serve()
 
 
@@ -189,10 +201,9 @@ def start_thread(number: u32, first: u32) -> bool:
     the(Team).entering = number
     fence()
     if first == 0:
-        work(u32(START_THREAD), u32(0))
-    else:
-        ask(numbered(first), u32(START_THREAD), u32(0))
-        send_ipi(u32(IPI_WORK), u32(1) << first)
+        work(START_THREAD, 0)
+    elif not ask_one(first, START_THREAD, 0):
+        return False
     return arrived(number)
 
 
