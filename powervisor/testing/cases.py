@@ -208,13 +208,15 @@ class CaseMaker:
         """MAS registers that describe a translation worth writing: near the data pages, over the data area."""
         rng, core = self.rng, self.core
         select = rng.getrandbits(1)
-        esel = rng.choice(self._tlb1) if select else rng.randrange(core.tlb0_ways)
-        mas0 = select << 28 | esel << 16 | rng.randrange(core.tlb0_ways)
         size = rng.choice((2, 2, 4) if core.bits == 64 and core.mav2 else (2, 4)) if select else 2
-        page = rng.randrange(len(PAGES) + 4)
+        free = [n for n in range(len(PAGES) + 4) if n >= len(PAGES) or not PAGES[n].mapped]
+        page = rng.choice(free) if select or rng.random() < 0.3 else rng.randrange(len(PAGES))
+        # The way that has the page already: two entries for one address are a programming error (EREF 6.5.3).
+        esel = rng.choice(self._tlb1) if select else page % core.tlb0_ways
         mas1 = (MAS1.V if rng.random() < 0.85 else 0) | size << 7
         mas1 |= rng.choice((0, place.PID, place.OTHER_PID)) << 16 | (MAS1.TS if layout.data_space else 0)
-        if core.mav2 and rng.random() < 0.2:
+        mas0 = select << 28 | esel << 16 | rng.randrange(core.tlb0_ways)
+        if core.mav2 and rng.random() < 0.1:
             mas0 |= MAS0.HES
         if select and rng.random() < 0.1:
             mas1 |= MAS1.IPROT

@@ -38,7 +38,7 @@ class Progress:
     steps: int = 0
     cases: int = 0
     endless: int = 0
-    unsynchronised: int = 0
+    excused: int = 0
     executed: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     mismatch: str = ""
 
@@ -85,7 +85,7 @@ class Soak:
             total.steps += pair.steps
             total.cases += pair.cases
             total.endless += pair.endless
-            total.unsynchronised += pair.unsynchronised
+            total.excused += pair.excused
             total.executed.update({(name, *key): count for key, count in pair.executed.items()})
         return total
 
@@ -145,7 +145,7 @@ def soak(seed: str, names: list[str], steps: int, jobs: int) -> Progress:
                 total.steps += one.steps
                 total.cases += one.cases
                 total.endless += one.endless
-                total.unsynchronised += one.unsynchronised
+                total.excused += one.excused
                 total.executed += one.executed
                 total.mismatch = total.mismatch or one.mismatch
             if total.mismatch:
@@ -211,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = never_completed(total, names)
     print(
         f"{total.steps:,} instructions in {total.cases:,} cases without a mismatch "
-        f"({total.endless:,} cases by handlers only, because they did not end; {total.unsynchronised:,} changed their "
-        "own code without making it visible)"
+        f"({total.endless:,} cases by handlers only, because they did not end; {total.excused:,} broke "
+        "rules of code changes or of the TLB)"
     )
     print(f"entries never completed: {', '.join(missing) or 'none'}")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from ..isa.registers import SPR
+from ..isa.registers import MAS1, MAS8, SPR
 from ..native.struct import ArrayType, Field, size_of
 from ..vcpu.state import Tlb, TlbEntry, Vcpu
 
@@ -84,5 +84,22 @@ def tlb_values(tlb: Any) -> Iterator[tuple[str, int]]:
     yield "tlb1_used", int(tlb.tlb1_used)
 
 
+def ambiguous(tlb: Any) -> bool:
+    """Whether two valid entries may translate the same address, which software must not let happen."""
+    entries = [entry for array in (tlb.tlb0, tlb.tlb1) for n in range(len(array)) if (entry := array[n]).valid]
+    rows = sorted(
+        (int(e.ea), int(e.ea) | int(e.mask), int(e.mas1) & _SAME_SPACE, int(e.mas8) & MAS8.TGS) for e in entries
+    )
+    latest: dict[tuple[int, int], int] = {}
+    for first, last, *space in rows:
+        key = space[0], space[1]
+        if first <= latest.get(key, -1):
+            return True
+        latest[key] = max(last, latest.get(key, -1))
+    return False
+
+
+_SAME_SPACE = MAS1.TS | MAS1.IND
+"""Entries of different TID or LPID count as ambiguous: one of the two may be zero, for any."""
 TLB_COMPARED = Tlb.offset("lock")
 """Bytes of a Tlb that are compared: all before its lock."""
