@@ -9,6 +9,7 @@ from ..words import peek, poke, printer, routine, the
 from .state import RING_SIZE, Console
 
 DATA, IER, LSR = Ns16550.data.offset, Ns16550.ier.offset, Ns16550.lsr.offset
+CTRL_C = 3
 IIR = FCR = Ns16550.iir.offset
 
 
@@ -104,11 +105,19 @@ def on_uart() -> bool:
     cause = peek(u8, console.uart + IIR) & 15
     while peek(u8, console.uart + LSR) & Lsr.data_ready.mask:
         byte = peek(u8, console.uart + DATA)
+        if byte == CTRL_C:
+            console.stop = 1
         after = (console.head + 1) % RING_SIZE
         if after != console.tail:
             console.ring[console.head] = byte
             console.head = after
     return cause == IIR_TRANSMIT
+
+
+@native
+def stopped() -> bool:
+    """Whether the user wants no more of what is being printed."""
+    return peek(u32, u32(field_addr(the(Console), "stop"))) != 0
 
 
 @native

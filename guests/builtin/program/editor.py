@@ -5,11 +5,11 @@ from __future__ import annotations
 from ....native.ints import u8, u32
 from ....native.lang import field_addr, native
 from ..words import peek, poke, say, the
-from .console import get, length_of, put, put_char
+from .console import CTRL_C, get, length_of, put, put_char
 from .state import HISTORY, LINE_SIZE, Console
 from .strings import printable, same
 
-CTRL_C, CTRL_D, BACKSPACE, TAB, NEWLINE, RETURN, CTRL_U, ESCAPE, DELETE = 3, 4, 8, 9, 10, 13, 21, 27, 127
+BACKSPACE, NEWLINE, RETURN, CTRL_U, ESCAPE, DELETE = 8, 10, 13, 21, 27, 127
 UP, DOWN = ord("A"), ord("B")
 
 
@@ -82,6 +82,7 @@ def read_line() -> u32:
     length = u32(0)
     shown = console.lines
     poke(u8, line, u8(0))
+    console.stop = 0
     while True:
         byte = get()
         if byte == RETURN or byte == NEWLINE:

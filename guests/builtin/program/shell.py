@@ -9,14 +9,14 @@ from ..words import blob, peek, poke, say, text, the
 from .bench import benchmark
 from .board import poweroff, reboot
 from .checks import begin, finish
-from .console import length_of
+from .console import length_of, stopped
 from .core_checks import check_core
 from .cpu import faulted, read_safely, read_spr, this, through_window, write_safely
 from .editor import read_line
 from .identity import print_all
 from .mmu_checks import check_memory, check_mmu
 from .smp_checks import check_smp
-from .state import LINE_SIZE, Board, Console
+from .state import LINE_SIZE, Board, Console, Scratch
 from .strings import cut_word, number_at, printable, same, same_letters, skip_spaces
 from .time_checks import check_delivery, check_time
 from .tree import find, print_tree, root
@@ -158,25 +158,39 @@ def do_mem(rest: u32) -> None:
         return
     end = address + length
     row = address & ~u64(ROW - 1)
-    while row < end:
-        say("{:010x} ", row)
-        for n in range(ROW):
-            if row + u64(n) < address or row + u64(n) >= end:
-                say("   ")
-            else:
-                value = read_safely(through_window(row + u64(n)), 1)
-                if faulted():
-                    say("\n")
-                    bus_error(row + u64(n))
-                    return
-                say(" {:02x}", value)
-        say("  ")
-        for n in range(ROW):
-            if row + u64(n) >= address and row + u64(n) < end:
-                value = read_safely(through_window(row + u64(n)), 1)
-                say("{:s}", character(u8(value)))
-        say("\n")
+    while row < end and not stopped():
+        first = u32(address - row) if address > row else u32(0)
+        last = u32(end - row) if end - row < ROW else u32(ROW)
+        if not read_row(row, first, last):
+            return
+        print_row(row, first, last)
         row += ROW
+
+
+@native
+def read_row(row: u64, first: u32, last: u32) -> bool:
+    """Read some bytes of a row, each once; whether all answered."""
+    for n in range(first, last):
+        the(Scratch).row[n] = u8(read_safely(through_window(row + u64(n)), 1))
+        if faulted():
+            bus_error(row + u64(n))
+            return False
+    return True
+
+
+@native
+def print_row(row: u64, first: u32, last: u32) -> None:
+    """Show what was read."""
+    say("{:010x} ", row)
+    for n in range(ROW):
+        if n < first or n >= last:
+            say("   ")
+        else:
+            say(" {:02x}", the(Scratch).row[n])
+    say("  ")
+    for n in range(last):
+        say("{:s}", character(the(Scratch).row[n]) if n >= first else text(" "))
+    say("\n")
 
 
 @native
@@ -248,6 +262,8 @@ def print_sprs() -> None:
     at = blob(SPR_TABLE)
     column = u32(0)
     for _ in range(SPR_COUNT):
+        if stopped():
+            return
         value = read_spr(u32(peek(u8, at)) << 8 | u32(peek(u8, at + 1)))
         if not faulted():
             say("  {:<12s}", at + 2)
@@ -274,7 +290,7 @@ def do_spr(rest: u32) -> None:
     if faulted():
         say("spr {}: this core has no such register, or it cannot be read\n", number)
     else:
-        say("{:s} ({}): ", rest, number)
+        say("spr {}: ", number)
         print_spr(value)
         say("\n")
 

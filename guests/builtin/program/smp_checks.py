@@ -26,6 +26,7 @@ from .team import (
 
 ADDITIONS = 10_000
 LOCKED_ADDITIONS = 500
+SHOWN = 8
 
 
 @native
@@ -37,7 +38,10 @@ def check_start() -> None:
     verdict(team.present == team.count, "smp start")
     say("{} of {} CPUs report in, PIR", team.present, team.count)
     for n in range(team.present):
-        say(" {:x}", numbered(n).pir)
+        if n < SHOWN or n == team.present - 1:
+            say(" {:x}", numbered(n).pir)
+        elif n == SHOWN:
+            say(" ..")
     say("\n")
 
 

@@ -105,6 +105,7 @@ class Console(Struct):
     history: Array[u8, HISTORY * LINE_SIZE]
     lines: u32
     character: Array[u8, 2]
+    stop: u32  # Ctrl-C came since the last prompt
 
 
 class Tally(Struct):
@@ -119,6 +120,7 @@ class Scratch(Struct):
 
     operands: Array[u64, 16]
     results: Array[u64, 16]
+    row: Array[u8, 16]
     page: Array[u32, 2 * PAGE_SIZE // 4]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....native.ints import u8, u32, u64
 from ....native.lang import native
 from ..words import peek, say, text, the
-from .console import length_of
+from .console import length_of, stopped
 from .state import Board
 from .strings import printable, same
 
@@ -243,7 +243,7 @@ def print_tree(node: u32) -> None:
     """A node and all below it as dtc writes them."""
     depth = u32(0)
     where = node
-    while True:
+    while not stopped():
         token = word_at(where)
         if token == END or (token == END_NODE and depth == 0):
             return
@@ -275,15 +275,15 @@ def print_nodes(parent: u32, indent: u32) -> None:
     while node != 0:
         for _ in range(indent):
             say(" ")
-        say("{:<26s}", name_of(node))
         what = string(node, text("compatible"))
         if peek(u8, what) == 0:
             what = string(node, text("device_type"))
-        say("{:<22s}", what)
         at, length = find_property(node, text("interrupts"))
         if at != 0:
-            say(" irq {}", word_at(at))
+            say("{:<26s}{:<20s} irq {}", name_of(node), what, word_at(at))
             if length >= 16:
                 say("..{}", word_at(at + length - 8))
-        say("\n")
+            say("\n")
+        else:
+            say("{:<26s}{:s}\n", name_of(node), what)
         node = next_sibling(node)
