@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +9,13 @@ import pytest
 
 from powervisor.insns import TABLE
 from powervisor.isa import cores
+from powervisor.isa.insn import Insn
 from powervisor.isa.registers import SPR
 from powervisor.native.ints import u64
 from powervisor.testing import place, soak
 from powervisor.testing.cases import CaseMaker
 from powervisor.testing.differential import BLOCKS, STEPS, Pair
+from powervisor.testing.sides import OracleSide
 from powervisor.testing.state import ambiguous
 from powervisor.testing.words import NOP, STOP
 
@@ -26,14 +27,17 @@ SUBF = ENTRIES["subf"].encode(rt=6, ra=4, rb=5)
 
 
 @pytest.fixture
-def wrong_add(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An oracle whose add is off by one."""
+def wrong_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An oracle whose add is off by one. The entry itself stays right: images are built from it, and kept."""
+    real = OracleSide.execute
 
-    def add(cpu: Any, rt: Any, ra: Any, rb: Any, oe: Any, rc: Any) -> None:
-        cpu.gpr[rt] = cpu.gpr[ra] + cpu.gpr[rb] + u64(1)
+    def execute(side: OracleSide, word: int) -> tuple[Insn | None, bool]:
+        entry, done = real(side, word)
+        if entry is ENTRIES["add"]:
+            side.cpu.gpr[entry.operands(word)["rt"]] += u64(1)
+        return entry, done
 
-    monkeypatch.setattr(ENTRIES["add"].function, "body", add)
-    yield
+    monkeypatch.setattr(OracleSide, "execute", execute)
 
 
 def plain(pair: Pair, words: list[int]) -> Any:
