@@ -83,7 +83,7 @@ class FusedCompiler(StencilCompiler):
         self.label(frame.end)
         self.frames.pop()
         self.dirty = False
-        self.variant = Variant(self.branch_insn, 0, (), frozenset(), self.fused.where)
+        self.variant = Variant(self.branch_insn, 0, (), frozenset(), self.fused.where, None)
         second = Frame(self.branch_insn.function, {"cpu": Value(Vcpu, "%cpu")}, None)
         for name, value in {"bo": self.fused.sense, "bi": self.fused.bit, "bd": 0, "aa": 0, "lk": 0}.items():
             second.scope[name] = Const(value)

@@ -16,8 +16,20 @@ from ..native.struct import Struct
 from .exports import EXPORTS
 from .fusion import Fused, fused_symbol, fused_variants, is_compare
 from .runtime import handler_symbol, runtime_ir
-from .stencils import HoleTable, Variant, selectors, variants
-from .tables import MAX_SELECTORS, NO_TEMPLATES, SUBTABLE, InsnRow, Kind, SelectorRow, Source, Tables, Template
+from .stencils import HoleTable, Variant, destination, selectors, sources, variants
+from .tables import (
+    MAX_SELECTORS,
+    MAX_SOURCES,
+    NO_FIELD,
+    NO_TEMPLATES,
+    SUBTABLE,
+    InsnRow,
+    Kind,
+    SelectorRow,
+    Source,
+    Tables,
+    Template,
+)
 from .templates import TemplateData, extract, stencil_ir, stencil_symbol
 
 PSEUDO = ("site", "site_end", "goto_slot", "goto_far")
@@ -30,7 +42,7 @@ class Layout:
     def __init__(self, core: Core, table: Table, space: CodeSpace) -> None:
         self.core, self.table, self.space = core, table, space
         self.holes = HoleTable()
-        self.every: list[Variant] = [v for insn in table if insn.hot for v in variants(insn)]
+        self.every: list[Variant] = [v for insn in table if insn.hot for v in variants(insn) if v.same_as is v]
         self.pairs: list[Fused] = [pair for insn in table if is_compare(insn) for pair in fused_variants(insn)]
         self.modes = (False, True) if core.bits == 64 else (False,)
         self.symbols: dict[str, int] = {}
@@ -148,8 +160,15 @@ class Layout:
         chosen, own = selectors(insn), list(variants(insn))
         if len(chosen) > MAX_SELECTORS:
             raise ValueError(f"{insn.name}: more than {MAX_SELECTORS} fields choose its stencil")
-        first = self.run_of(lambda cm: [stencil_symbol(v, cm) for v in own])
+        first = self.run_of(lambda cm: [stencil_symbol(v.same_as, cm) for v in own])
         set_fields(row, InsnRow, templates=first, selector_count=len(chosen), mode_step=len(own))
+        operands, result = sources(insn), destination(insn)
+        if len(operands) > MAX_SOURCES:
+            raise ValueError(f"{insn.name}: more than {MAX_SOURCES} GPR operands")
+        at = InsnRow.offset("source_shift")
+        row[at : at + len(operands)] = bytes(insn.fields[name].pieces[0].shift for name in operands)
+        where = insn.fields[result].pieces[0].shift if result is not None else NO_FIELD
+        set_fields(row, InsnRow, source_count=len(operands), destination_shift=where)
         if is_compare(insn):
             pairs = list(fused_variants(insn))
             first = self.run_of(lambda cm: [fused_symbol(pair, cm) for pair in pairs])

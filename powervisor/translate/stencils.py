@@ -8,9 +8,12 @@ A stencil is a function that ends by jumping to whatever follows; its operands a
     p.count             instructions since the block began    p.slot  address of the target's entry pointer
     p.target            like p.cia for the target             p.word  the instruction word
     p.mode              the mode                              p.handler, n.next, n.cold   code addresses
+    p.last              8 times the number of the GPR in x
 
-Arguments live in registers from stencil to stencil: the vCPU, its current context, the budget, and `page`, which is
-the effective address of the code page plus the mode bits.
+Arguments live in registers from stencil to stencil: the vCPU, its current context, the budget, `page`, which is the
+effective address of the code page plus the mode bits, and `x`: the GPR written last, so that an instruction which uses
+its predecessor's result need not wait for it to come back from memory. The translator knows which GPR that is and takes
+the stencil that reads it from x (`Variant.cached`); every stencil stores its result too.
 """
 
 from __future__ import annotations
@@ -19,15 +22,16 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from ..isa.insn import FORM_FIELDS, Insn
-from ..native.compile import FunctionCompiler, Module, syntax
+from ..native.compile import FunctionCompiler, Module
 from ..native.ints import i64, u32, u64
 from ..native.lang import NativeFunction
-from ..native.values import Const, Frame, Value, is_int
+from ..native.source import names_of, syntax
+from ..native.values import Const, Frame, Place, Value, is_int
 from ..vcpu import mmu, ops
 from ..vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
 
@@ -63,6 +67,15 @@ class Variant:
     fixed: tuple[tuple[str, int], ...]
     nonzero: frozenset[str]
     where: int | None
+    cached: str | None
+    """The source field whose GPR is in x; None: all sources are read from memory."""
+
+    @property
+    def same_as(self) -> Variant:
+        """The variant whose stencil serves: a field that is a constant zero is not read from x."""
+        if self.cached is None or self.cached not in dict(self.fixed):
+            return self
+        return replace(self, index=self.index - 1 - sources(self.insn).index(self.cached), cached=None)
 
 
 @dataclass
@@ -87,6 +100,52 @@ def is_relative(insn: Insn) -> bool:
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "jump_relative"
         for node in ast.walk(syntax(insn.function)[0])
     )
+
+
+def gpr_fields(insn: Insn, context: type[ast.expr_context]) -> list[str]:
+    """Fields that index `cpu.gpr` in the semantics, read (ast.Load) or written (ast.Store), in the encoding's order."""
+    found: set[str] = set()
+    _find_gprs(insn.function, {name: name for name in insn.fields}, context, found)
+    return [name for name in insn.fields if name in found]
+
+
+def _find_gprs(
+    function: NativeFunction, known: dict[str, str], context: type[ast.expr_context], found: set[str]
+) -> None:
+    """Look through a function and those it hands fields to; `known` are its names for fields."""
+    for node in ast.walk(syntax(function)[0]):
+        if isinstance(node, ast.Subscript):
+            if isinstance(node.ctx, context) and isinstance(node.value, ast.Attribute) and node.value.attr == "gpr":
+                if isinstance(node.slice, ast.Name) and node.slice.id in known:
+                    found.add(known[node.slice.id])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            callee = names_of(function).get(node.func.id)
+            if isinstance(callee, NativeFunction) and not callee.cold:
+                handed = {
+                    parameter: known[argument.id]
+                    for parameter, argument in zip(callee.parameters, node.args, strict=False)
+                    if isinstance(argument, ast.Name) and argument.id in known
+                }
+                if handed:
+                    _find_gprs(callee, handed, context, found)
+
+
+@cache
+def sources(insn: Insn) -> tuple[str, ...]:
+    """The GPR operands that may be in x."""
+    return tuple(gpr_fields(insn, ast.Load))
+
+
+@cache
+def written(insn: Insn) -> tuple[str, ...]:
+    """The GPR operands that are changed."""
+    return tuple(gpr_fields(insn, ast.Store))
+
+
+@cache
+def destination(insn: Insn) -> str | None:
+    """The field of the GPR that an instruction leaves in x: its result, or the base register it updates."""
+    return next((name for name in ("rt", *written(insn)) if name in written(insn)), None)
 
 
 def value_groups(insn: Insn, name: str) -> list[tuple[int, ...]]:
@@ -131,9 +190,20 @@ def variants(insn: Insn) -> Iterator[Variant]:
                 fixed.append((selector.name, 0))
             else:
                 nonzero.add(selector.name)
-        for where in places:
-            yield Variant(insn, index, tuple(fixed), frozenset(nonzero), where)
+        for where, cached in itertools.product(places, (None, *sources(insn))):
+            yield Variant(insn, index, tuple(fixed), frozenset(nonzero), where, cached)
             index += 1
+
+
+class GprFile(Place):
+    """Vcpu.gpr."""
+
+
+@dataclass
+class Gpr(Place):
+    """A GPR named by an instruction field."""
+
+    name: str
 
 
 class StencilCompiler(FunctionCompiler):
@@ -143,6 +213,8 @@ class StencilCompiler(FunctionCompiler):
         super().__init__(module)
         self.holes, self.variant, self.cm, self.hole_names = holes, variant, cm, hole_names
         self.dirty = False
+        self.in_x = False  # on this path the destination has been written, and `x_slot` holds it
+        self.x_slot = self.alloca(u64, "x")
 
     # ---- holes -----------------------------------------------------------------------------------------------------
 
@@ -176,6 +248,46 @@ class StencilCompiler(FunctionCompiler):
                 if not (isinstance(other, Value) and other.hole is None):
                     raise self.error(node, "comparing a field in a stencil: name it in split= or use a field_function")
         return super().compare(name, a, b, node)
+
+    # ---- the register in x -----------------------------------------------------------------------------------------
+
+    def field_place(self, base: Value, name: str, node: ast.AST) -> Place:
+        place = super().field_place(base, name, node)
+        return GprFile(place.kind, place.ref) if base.kind is Vcpu and name == "gpr" else place
+
+    def element(self, base: Place, index: Any, node: ast.AST) -> Place:
+        place = super().element(base, index, node)
+        if not isinstance(base, GprFile):
+            return place
+        if isinstance(index, Value) and index.hole is not None and index.hole[0] == "field":
+            return Gpr(place.kind, place.ref, index.hole[1])
+        return GprFile(place.kind, place.ref)
+
+    def read(self, value: Any) -> Any:
+        if isinstance(value, Gpr) and value.name == self.variant.cached and not self.dirty:
+            return Value(u64, "%x")
+        return super().read(value)
+
+    def write(self, place: Place, value: Any, node: ast.AST) -> None:
+        if isinstance(place, GprFile) or (isinstance(place, Gpr) and place.name not in written(self.variant.insn)):
+            raise self.error(node, "the GPR written here was not foreseen (see destination)")
+        if isinstance(place, Gpr) and place.name == destination(self.variant.insn):
+            value = self.coerce(value, place.kind, node)
+            self.put(f"store i64 {value.ref}, ptr {self.x_slot}")
+            self.in_x = True
+        super().write(place, value, node)
+
+    def following_x(self) -> str:
+        """What x holds for the next stencil: the destination, or what it held before."""
+        name = destination(self.variant.insn)
+        if name is None:
+            return "%x"
+        if self.in_x:
+            return self.temp(f"load i64, ptr {self.x_slot}")
+        offset = self.hole(f"f.{name}.3")
+        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {offset}")
+        place = self.temp(f"getelementptr i8, ptr {place}, i64 {Vcpu.offset('gpr')}")
+        return self.temp(f"load i64, ptr {place}")
 
     # ---- the body --------------------------------------------------------------------------------------------------
 
@@ -228,7 +340,7 @@ class StencilCompiler(FunctionCompiler):
         self.terminated = True
 
     def emit_return(self, value: Value | None) -> None:
-        self.tail('@"n.next"')
+        self.tail('@"n.next"', x=self.following_x())
 
     def emit_abort(self) -> None:
         self.leave()
@@ -250,6 +362,7 @@ class StencilCompiler(FunctionCompiler):
     def arms(self, arms: list[tuple[str, list[ast.stmt]]], end: str, complete: bool) -> None:
         # state written on one arm that leaves the function does not reach the other
         before, any_dirty = self.dirty, False
+        x_before, x_after = self.in_x, [self.in_x] if not complete else []
         wrapped = []
         for name, statements in arms:
             wrapped.append((name, statements))
@@ -258,9 +371,11 @@ class StencilCompiler(FunctionCompiler):
         def body(statements: list[ast.stmt]) -> None:
             nonlocal any_dirty
             if any(statements is s for _, s in wrapped):
-                self.dirty = before
+                self.dirty, self.in_x = before, x_before
                 original(statements)
                 any_dirty = any_dirty or (self.dirty and not self.terminated)
+                if not self.terminated:
+                    x_after.append(self.in_x)
             else:
                 original(statements)
 
@@ -270,6 +385,7 @@ class StencilCompiler(FunctionCompiler):
         finally:
             self.body = original  # type: ignore[method-assign]
         self.dirty = before or any_dirty
+        self.in_x = bool(x_after) and all(x_after)
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class Source:
     HANDLER = 10
     WORD = 11
     INDEX = 12
+    LAST = 13
 
 
 class Template(Struct):
@@ -78,6 +79,12 @@ class SelectorRow(Struct):
     spare: u16
 
 
+MAX_SOURCES = 3
+NO_FIELD = 0xFF
+NO_GPR = 32
+"""No GPR is in x."""
+
+
 class InsnRow(Struct):
     """One entry of the instruction set as the translator sees it."""
 
@@ -90,6 +97,9 @@ class InsnRow(Struct):
     needs_fp: u8
     needs_vec: u8
     needs_exact: u8  # no stencil while FPSCR asks for the exact path
+    source_count: u8  # GPR operands that may be in x, and where their fields are
+    source_shift: Array[u8, MAX_SOURCES]
+    destination_shift: u8  # where the field of the GPR is that the stencil leaves in x, or NO_FIELD
     templates: u32  # index of the first, NO_TEMPLATES without stencils
     mode_step: u32  # templates of CM=1 follow those of CM=0 at this distance
     fused: u32  # index of the first fused template, NO_TEMPLATES where the row is no compare

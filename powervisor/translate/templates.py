@@ -18,7 +18,7 @@ _KINDS = {R_64: Kind.ABS64, R_32: Kind.ABS32, R_32S: Kind.ABS32, R_PC32: Kind.RE
 _SPECIAL = {
     "p.cia": Source.CIA, "p.count": Source.COUNT, "p.slot": Source.SLOT, "p.target": Source.TARGET,
     "p.mode": Source.MODE, "p.handler": Source.HANDLER, "p.word": Source.WORD, "p.index": Source.INDEX,
-    "n.next": Source.NEXT, "n.cold": Source.COLD,
+    "n.next": Source.NEXT, "n.cold": Source.COLD, "p.last": Source.LAST,
 }  # fmt: skip
 _FUNCTIONS = ("n.next", "n.cold", "rt.lookup", "rt.dispatch", "rt.miss", "p.handler")
 
@@ -75,9 +75,9 @@ define {CONVENTION} void @"{symbol}"{SIGNATURE} #3 section ".{symbol}" {{
 }}
 """
 
-    def leave(target: str, budget: str) -> str:
+    def leave(target: str, budget: str, x: str = "poison") -> str:
         return (
-            f'  musttail call {CONVENTION} void @"{target}"(ptr %cpu, ptr %ctx, i64 {budget}, i64 %page, i64 poison)\n'
+            f'  musttail call {CONVENTION} void @"{target}"(ptr %cpu, ptr %ctx, i64 {budget}, i64 %page, i64 {x})\n'
             "  ret void"
         )
 
@@ -85,7 +85,10 @@ define {CONVENTION} void @"{symbol}"{SIGNATURE} #3 section ".{symbol}" {{
     go_on = f"""  %z = icmp eq i32 %r, 0
   br i1 %z, label %next, label %gone, !prof !0
 next:
-{leave("n.next", "%bud")}
+  %g = getelementptr i8, ptr %cpu, i64 ptrtoint (ptr @"p.last" to i64)
+  %h = getelementptr i8, ptr %g, i64 {Vcpu.offset("gpr")}
+  %last = load i64, ptr %h
+{leave("n.next", "%bud", "%last")}
 gone:
 {spent}{leave("rt.dispatch", "%left")}"""
     far = """  %ea = add i64 %page, ptrtoint (ptr @"p.target" to i64)
@@ -120,7 +123,7 @@ def stencil_ir(
     chosen: list[Variant], pairs: list[Fused], branch: Insn | None, cm: bool, holes: HoleTable, pseudo: bool
 ) -> str:
     """IR of a set of stencils, each in a section of its own; `branch` is the bc of the fused pairs."""
-    module, names = Module(), {"p.cia", "p.count", "p.slot", "p.target", "p.word", "p.index"}
+    module, names = Module(), {"p.cia", "p.count", "p.slot", "p.target", "p.word", "p.index", "p.last"}
     parts = [StencilCompiler(module, holes, v, cm, names).stencil(stencil_symbol(v, cm)) for v in chosen]
     if branch is not None:
         parts += [

@@ -7,7 +7,7 @@ from ..native.lang import at, atomic_store, bswap, call_host, field_addr, load, 
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, unlock_code
 from ..vcpu.state import ExitReason, Mode, Stat, Vcpu
 from .fusion import PER_VARIANT
-from .tables import NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Patch, Source, Tables, Template
+from .tables import NO_FIELD, NO_GPR, NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Patch, Source, Tables, Template
 
 BLOCK_LIMIT = 96
 """Instructions a block may have."""
@@ -44,8 +44,11 @@ def branch_displacement(row: InsnRow, word: u32) -> i64:
 
 
 @native
-def choose(tables: Tables, row: InsnRow, word: u32, mode: u32, where: u32) -> u64:
-    """Address of the Template for an instruction word, 0 when only its handler can execute it."""
+def choose(tables: Tables, row: InsnRow, word: u32, mode: u32, where: u32, last: u32) -> u64:
+    """Address of the Template for an instruction word, 0 when only its handler can execute it.
+
+    `last` is the number of the GPR in x, or NO_GPR.
+    """
     if row.templates == NO_TEMPLATES:
         return u64(0)
     if row.needs_fp and (mode & Mode.FP == 0 or (row.needs_exact and mode & Mode.FPX)):
@@ -63,10 +66,24 @@ def choose(tables: Tables, row: InsnRow, word: u32, mode: u32, where: u32) -> u6
         index = index * u32(selector.radix) + u32(value)
     if row.relative:
         index = index * 3 + where
+    count = u32(row.source_count)
+    index = index * (count + 1)
+    for n in range(count):
+        if word >> u32(row.source_shift[n] & 31) & 31 == last:
+            index += n + 1
+            break
     if mode & Mode.CM:
         index += row.mode_step
     template = tables.templates + u64(row.templates + index) * Template.size
     return template if at(Template, template).length != 0 else u64(0)
+
+
+@native
+def left_in_x(row: InsnRow, word: u32, last: u32) -> u32:
+    """Number of the GPR in x after a stencil."""
+    if row.destination_shift == NO_FIELD:
+        return last
+    return word >> u32(row.destination_shift & 31) & 31
 
 
 @native
@@ -104,12 +121,13 @@ def bits(word: u32, shift: u8, width: u8) -> u64:
 @native
 def emit(
     cpu: Vcpu, template: Template, row: InsnRow, word: u32, where: u64, following: u64, cold: u64, entries: u64,
-    index: u32, count: u32, target: u64,
+    index: u32, count: u32, target: u64, last: u32,
 ) -> None:  # fmt: skip
     """Copy a template to `where` and fill its holes.
 
     `following` and `cold` are where n.next and n.cold lead, `entries` the page's entry pointers, `index` the
-    instruction's word in its page, `target` the branch target's offset from the page's start.
+    instruction's word in its page, `target` the branch target's offset from the page's start, `last` the GPR that
+    must be in x afterwards.
     """
     size = u64(template.length)
     done = u64(0)
@@ -151,6 +169,8 @@ def emit(
             value += u64(word)
         elif source == Source.INDEX:
             value += u64(index)
+        elif source == Source.LAST:
+            value += u64(last & 31) * 8
         else:
             value += cold
         place = where + u64(patch.offset)
@@ -181,6 +201,7 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
     where = start
     index = first
     count = u32(0)
+    last = u32(NO_GPR)
     open_end = True
     while open_end:
         word = bswap(load(u32, vm.ram + page.pa + u64(index) * 4))
@@ -192,7 +213,7 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             target = u64(index) * 4 + u64(branch_displacement(row, word))
             if target < 4096:
                 direction = u32(BACKWARD) if target <= u64(index) * 4 else u32(FORWARD)
-        chosen = choose(tables, row, word, cpu.mode, direction)
+        chosen = choose(tables, row, word, cpu.mode, direction, last)
         if index + 1 < WORDS_PER_PAGE and row.fused != NO_TEMPLATES:
             branch = bswap(load(u32, vm.ram + page.pa + u64(index) * 4 + 4))
             pair = fused(tables, row, chosen, word, branch, cpu.mode, index)
@@ -203,27 +224,29 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
                 target = u64(i64(index) * 4 + (i64(i32(branch << 16)) >> 16))
         if chosen != 0:
             template = at(Template, chosen)
+            last = left_in_x(row, word, last)
         else:
             template = tables.site_end if row.ends else tables.site
+            last = u32(NO_GPR)
         size = u64(template.length)
         cold = u64(0)
         if template.has_cold:
             site = tables.site_end if row.ends else tables.site
             cold = (vm.code_end - u64(site.length) - 8) & 0xFFFF_FFFF_FFFF_FFF8
             vm.code_end = cold
-            emit(cpu, site, row, word, cold, where + size, u64(0), entries, index, count, target)
-        emit(cpu, template, row, word, where, where + size, cold, entries, index, count, target)
+            emit(cpu, site, row, word, cold, where + size, u64(0), entries, index, count, target, last)
+        emit(cpu, template, row, word, where, where + size, cold, entries, index, count, target, last)
         where += size
         index += 1
         conditional = row.ends == CONDITIONAL and word >> 21 & 0x14 != 0x14
         if row.ends and (chosen == 0 or not conditional):
             open_end = False
         elif index == WORDS_PER_PAGE:
-            emit(cpu, tables.goto_far, row, word, where, where, u64(0), entries, index, count, u64(4096))
+            emit(cpu, tables.goto_far, row, word, where, where, u64(0), entries, index, count, u64(4096), last)
             where += u64(tables.goto_far.length)
             open_end = False
         elif count >= BLOCK_LIMIT or page.entries[index] - vm.miss_ladder >= vm.miss_step * WORDS_PER_PAGE:
-            emit(cpu, tables.goto_slot, row, word, where, where, u64(0), entries, index, count, u64(index) * 4)
+            emit(cpu, tables.goto_slot, row, word, where, where, u64(0), entries, index, count, u64(index) * 4, last)
             where += u64(tables.goto_slot.length)
             open_end = False
     vm.code_next = where
