@@ -11,7 +11,7 @@ from ...native.ints import u8, u32, u64
 from ...native.lang import NativeFunction
 from ...native.struct import Struct
 from ...native.values import Const, Value, ir_type, is_int, is_struct
-from .words import PRINTERS
+from .program.console import put_number, put_text
 
 TRIPLE = "powerpc-unknown-linux-gnu"
 CPU = "e500mc"
@@ -123,22 +123,16 @@ class GuestCompiler(FunctionCompiler):
         if kind == "s" or (isinstance(value, Const) and isinstance(value.value, str)):
             self._print_text(node, value, width, right and layout.startswith(">"))
             return
-        number = self.convert(value, u64) if isinstance(value, Value) else self.coerce(value, u64, node)
+        number = self.convert(value, u64)
         base = Value(u32, "16" if kind == "x" else "10")
         operands = [number, base, Value(u32, str(width)), Value(u8, str(ord(fill))), Value(bool, str(right).lower())]
-        self.call(self._printer("number"), operands, node)
+        self.call(put_number, operands, node)
 
     def _print_text(self, node: ast.AST, value: Any, width: int, right: bool) -> None:
         if isinstance(value, Const) and isinstance(value.value, str):
             value = self.word_text(node, value)
         operands = [self.coerce(value, u32, node), Value(u32, str(width)), Value(bool, str(right).lower())]
-        self.call(self._printer("text"), operands, node)
-
-    @staticmethod
-    def _printer(role: str) -> NativeFunction:
-        found = PRINTERS[role]
-        assert isinstance(found, NativeFunction)
-        return found
+        self.call(put_text, operands, node)
 
     def word_relax(self, node: ast.AST) -> None:
         self.word_routine(node, Const(None), Const("relax"))

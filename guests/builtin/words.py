@@ -5,7 +5,6 @@ Addresses in the guest are u32. The bodies below never run: `compiler.GuestCompi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ...native.lang import word
@@ -61,18 +60,3 @@ def symbol(name: str) -> Any:
 def say(form: str, *values: Any) -> None:
     """Print: `{}` decimal, `{:x}` hexadecimal, `{:s}` the string at an address; width and fill as Python has them."""
     _only_in_the_guest("say")
-
-
-Formatter = Callable[..., Any]
-PRINTERS: dict[str, Formatter] = {}
-"""What `say` calls for text and numbers: native functions of the program, by role."""
-
-
-def printer(role: str) -> Callable[[Formatter], Formatter]:
-    """Declare the function that prints texts (address, width, right-aligned) or numbers (value, base, width, fill)."""
-
-    def declare(function: Formatter) -> Formatter:
-        PRINTERS[role] = function
-        return function
-
-    return declare

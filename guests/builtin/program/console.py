@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ....devices.ns16550 import IIR_TRANSMIT, Fcr, Lsr, Ns16550
+from ....devices.ns16550 import IIR_TRANSMIT, Fcr, Ier, Lsr, Ns16550
 from ....native.ints import u8, u32, u64
 from ....native.lang import field_addr, native
-from ..words import peek, poke, printer, routine, the
+from ..words import peek, poke, routine, the
 from .state import RING_SIZE, Console
 
 DATA, IER, LSR = Ns16550.data.offset, Ns16550.ier.offset, Ns16550.lsr.offset
@@ -41,7 +41,6 @@ def length_of(string: u32) -> u32:
     return n
 
 
-@printer("text")
 @native
 def put_text(string: u32, width: u32, right: bool) -> None:
     """Send a string, padded with spaces to a width."""
@@ -73,7 +72,6 @@ def divide(value: u64, by: u32) -> tuple[u64, u32]:
     return quotient, u32(rest)
 
 
-@printer("number")
 @native
 def put_number(value: u64, base: u32, width: u32, fill: u8, right: bool) -> None:
     """Send a number in a base up to 16, padded to a width."""
@@ -104,13 +102,16 @@ def on_uart() -> bool:
     console = the(Console)
     cause = peek(u8, console.uart + IIR) & 15
     while peek(u8, console.uart + LSR) & Lsr.data_ready.mask:
+        after = (console.head + 1) % RING_SIZE
+        if after == console.tail:
+            enable_uart(0)  # the rest waits in the line until there is room
+            console.full = 1
+            return cause == IIR_TRANSMIT
         byte = peek(u8, console.uart + DATA)
         if byte == CTRL_C:
             console.stop = 1
-        after = (console.head + 1) % RING_SIZE
-        if after != console.tail:
-            console.ring[console.head] = byte
-            console.head = after
+        console.ring[console.head] = byte
+        console.head = after
     return cause == IIR_TRANSMIT
 
 
@@ -145,4 +146,7 @@ def get() -> u8:
         routine(None, "idle", head, console.tail)
     byte = console.ring[console.tail]
     console.tail = (console.tail + 1) % RING_SIZE
+    if peek(u32, u32(field_addr(console, "full"))) != 0:
+        console.full = 0
+        enable_uart(Ier.receive.mask)
     return byte

@@ -100,6 +100,7 @@ class Console(Struct):
     uart: u32
     head: u32
     tail: u32
+    full: u32  # the line's interrupt is off until something is taken from the ring
     ring: Array[u8, RING_SIZE]
     line: Array[u8, LINE_SIZE]
     history: Array[u8, HISTORY * LINE_SIZE]
