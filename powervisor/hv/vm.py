@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..isa.cores import Core
 from ..native.lang import NativeFunction
 from ..translate.engine import Engine
+from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import Tlb
 from ..vcpu.state import Vcpu as State
@@ -33,7 +35,7 @@ class Vm:
         self.state: Any = new_vm(ram_address, ram_size)
         self.state.timebase_hz = timebase_hz
         self.start_time()
-        self.engine = Engine(core, self.state, natives, progress)
+        self.engine = Engine(core, self.state, natives, progress, background=True)
         config = new_core_config(core, svr, threads)
         self.vcpus: list[Vcpu] = []
         for number in range(cores):
@@ -69,6 +71,9 @@ class Vm:
     def start(self, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         """Run every vCPU on a thread of its own; `handle` returns False to end its vCPU's thread."""
         sys.setswitchinterval(SWITCH_INTERVAL)
+        if self.engine.coming is not None:
+            coming = self.engine.coming
+            threading.Thread(target=self._upgrade, args=(coming, failed), name="upgrade", daemon=True).start()
         for vcpu in self.vcpus:
             worker = threading.Thread(
                 target=self._work, args=(vcpu, handle, failed), name=f"cpu{vcpu.index}", daemon=True
@@ -140,15 +145,35 @@ class Vm:
             self._paused -= 1
             self._gate.notify_all()
 
-    def flush_code(self) -> None:
-        """Forget all translated code."""
+    def _upgrade(self, coming: Building, failed: Callable[[BaseException], None]) -> None:
+        """Take over the translator's image when it has been built."""
+        try:
+            image = coming.result()
+            with self.quiet():
+                if not self._stopping:
+                    self.engine.upgrade(image)
+                    self._forget_all()
+        except BaseException as error:  # as for the vCPU threads: somebody waits for the machine
+            failed(error)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No vCPU is in native code meanwhile."""
         self.pause()
         try:
-            self.engine.flush()
-            for vcpu in self.vcpus:
-                self.engine.forget_all(vcpu.address)
+            yield
         finally:
             self.resume()
+
+    def _forget_all(self) -> None:
+        for vcpu in self.vcpus:
+            self.engine.forget_all(vcpu.address)
+
+    def flush_code(self) -> None:
+        """Forget all translated code."""
+        with self.quiet():
+            self.engine.flush()
+            self._forget_all()
 
     def stop(self) -> None:
         """End every vCPU's thread."""

@@ -25,15 +25,18 @@ def check_host() -> None:
 
 
 class CodeSpace:
-    """A reserved range, filled from the bottom with `take`; pages cost memory when touched."""
+    """A reserved range, filled from the bottom with `take`; pages cost memory when touched.
 
-    def __init__(self, size: int, executable: bool = True) -> None:
+    `base` asks for one address; without it the lowest free one is taken.
+    """
+
+    def __init__(self, size: int, base: int | None = None) -> None:
         check_host()
-        protection = mmap.PROT_READ | mmap.PROT_WRITE | (mmap.PROT_EXEC if executable else 0)
-        for base in range(_LOW, _HIGH, 0x400_0000):
+        protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        for wanted in range(_LOW, _HIGH, 0x400_0000) if base is None else (base,):
             flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED_NOREPLACE
-            address = _libc.mmap(base, size, protection, flags, -1, 0)
-            if address == base:
+            address = _libc.mmap(wanted, size, protection, flags, -1, 0)
+            if address == wanted:
                 break
             if address not in (None, 2**64 - 1):
                 _libc.munmap(address, size)
@@ -42,7 +45,7 @@ class CodeSpace:
                 f"no {size >> 20} MiB of executable memory in the low 2 GiB: too many machines in one process, "
                 "or the host forbids writable code (SELinux execmem)"
             )
-        self.base, self.size, self.used = base, size, 0
+        self.base, self.size, self.used = wanted, size, 0
 
     def take(self, size: int, align: int = 16) -> int:
         """Address of `size` fresh bytes."""

@@ -9,34 +9,60 @@ from typing import Any
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
-from .image import load_or_build
+from .image import Building, Image, Store
 
 CODE_SPACE = 384 << 20
-CODE_PAGES = 96 << 20
-"""Room for CodePages: about 11,000 pages of code."""
+QUICK_SPACE = 128 << 20
+PAGES_SHARE = 4
+"""A quarter of the space is for CodePages: about 11,000 pages of code."""
 
 
 class Engine:
     """Native code for one machine: `run(vcpu)` executes until there is something for Python."""
 
     def __init__(
-        self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (), progress: Callable[[str], None] | None = None
-    ) -> None:
+        self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
+        progress: Callable[[str], None] | None = None, background: bool = False,
+    ) -> None:  # fmt: skip
+        """With `background`, an image that is not in the cache is built by another process: see `coming`."""
         self.core, self.vm = core, vm
-        self.space = CodeSpace(CODE_SPACE)
-        self.image = load_or_build(core, self.space, list(natives), progress)
-        self.symbols = self.image.symbols
         self._map = CodeSpaceMap(int(vm.ram_size))
-        vm.tables = self.symbols["tables"]
-        vm.miss_ladder, vm.miss_step = self.symbols["miss_ladder"], self.symbols["miss_step"]
         vm.code_map = self._map.address
-        self.run_address = self.symbols["run"]
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self.run_address)
+        self.space = CodeSpace(CODE_SPACE)
+        self._spaces = [self.space]
+        self.coming: Building | None = None
+        """The image being built; give its `result` to `upgrade`."""
+        store = Store(core, list(natives))
+        image = store.load(self.space)
+        if image is None and progress is not None:
+            progress(f"building the {core.name} translator (once)")
+        if image is None and background:
+            self.coming = Building(store, self.space)
+            self.space = CodeSpace(QUICK_SPACE)
+            self._spaces.append(self.space)
+            image = store.build_quick(self.space)
+        self._attach(image or store.build(self.space))
+
+    def _attach(self, image: Image) -> None:
+        """Run with an image from now on. No vCPU may be in native code."""
+        self.image, self.symbols = image, image.symbols
+        self.vm.tables = self.symbols["tables"]
+        self.vm.miss_ladder, self.vm.miss_step = self.symbols["miss_ladder"], self.symbols["miss_step"]
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self.symbols["run"])
         address = ctypes.c_uint64
         self.update_mode = self.function("update_mode", None, address)
         self.forget_all = self.function("forget_all", None, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
+
+    def upgrade(self, image: Image) -> None:
+        """Change to the image that was built meanwhile. No vCPU may be in native code.
+
+        The quick image stays loaded: addresses of its functions are in use elsewhere.
+        """
+        self.coming = None
+        self.space = self._spaces[0]
+        self._attach(image)
 
     def function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         """An exported native function as a ctypes callable."""
@@ -51,20 +77,24 @@ class Engine:
         start = (self.space.base + self.image.used + 4095) & -4096
         self._map.clear()
         self.vm.code_pages = (start + 63) & -64
-        self.vm.code_pages_end = start + CODE_PAGES
-        self.vm.code_next = start + CODE_PAGES
+        self.vm.code_pages_end = start + self._room_for_pages()
+        self.vm.code_next = self.vm.code_pages_end
         self.vm.code_end = self.space.base + self.space.size
+
+    def _room_for_pages(self) -> int:
+        return self.space.size // PAGES_SHARE
 
     def code_bytes(self) -> int:
         """Bytes of translated code and its page tables now in use."""
         vm, start = self.vm, (self.space.base + self.image.used + 4095) & -4096
-        hot = int(vm.code_next) - start - CODE_PAGES
+        hot = int(vm.code_next) - start - self._room_for_pages()
         cold = self.space.base + self.space.size - int(vm.code_end)
         return hot + cold + int(vm.code_pages) - start
 
     def close(self) -> None:
         """Free everything. No vCPU may be in native code."""
-        self.space.close()
+        for space in self._spaces:
+            space.close()
         self._map.close()
 
 

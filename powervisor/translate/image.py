@@ -1,7 +1,10 @@
 """The image of a core: runtime, tables and stencil templates, built by LLVM once and kept as bytes on disk.
 
 An image is position-dependent: it is relocated for the address its CodeSpace got, which is nearly always the same, so
-a later start reads one file and runs. The key covers this package's sources, the host CPU and llvmlite's version.
+a later start reads one file and runs. The key covers this package's sources and the host CPU.
+
+Building takes seconds. A machine does not wait for it: it starts with a quick image that has handlers only, while
+another process (`builder`) builds the real one, which the engine takes over when it is there.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ import ctypes
 import hashlib
 import json
 import os
+import shutil
 import struct
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from ..isa.cores import Core
@@ -63,22 +69,59 @@ def _cpuinfo(name: str) -> str:
         return ""
 
 
-def load_or_build(
-    core: Core, space: CodeSpace, natives: list[NativeFunction], progress: Callable[[str], None] | None = None
-) -> Image:
-    """Put the core's image at the start of an empty CodeSpace; `natives` are compiled in and exported by name."""
-    directory = cache_directory()
-    path = directory / f"{core.name}-{image_key(core, space.base, natives)}.image" if directory is not None else None
-    if path is not None:
-        image = _read(path, space)
-        if image is not None:
-            return image
-    if progress is not None:
-        progress(f"building the {core.name} translator (once)")
-    image = build(core, space, natives)
-    if path is not None:
-        _write(path, image, space)
-    return image
+class Store:
+    """Images of a core with the natives a machine adds, built or from the cache."""
+
+    def __init__(self, core: Core, natives: list[NativeFunction]) -> None:
+        self.core, self.natives = core, natives
+        self.directory = cache_directory()
+
+    def path(self, base: int) -> Path | None:
+        """The cached file of the image for an address; None without a cache."""
+        if self.directory is None:
+            return None
+        return self.directory / f"{self.core.name}-{image_key(self.core, base, self.natives)}.image"
+
+    def load(self, space: CodeSpace) -> Image | None:
+        """The cached image, loaded into an empty CodeSpace."""
+        path = self.path(space.base)
+        return _read(path, space) if path is not None else None
+
+    def build(self, space: CodeSpace) -> Image:
+        """Build the image in this process, and keep it."""
+        image = build(self.core, space, self.natives)
+        if (path := self.path(space.base)) is not None:
+            write(path, image, space)
+        return image
+
+    def build_quick(self, space: CodeSpace) -> Image:
+        """An image without stencils, in a fraction of the time: every instruction runs through its handler."""
+        return build(self.core, space, self.natives, stencils=False)
+
+
+class Building:
+    """An image being built by another process, which outlives this one: the next start finds it in the cache."""
+
+    def __init__(self, store: Store, space: CodeSpace) -> None:
+        self._store, self._space = store, space
+        self._own: str | None = None
+        path = store.path(space.base)
+        if path is None:
+            self._own = tempfile.mkdtemp(prefix="powervisor-")
+            path = Path(self._own) / "image"
+        self._path = path
+        names = [function.name for function in store.natives]
+        command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(path), *names]
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+
+    def result(self) -> Image:
+        """Wait for the image and load it; built here when the other process could not."""
+        self._process.wait()
+        image = _read(self._path, self._space)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+        return image if image is not None else self._store.build(self._space)
 
 
 def _read(path: Path, space: CodeSpace) -> Image | None:
@@ -98,7 +141,7 @@ def _read(path: Path, space: CodeSpace) -> Image | None:
     return Image(json.loads(rest[:names]), size)
 
 
-def _write(path: Path, image: Image, space: CodeSpace) -> None:
+def write(path: Path, image: Image, space: CodeSpace) -> None:
     """Keep an image: a temporary file renamed, so that readers see all of it or nothing."""
     names = json.dumps(image.symbols).encode()
     data = ctypes.string_at(space.base, image.used)
@@ -111,10 +154,10 @@ def _write(path: Path, image: Image, space: CodeSpace) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def build(core: Core, space: CodeSpace, natives: list[NativeFunction]) -> Image:
+def build(core: Core, space: CodeSpace, natives: list[NativeFunction], stencils: bool = True) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
     from ..insns import TABLE
     from .layout import Layout
 
-    symbols = Layout(core, TABLE.for_core(core.categories), space).build({f.name: f for f in natives})
+    symbols = Layout(core, TABLE.for_core(core.categories), space, stencils).build({f.name: f for f in natives})
     return Image(symbols, space.used)

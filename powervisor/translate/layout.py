@@ -39,12 +39,13 @@ LADDER_STEPS = 1024
 class Layout:
     """Builds one core's image into a CodeSpace; `symbols` are addresses by name."""
 
-    def __init__(self, core: Core, table: Table, space: CodeSpace) -> None:
-        self.core, self.table, self.space = core, table, space
+    def __init__(self, core: Core, table: Table, space: CodeSpace, stencils: bool = True) -> None:
+        self.core, self.table, self.space, self.stencils = core, table, space, stencils
         self.holes = HoleTable()
-        self.every: list[Variant] = [v for insn in table if insn.hot for v in variants(insn) if v.same_as is v]
-        self.pairs: list[Fused] = [pair for insn in table if is_compare(insn) for pair in fused_variants(insn)]
-        self.modes = (False, True) if core.bits == 64 else (False,)
+        hot = [insn for insn in table if insn.hot] if stencils else []
+        self.every: list[Variant] = [v for insn in hot for v in variants(insn) if v.same_as is v]
+        self.pairs: list[Fused] = [pair for insn in hot if is_compare(insn) for pair in fused_variants(insn)]
+        self.modes = (False, True) if core.bits == 64 and stencils else (False,)
         self.symbols: dict[str, int] = {}
         self.templates: dict[str, TemplateData] = {}
         self.template_rows: list[bytes] = []
@@ -53,14 +54,13 @@ class Layout:
     def build(self, natives: dict[str, NativeFunction]) -> dict[str, int]:
         """Compile and lay out everything; the addresses of what Python needs, by name."""
         branch = next((insn for insn in self.table if insn.name == "bc"), None)
-        compiling = [
-            Background(stencil_ir(self.every, self.pairs, branch, cm, self.holes, pseudo=not cm)) for cm in self.modes
-        ]
+        texts = [stencil_ir(self.every, self.pairs, branch, cm, self.holes, pseudo=not cm) for cm in self.modes]
+        compiling = [Background(text) for text in texts] if self.stencils else []
         handlers, runtime, exported = runtime_ir(self.table, self.holes, EXPORTS | natives)
-        self.symbols = Object(compile_object(runtime)).load(self.space.take, _no_symbol)
+        self.symbols = Object(compile_object(runtime, int(self.stencils))).load(self.space.take, _no_symbol)
         self.symbols |= Object(compile_object(handlers, opt=0)).load(self.space.take, self.symbols.__getitem__)
-        for job in compiling:
-            self.take_templates(Object(job.result()))
+        for image in [job.result() for job in compiling] or [compile_object(text) for text in texts]:
+            self.take_templates(Object(image))
         selects = {name: self.symbols[symbol] for name, symbol in exported.items()}
         rows = [bytearray(InsnRow.size)]
         undefined = self.symbols["handler.undefined"]
@@ -151,7 +151,7 @@ class Layout:
         if relative is not None:
             f = insn.fields[relative]
             set_fields(row, InsnRow, displacement=f.pieces[0].shift | f.width << 8 | f.scale << 16)
-        if insn.hot:
+        if insn.hot and self.stencils:
             self.choose_stencils(insn, row)
         return row
 
