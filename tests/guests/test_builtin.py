@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from powervisor import Machine
 from powervisor.boot import elf
@@ -37,6 +38,13 @@ def command(*words):
         [sys.executable, "-m", "powervisor", "run", *words],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
+
+
+def symbols():
+    """Addresses in the guest by name."""
+    with open(builtin.image(32), "rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
 
 
 class Prompt:
@@ -125,6 +133,16 @@ def test_it_reboots():
         assert prompt("echo again") == "again"
         machine.console.send("poweroff\r")
         assert machine.wait(SECONDS).kind == "poweroff"
+
+
+def test_an_interrupt_nobody_expects_is_shown_with_its_registers():
+    at = symbols()["do_sc"]
+    with Machine(cpu="e500mc", append="echo here") as machine:
+        Prompt(machine)(f"poke {at} 0")
+        machine.console.send("test\r")
+        text = machine.console.expect("r31 +[0-9a-f]+\r\n", SECONDS, regex=True)
+    assert "*** CPU 0: unexpected program interrupt" in text
+    assert f"PC {at:08x}" in text and "ESR 08000000" in text
 
 
 def test_a_reset_ends_the_machine_under_no_reboot():
@@ -312,12 +330,9 @@ def test_relocations_change_their_bits(name, old, target, place, new):
 
 
 def test_the_symbols_are_there_for_debuggers(cache):
-    from elftools.elf.elffile import ELFFile
-
-    with open(builtin.image(32), "rb") as file:
-        table = ELFFile(file).get_section_by_name(".symtab")
-        assert table.get_symbol_by_name("start")[0]["st_value"] == 0x10_0000
-        assert any(symbol.name.endswith("on_interrupt") for symbol in table.iter_symbols())
+    known = symbols()
+    assert known["start"] == 0x10_0000
+    assert any(name.endswith("on_interrupt") for name in known)
 
 
 # ---- elsewhere -----------------------------------------------------------------------------------------------------

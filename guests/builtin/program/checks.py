@@ -19,9 +19,9 @@ def verdict(good: bool, name: Static) -> None:
 
 
 @native
-def detail(good: bool, name: Static) -> None:
-    """One thing that was looked at in a test."""
-    say("{:s}{:s} ", text("") if good else text("NO "), text(name))
+def detail(good: bool, name: Static, last: Static) -> None:
+    """One thing that was looked at in a test; the last one ends the line."""
+    say("{:s}{:s}{:s}", text("") if good else text("NO "), text(name), text("\n" if last else ", "))
 
 
 @native
