@@ -117,6 +117,7 @@ class CaseMaker:
     def seed(self, seed: str) -> CaseMaker:
         """Begin again at a seed."""
         self.rng.seed(seed)
+        self.words.begin()
         return self
 
     # ---- states ----------------------------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ class CaseMaker:
         rng, entry = self.rng, variant.insn
         fixed = {name: rng.choice(self._meaning(entry, name, value)) for name, value in variant.fixed}
         offset = rng.randrange(PAGE // 4, PAGE // 2, 4)
-        words = []
+        words: list[int] = []
         for _ in range(1 if entry.ends or pair else 4):
             values = dict(fixed)
             for name in variant.nonzero:
@@ -361,9 +362,13 @@ class CaseMaker:
                 values[name] = rng.randrange(low, 1 << entry.fields[name].width)
             if variant.where is not None:
                 values["li" if "li" in entry.fields else "bd"] = self._displacement(variant.where)
-            words.append(self.words.word(entry, 0, 1, **values))
+            word = self.words.word(entry, 0, 1, **values)
+            if variant.cached is not None:
+                register = int(entry.operands(word)[variant.cached])
+                words.append(self.by_name["ori"].encode(rs=register, ra=register))  # leaves it in x
+            words.append(word)
         if pair is not None:
-            bi = 4 * int(entry.operands(words[0])["bf"]) + pair.bit
+            bi = 4 * int(entry.operands(words[-1])["bf"]) + pair.bit
             displacement = self._displacement(pair.where)
             words.append(self.by_name["bc"].encode(bo=pair.sense, bi=bi, bd=displacement))
         return self.case(words, wide, offset=offset, plain=True)

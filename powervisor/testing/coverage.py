@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..isa.insn import Insn
-from ..translate import stencils, translator
+from ..translate import translator
 from ..translate.fusion import BITS, SENSES, Fused, fused_variants, is_compare
 from ..translate.stencils import BACKWARD, FORWARD, OFF_PAGE, Variant, variants
 from ..translate.tables import NO_TEMPLATES, InsnRow, Tables, Template
+from ..vcpu.codemap import WORDS_PER_PAGE, CodePage
+from . import place
 from .sides import NativeSide, OracleSide
 
 _HANDLER = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint64, ctypes.c_uint32)
@@ -37,9 +39,11 @@ class Stencil:
     def __str__(self) -> str:
         fixed = "".join(f" {name}={value}" for name, value in self.variant.fixed)
         fixed += "".join(f" {name}!=0" for name in sorted(self.variant.nonzero))
-        place = _PLACES[self.fused.where if self.fused else self.variant.where]
+        if self.variant.cached is not None:
+            fixed += f" {self.variant.cached} in x"
+        where = _PLACES[self.fused.where if self.fused else self.variant.where]
         pair = f" + bc {BITS[self.fused.bit]} bo={SENSES[self.fused.sense & 1]}" if self.fused else ""
-        return f"{self.insn.name}{fixed}{pair}{place} {64 if self.wide else 32}-bit"
+        return f"{self.insn.name}{fixed}{pair}{where} {64 if self.wide else 32}-bit"
 
 
 class StencilCoverage:
@@ -102,30 +106,33 @@ class StencilCoverage:
         self.calls.clear()
 
     def end(self, oracle: OracleSide) -> None:
-        """After it: note the stencils of what the oracle executed, but for words whose handlers were called."""
-        executed = oracle.executed
-        for number, (entry, word, mode, done, pc) in enumerate(executed):
-            if entry is None or not entry.hot or not done or word in self.calls:
-                continue
-            row = self.rows[entry.name, entry.match]
-            address = self._template(row, word, mode, pc)
-            if int(row.fused) != NO_TEMPLATES and number + 1 < len(executed):
-                _, branch, _, _, after = executed[number + 1]
-                if after == pc + 4 and after & 0xFFF:
-                    index = (pc & 0xFFF) >> 2
-                    pair = int(translator.fused(self.tables, row, address, word, branch, mode, index))
-                    if pair and branch not in self.calls:
-                        address = pair
-            self.executed.add(address)
+        """After it: note the stencils of the first block, but for those that called their word's handler."""
+        if not oracle.executed:
+            return
+        _, _, mode, _, pc = oracle.executed[0]
+        completed = {word for _, word, _, done, _ in oracle.executed if done}
+        for address, word in self._translated(pc, mode):
+            if address in self.all and word in completed and word not in self.calls:
+                self.executed.add(address)
 
-    def _template(self, row: Any, word: int, mode: int, pc: int) -> int:
-        where = OFF_PAGE
-        if row.relative:
-            index = (pc & 0xFFF) >> 2
-            target = index * 4 + int(translator.branch_displacement(row, word))
-            if 0 <= target < 4096:
-                where = BACKWARD if target <= index * 4 else FORWARD
-        return int(translator.choose(self.tables, row, word, mode, where))
+    def _translated(self, pc: int, mode: int) -> list[tuple[int, int]]:
+        """Templates and words of the block at an address of the code area, by the translator itself, run by Python."""
+        cpu, vm = self.native.cpu, self.native.vm
+        chosen: list[tuple[int, int]] = []
+
+        def emit(cpu: Any, template: Any, row: Any, word: int, *rest: Any) -> None:
+            chosen.append((template.address, int(word)))
+
+        page: Any = CodePage.new()
+        ctypes.memmove(page.address, struct.pack("<Q", int(vm.miss_ladder)) * WORDS_PER_PAGE, WORDS_PER_PAGE * 8)
+        page.pa = place.CODE_PA + (pc & place.CODE_SIZE - 1 & ~0xFFF)
+        kept = int(vm.code_next), int(vm.code_end), int(cpu.mode), translator.emit
+        cpu.mode, translator.emit = mode, emit
+        try:
+            translator.translate_block(cpu, page, (pc & 0xFFF) >> 2)
+        finally:
+            vm.code_next, vm.code_end, cpu.mode, translator.emit = kept
+        return chosen
 
     def close(self) -> None:
         """Give the native side its handlers back."""
@@ -136,8 +143,3 @@ class StencilCoverage:
     def missing(self) -> list[Stencil]:
         """Stencils that never ran."""
         return [stencil for address, stencil in self.all.items() if address not in self.executed]
-
-
-def relative(entry: Insn) -> bool:
-    """Whether an entry's stencils depend on where its branch leads."""
-    return stencils.is_relative(entry)

@@ -8,14 +8,14 @@ from functools import cache
 from typing import Any
 
 from ..isa.registers import MAS1, MAS8, SPR
-from ..native.struct import ArrayType, Field, size_of
-from ..vcpu.state import Tlb, TlbEntry, Vcpu
+from ..native.struct import ArrayView, Field, Struct, size_of
+from ..vcpu.state import Tlb, Vcpu
 
 ENGINE_FIELDS = frozenset(
     (
         "npc budget slice left executed context page fetch_pa fetch_plain fetch_word requests exit_reason exit_detail "
         "debug_pc debug_lr debug_ctr mmio_pa mmio_data mmio_size mmio_write mmio_done mmio_cursor mmio_log clock_time "
-        "sleep_time core tlb vm index thread sibling contexts context_clock stats asleep fp_foreign "
+        "sleep_time core tlb vm index thread sibling contexts context_clock stats asleep fp_foreign inside found_next found "
         "fp_pending fp_a fp_b fp_c reserve_size reserve_address reserve_value"
     ).split()
 )
@@ -64,24 +64,26 @@ def _element_name(field: str, index: int) -> str:
 def values(cpu: Any) -> Iterator[tuple[str, int]]:
     """Every architectural value of a vCPU under its name."""
     for field in ARCHITECTURE:
-        if isinstance(field.type, ArrayType):
-            view = getattr(cpu, field.name)
-            for index in range(field.type.count):
-                yield _element_name(field.name, index), int(view[index])
-        else:
-            yield field.name, int(getattr(cpu, field.name))
+        yield from _leaves(field.name, getattr(cpu, field.name))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """The integers of a field: itself, its elements, the fields of its structs."""
+    if isinstance(value, Struct):
+        for inner in type(value).fields:
+            yield from _leaves(f"{name}.{inner}", getattr(value, inner))
+    elif isinstance(value, ArrayView):
+        for index in range(len(value)):
+            yield from _leaves(_element_name(name, index), value[index])
+    else:
+        yield name, int(value)
 
 
 def tlb_values(tlb: Any) -> Iterator[tuple[str, int]]:
     """Every value of the TLBs under its name."""
-    for array in ("tlb0", "tlb1"):
-        view = getattr(tlb, array)
-        for index in range(len(view)):
-            entry = view[index]
-            for name in TlbEntry.fields:
-                yield f"{array}[{index}].{name}", int(getattr(entry, name))
-    yield "next_victim", int(tlb.next_victim)
-    yield "tlb1_used", int(tlb.tlb1_used)
+    for field in Tlb.fields.values():
+        if field.offset < TLB_COMPARED:
+            yield from _leaves(field.name, getattr(tlb, field.name))
 
 
 def ambiguous(tlb: Any) -> bool:

@@ -50,6 +50,7 @@ class WordMaker:
 
     def __init__(self, core: Core, rng: random.Random) -> None:
         self.core, self.rng = core, rng
+        self.begin()
         self.sprs = [row.number for row in rows(core)]
         self.access = access_table(core)
         self.writable = [n for n in self.sprs if n not in VECTOR_REGISTERS]
@@ -60,6 +61,10 @@ class WordMaker:
             for n in range(count)
         ]
         self.tmrs = [int(n) for name, n in vars(TMR).items() if name.isupper()]
+
+    def begin(self) -> None:
+        """Forget the register just used, on which the next word may depend."""
+        self._recent = 3
 
     def word(self, entry: Insn, index: int = 0, length: int = 1, **fixed: int) -> int:
         """A word of an entry at an index of a block of `length` words; `fixed` fields are given, still scaled."""
@@ -102,9 +107,15 @@ class WordMaker:
         rng = self.rng
         if name in ("rt", "rs", "ra", "rb") and width == 5:
             kind = rng.random()
-            if kind < 0.75:
-                return rng.choice(NUMBERS)
-            return 0 if kind < 0.8 else rng.randrange(32)
+            if kind < 0.2 and not accesses_memory(entry):
+                return self._recent
+            if kind < 0.8:
+                self._recent = rng.choice(NUMBERS)
+            else:
+                self._recent = 0 if kind < 0.84 else rng.randrange(32)
+            return self._recent
+        if name[0] in "fv" and width == 5 and rng.random() < 0.5:
+            return rng.randrange(6)
         if name == "bo":
             return rng.choice(_BO_BRANCHES) if rng.random() < 0.95 else rng.randrange(32)
         if name == "spr":
