@@ -84,8 +84,9 @@ class Machine:
         self._held = False  # `run` returned and left the vCPUs paused
         self._counting = False
         self._due: list[Callable[[], None]] = []
+        self._control: list[threading.Thread] = []
         self._resetting = False
-        self._closed = False
+        self._closed = self._gone = False
         self._vm: Vm | None = None
         self.topology = CpuTopology(
             core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr
@@ -154,7 +155,8 @@ class Machine:
 
     def _dispatch(self, call: Callable[[], None]) -> None:
         with self.lock:
-            call()
+            if not self._gone:
+                call()
 
     # ---- power, reset, secondary CPUs --------------------------------------------------------------------------------
 
@@ -207,7 +209,11 @@ class Machine:
             except BaseException as error:
                 self._failed(error)
 
-        threading.Thread(target=work, name="machine-control", daemon=True).start()
+        with self._ended:
+            if self._outcome is None:
+                thread = threading.Thread(target=work, name="machine-control", daemon=True)
+                self._control = [t for t in self._control if t.is_alive()] + [thread]
+                thread.start()
 
     def _poweroff(self) -> None:
         self._end(Outcome("poweroff"))
@@ -343,6 +349,9 @@ class Machine:
         self._end(Outcome("stopped"))
         if self._vm is not None:
             self._vm.stop()
+        for thread in self._control:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def close(self) -> None:
         """Stop and free everything."""
@@ -350,7 +359,10 @@ class Machine:
             return
         self._closed = True
         self.stop()
-        self.clock.close() if hasattr(self, "clock") else None
+        if hasattr(self, "clock"):
+            self.clock.close()
+        with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
+            self._gone = True
         if hasattr(self, "console"):
             self.console.close()
         if self._vm is not None:

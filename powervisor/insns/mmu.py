@@ -20,6 +20,7 @@ from ..vcpu.mmu_ops import (
     write_entry,
 )
 from ..vcpu.ops import address, require_hypervisor, require_supervisor
+from ..vcpu.shootdown import await_all
 from ..vcpu.state import Vcpu
 from .strings import base
 
@@ -90,3 +91,4 @@ def tlbsync(cpu: Vcpu) -> None:
     """TLB Synchronize"""
     require_supervisor(cpu)
     fence()
+    await_all(cpu)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..isa.registers import MAS2
 from ..native.ints import i64, u32, u64
-from ..native.lang import Abort, at, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
+from ..native.lang import Abort, at, atomic_store, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
 from ..vcpu.access import mmio_exit
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
-from ..vcpu.fpscr import fp_leave
+from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import FOREVER, sleep
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
 from ..vcpu.pending import take_pending
@@ -100,12 +100,20 @@ def settle(cpu: Vcpu) -> None:
 
 
 @native
+def enter(cpu: Vcpu) -> None:
+    """Before native code of this vCPU runs on a host thread."""
+    atomic_store(u32, field_addr(cpu, "inside"), u32(1))
+    fp_enter(cpu)
+
+
+@native
 def leave(cpu: Vcpu) -> None:
     """Before native code is left. An instruction that waits for a device will be counted when it is done."""
     if cpu.exit_reason == ExitReason.MMIO:
         cpu.budget += 1
     settle(cpu)
     fp_leave(cpu)
+    atomic_store(u32, field_addr(cpu, "inside"), u32(0))
 
 
 @native

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..isa.insn import Field, Insn, Table
 from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
-from ..vcpu import fpscr
 from ..vcpu.state import Vcpu
 from . import dispatch
 from .stencils import CONVENTION, SIGNATURE, HoleTable
@@ -207,7 +206,7 @@ def runtime_ir(
     bodies = {module.require(insn.function) for insn in table}
     parts = [undefined_handler(module, raise_program)]
     parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
-    glued = [module.require(f) for f in (dispatch.next_code, fpscr.fp_enter, dispatch.leave)]
+    glued = [module.require(f) for f in (dispatch.next_code, dispatch.enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}

@@ -10,10 +10,12 @@ from ..isa.registers import ESR, IVOR, MAS1, MAS2, MAS3, MAS8, SPR
 from ..native.ints import u32, u64
 from ..native.lang import address_of, at, atomic_or, bswap, field_addr, load, native
 from .interrupts import deliver
+from .locks import lock_tlb, unlock_tlb
 from .mas import load_mas_defaults, tlb0_set
 from .modes import NO_TAG, clear_context
 from .state import (
     CONTEXTS,
+    FOUND_ENTRIES,
     SOFT_CODE_ENTRIES,
     SOFT_DATA_ENTRIES,
     Context,
@@ -26,6 +28,8 @@ from .state import (
 READ, WRITE, EXECUTE = 1, 2, 4
 PAGE = 0xFFFF_FFFF_FFFF_F000
 FLUSH_PAGES_LIMIT = 32
+NO_ENTRY, NO_PAGE = 0, 1
+"""What `lookup` says instead of an address."""
 
 
 @native(inline=True)
@@ -126,21 +130,22 @@ def tlb_miss(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> None:
 
 
 @native(cold=True)
-def walk(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
-    """Hardware table walk (category E.PT): an indirect entry names a page table, the PTE is put into TLB0.
+def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
+    """Hardware table walk (category E.PT), with the TLBs locked: an indirect entry names a page table, the PTE is put
+    into TLB0. Address of that entry, NO_ENTRY without an indirect one, NO_PAGE when the table has none.
 
     PTE as e6500 Linux makes it: RPN from bit 24, W I M G E, U0-U3, C, PSIZE, UX SX UW SW UR SR, valid in bit 0.
     """
     where = find(cpu, ea, space, u32(MAS1.IND))
-    if where == 0:
-        tlb_miss(cpu, ea, space, kind, esr)
+    if where == NO_ENTRY:
+        return where
     indirect = at(TlbEntry, where)
     table = (indirect.pa & 0xFFFF_FFFF_FFFF_F000) + ((ea & indirect.mask) >> 12) * 8
     if table + 8 > cpu.vm.ram_size:
-        storage_fault(cpu, ea, kind, esr | ESR.PT)
+        return u64(NO_PAGE)
     pte = bswap(load(u64, cpu.vm.ram + table))
     if pte & 1 == 0:
-        storage_fault(cpu, ea, kind, esr | ESR.PT)
+        return u64(NO_PAGE)
     tlb = cpu.tlb
     way = tlb.next_victim & (cpu.core.tlb0_ways - 1)
     tlb.next_victim = tlb.next_victim + 1
@@ -165,16 +170,51 @@ def walk(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
 
 
 @native
+def keep(cpu: Vcpu, entry: TlbEntry) -> u64:
+    """Address of a copy of a TLB entry, good for this instruction."""
+    number = cpu.found_next & (FOUND_ENTRIES - 1)
+    cpu.found_next = number + 1
+    copy = cpu.found[number]
+    copy.ea = entry.ea
+    copy.pa = entry.pa
+    copy.mask = entry.mask
+    copy.mas1 = entry.mas1
+    copy.mas2 = entry.mas2
+    copy.mas3 = entry.mas3
+    copy.mas8 = entry.mas8
+    copy.valid = entry.valid
+    return address_of(copy)
+
+
+@native
+def lookup(cpu: Vcpu, ea: u64, space: u64) -> u64:
+    """Address of the TLB entry for an address, NO_ENTRY or NO_PAGE.
+
+    A walk holds the lock from reading the PTE to writing the entry: an invalidation comes before or after both.
+    """
+    if cpu.core.has_ept == 0:
+        return find(cpu, ea, space, u32(0))
+    lock_tlb(cpu)
+    where = find(cpu, ea, space, u32(0))
+    if where == NO_ENTRY:
+        where = walk(cpu, ea, space)
+    if cpu.sibling and where > NO_PAGE:
+        where = keep(cpu, at(TlbEntry, where))
+    unlock_tlb(cpu)
+    return where
+
+
+@native
 def translate(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
     """Address of the TLB entry for an access (READ, WRITE or EXECUTE), or the interrupt it causes.
 
     `esr` holds syndrome bits the access adds (ESR[EPID], ...).
     """
-    where = find(cpu, ea, space, u32(0))
-    if where == 0:
-        if cpu.core.has_ept == 0:
-            tlb_miss(cpu, ea, space, kind, esr)
-        where = walk(cpu, ea, space, kind, esr)
+    where = lookup(cpu, ea, space)
+    if where == NO_ENTRY:
+        tlb_miss(cpu, ea, space, kind, esr)
+    if where == NO_PAGE:
+        storage_fault(cpu, ea, kind, esr | ESR.PT)
     entry = at(TlbEntry, where)
     if entry.mas8 & MAS8.VF and kind != EXECUTE:
         cpu.spr[SPR.DEAR] = ea

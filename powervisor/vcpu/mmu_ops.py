@@ -10,6 +10,7 @@ from .lrat import guest_page
 from .mas import tlb0_set, victim_mas0
 from .mmu import broadcast_flush, find, flush_all, flush_page, request_flush
 from .modes import clear_context, key_pid
+from .shootdown import await_sibling
 from .state import CONTEXTS, Context, Tlb, TlbEntry, Vcpu
 
 PAGE_4K = 2
@@ -118,6 +119,7 @@ def write_entry(cpu: Vcpu) -> None:
             tlb.tlb1_used = used + 1
         recount_tlb1(tlb)
     unlock_tlb(cpu)
+    await_sibling(cpu)
 
 
 @native
@@ -238,6 +240,7 @@ def invalidate_local(cpu: Vcpu, kind: u32, ea: u64) -> None:
             flush_process(cpu, process)
         else:
             flush_all(cpu)
+    await_sibling(cpu)
 
 
 @native
@@ -287,6 +290,7 @@ def flash_invalidate(cpu: Vcpu, command: u32) -> None:
         invalidate_tlb(cpu.tlb, 1, cpu.core.tlb1_count, True, 0)
     unlock_tlb(cpu)
     flush_all(cpu)
+    await_sibling(cpu)
 
 
 @native(inline=True)

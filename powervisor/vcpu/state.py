@@ -11,6 +11,8 @@ LRAT_ENTRIES = 8
 SOFT_DATA_ENTRIES = 512
 SOFT_CODE_ENTRIES = 256
 CONTEXTS = 8
+FOUND_ENTRIES = 4
+"""More than one instruction holds on to at a time."""
 MMIO_LOG_ENTRIES = 136
 """More than one instruction can need: stswx of 127 bytes, itself fetched from a device."""
 
@@ -192,6 +194,9 @@ class Vcpu(Struct):
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
     disabled: u32  # ThreadState
+    inside: u32  # in native code: may use what it cached of translations, see shootdown
+    found_next: u32
+    found: Array[TlbEntry, FOUND_ENTRIES]  # copies of TLB entries that the core's other thread may change
     # What `debug_before` remembers for `debug_after`.
     debug_pc: u64
     debug_lr: u64

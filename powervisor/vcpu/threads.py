@@ -79,7 +79,7 @@ def write_tmr(cpu: Vcpu, n: u32, value: u64) -> None:
     if where == 0:
         return
     other = at(Vcpu, where)
-    if other.disabled:
+    if other.disabled == ThreadState.STOPPED:  # before that its own host thread may be using what changes here
         if n == TMR.IMSR0 or n == TMR.IMSR1:
             set_msr(other, u32(value))
         else:
