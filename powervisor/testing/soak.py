@@ -41,6 +41,8 @@ class Progress:
     excused: int = 0
     executed: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     mismatch: str = ""
+    case: int = 0
+    """The number of the case that did not match."""
 
 
 class Soak:
@@ -97,7 +99,7 @@ def _work(seed: str, names: list[str], first: int, step: int, steps: int, messag
         found = soak.check(number)
         done = soak.progress() if found or time.monotonic() - told > REPORT_EVERY else None
         if found is not None and done is not None:
-            done.mismatch = f"seed {seed} case {number}\n{found.report()}"
+            done.mismatch, done.case = found.report(), number
         if done is not None:
             told = time.monotonic()
             finished = bool(done.mismatch) or done.steps >= steps
@@ -147,7 +149,8 @@ def soak(seed: str, names: list[str], steps: int, jobs: int) -> Progress:
                 total.endless += one.endless
                 total.excused += one.excused
                 total.executed += one.executed
-                total.mismatch = total.mismatch or one.mismatch
+                if one.mismatch:
+                    total.mismatch, total.case = one.mismatch, one.case
             if total.mismatch:
                 break
             if finished:
@@ -206,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = soak(seed, names, options.instructions, options.jobs)
     if total.mismatch:
         print(total.mismatch)
-        print(f"again: python -m powervisor.testing.soak --seed {seed}{cores_given} --case ...", file=sys.stderr)
+        print(f"again: python -m powervisor.testing.soak --seed {seed}{cores_given} --case {total.case}")
         return 1
     missing = never_completed(total, names)
     print(
