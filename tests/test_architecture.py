@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "boards": {"memory", "devices"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
-    "guests": {"native", "isa", "insns"},
+    "guests": {"native", "isa", "insns", "memory", "devices", "boards"},
     "machine": {"native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {"isa", "insns", "boards", "boot", "console", "guests", "machine", "memory"},
