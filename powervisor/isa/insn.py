@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..native.ints import i64, u32
@@ -106,9 +107,21 @@ class Insn:
             word |= self.fields[name].put(value)
         return word
 
+    @cached_property
+    def _extraction(self) -> list[tuple[str, int, int, Field]]:
+        """Name, shift and mask of each field; mask 0 where it takes more than these."""
+        rows = []
+        for name, f in self.fields.items():
+            piece = f.pieces[0]
+            plain = len(f.pieces) == 1 and not f.signed and f.scale == 0 and piece.at == 0
+            rows.append((name, piece.shift, (1 << piece.width) - 1 if plain else 0, f))
+        return rows
+
     def operands(self, word: int) -> dict[str, Any]:
         """Field values of a word."""
-        return {name: f.get(word) for name, f in self.fields.items()}
+        return {
+            name: u32(word >> shift & mask) if mask else f.get(word) for name, shift, mask, f in self._extraction
+        }
 
 
 _TOKEN = re.compile(
