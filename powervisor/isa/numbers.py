@@ -201,7 +201,3 @@ class IVOR:
     HYPERVISOR_SYSTEM_CALL = 40
     HYPERVISOR_PRIVILEGE = 41
     LRAT_ERROR = 42
-
-
-HID0_RESET = 0
-"""HID0 after reset."""

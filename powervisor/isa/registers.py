@@ -426,3 +426,6 @@ class VSCR(Register):
 
 
 VSCR_RESET = VSCR.NJ
+
+HID0_RESET = 0
+"""HID0 after reset."""
