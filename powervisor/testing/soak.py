@@ -95,6 +95,7 @@ class Soak:
 def _work(seed: str, names: list[str], first: int, step: int, steps: int, messages: Any) -> None:
     """A worker: every `step`-th case from `first`, until `steps` instructions or a mismatch."""
     soak, number, told = Soak(seed, names), first, time.monotonic()
+    parent = multiprocessing.parent_process()
     while True:
         found = soak.check(number)
         done = soak.progress() if found or time.monotonic() - told > REPORT_EVERY else None
@@ -104,7 +105,7 @@ def _work(seed: str, names: list[str], first: int, step: int, steps: int, messag
             told = time.monotonic()
             finished = bool(done.mismatch) or done.steps >= steps
             messages.put((first, finished, done))
-            if finished:
+            if finished or (parent is not None and not parent.is_alive()):  # nobody waits for an orphan
                 return
         number += step
 
