@@ -47,6 +47,8 @@ class Vm:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
         self._gate = threading.Condition()
+        self._life = threading.Lock()
+        """Held while an image is loaded, so that its memory is not freed meanwhile."""
         self._paused = 0
         self._stopping = False
         self._inside = 0
@@ -148,9 +150,12 @@ class Vm:
     def _upgrade(self, coming: Building, failed: Callable[[BaseException], None]) -> None:
         """Take over the translator's image when it has been built."""
         try:
-            image = coming.result()
-            with self.quiet():
-                if not self._stopping:
+            coming.wait()
+            with self._life:
+                if self._stopping:
+                    return
+                image = coming.result()
+                with self.quiet():
                     self.engine.upgrade(image)
                     self._forget_all()
         except BaseException as error:  # as for the vCPU threads: somebody waits for the machine
@@ -191,7 +196,8 @@ class Vm:
 
     def close(self) -> None:
         """Free the native memory; the machine is stopped."""
-        self.engine.close()
+        with self._life:
+            self.engine.close()
 
 
 def word_addresses(vcpu: Vcpu) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from ..isa.cores import Core
@@ -113,11 +114,17 @@ class Building:
         names = [function.name for function in store.natives]
         command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(path), *names]
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+        process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+        self._waiter = threading.Thread(target=process.wait, name="image-builder", daemon=True)
+        self._waiter.start()
+
+    def wait(self) -> None:
+        """Wait until the other process has ended."""
+        self._waiter.join()
 
     def result(self) -> Image:
-        """Wait for the image and load it; built here when the other process could not."""
-        self._process.wait()
+        """The image, loaded into the CodeSpace, which must still be there; built here if the other could not."""
+        self.wait()
         image = _read(self._path, self._space)
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
