@@ -113,14 +113,9 @@ class Vm:
 
     def _enter(self) -> bool:
         """Pass the gate into native code; False when the machine is stopping."""
-        if not self._paused and not self._stopping:
-            # The common case without the lock's round trip would race with pause(): count first, then look again.
-            with self._gate:
-                if not self._paused and not self._stopping:
-                    self._inside += 1
-                    return True
         with self._gate:
-            self._gate.wait_for(lambda: self._stopping or not self._paused)
+            while self._paused and not self._stopping:
+                self._gate.wait()
             if self._stopping:
                 return False
             self._inside += 1
