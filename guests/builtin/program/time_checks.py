@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....devices.mpic_registers import IPIS
 from ....devices.ns16550 import Ier
-from ....isa.registers import TCR
+from ....isa.registers import TCR, TSR
 from ....native.ints import u32, u64
 from ....native.lang import field_addr, native
 from ..words import peek, routine, say, the
@@ -18,6 +18,8 @@ from .team import PATIENCE_MS, wait_for
 TICKS, PERIOD_MS = 20, 1
 EXPIRIES, TIMER_COUNT = 4, 50_000
 BIT_OF_SELF = 1
+LONG = 0x7FFF_FFFF
+"""Ticks until a decrementer expires that is not to."""
 
 
 @native
@@ -49,11 +51,13 @@ def check_decrementer() -> None:
     period = u32(milliseconds(PERIOD_MS))
     ticks = u32(field_addr(cpu, "ticks"))
     routine(None, "set_tcr", u32(0))
-    routine(None, "set_decar", period)
-    routine(None, "set_dec", period)
+    routine(None, "set_dec", u32(LONG))
+    routine(None, "set_tsr", u32(TSR.DIS))
     first = cpu.ticks
     start = now()
+    routine(None, "set_decar", period)
     routine(None, "set_tcr", u32(TCR.DIE | TCR.ARE))
+    routine(None, "set_dec", period)  # last: an expiry before ARE is set would not reload
     end = start + milliseconds(PATIENCE_MS)
     while peek(u32, ticks) - first < TICKS and now() < end:
         routine(None, "relax")
