@@ -152,7 +152,7 @@ CROSS_PATCH = """
     release 1, other
     li    r9, 0
     li    r10, 0
-    load32 r12, 2000
+    load32 r12, 500
 1:  addi  r9, r9, 1             # ask for li r3, r9
     sync
     stw   r9, 16(r7)
@@ -208,7 +208,7 @@ def wait_for(machine: Machine, done, seconds: float = 60) -> None:
 
 def test_code_patched_by_another_cpu_runs_as_patched():
     with bare_machine(CROSS_PATCH, cores=2) as machine:
-        wait_for(machine, lambda: results(machine, 2)[1] == 2000)
+        wait_for(machine, lambda: results(machine, 2)[1] == 500)
         assert results(machine, 1) == (0,)
 
 
@@ -322,6 +322,60 @@ other:
 def test_a_thread_switched_on_and_off_for_ever_stops_every_time():
     with bare_machine(THREADS, "e6500", cores=1, threads=2) as machine:
         wait_for(machine, lambda: results(machine, 1)[0] >= 200)
+        assert results(machine, 2)[1] == 0
+
+
+REMAPPING = """
+    .set SHARED, 0x50000000
+    .set ONE, 0x200000
+    .set TWO, 0x300000
+    load32 r7, RESULTS
+    load32 r20, ONE
+    load32 r21, TWO
+    li    r9, 0
+    li    r10, 0
+    map 5, SHARED, 0, ONE, 2, 0
+    load32 r3, other
+    mttmr 321, r3               # INIA1
+    load32 r3, 0x00001000
+    mttmr 289, r3               # IMSR1
+    li    r5, 2
+    mtspr 438, r5               # TENS
+1:  lwz   r11, 16(r7)           # until the other thread runs
+    cmpwi r11, 0
+    beq   1b
+2:  addi  r9, r9, 1
+    map 5, SHARED, 0, TWO, 2, 0
+    stw   r9, 0(r20)            # from here on page ONE is nobody's but ours
+    li    r12, 500
+    mtctr r12
+3:  lwz   r13, 0(r20)
+    cmpw  r13, r9
+    bne   4f
+    bdnz  3b
+    b     5f
+4:  addi  r10, r10, 1
+    stw   r10, 4(r7)
+5:
+    map 5, SHARED, 0, ONE, 2, 0
+    stw   r9, 0(r7)
+    b     2b
+other:
+    load32 r7, RESULTS
+    load32 r8, SHARED
+    li    r3, -1
+    stw   r3, 16(r7)
+1:
+    .rept 90
+    stw   r3, 0(r8)
+    .endr
+    b     1b
+"""
+
+
+def test_a_page_that_was_remapped_is_no_longer_written_by_the_cores_other_thread():
+    with bare_machine(REMAPPING, "e6500", threads=2) as machine:
+        wait_for(machine, lambda: results(machine, 1)[0] >= 20_000)
         assert results(machine, 2)[1] == 0
 
 
