@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+import re
 import struct
 import sys
 import threading
@@ -375,10 +376,13 @@ def parallel(rng: random.Random, cpu: str, seconds: float) -> str:
     with bare_machine(AGAIN, cpu, cores=4 // threads, threads=threads) as machine:
         watch = Watch(machine)
         word = random_words(rng, cpu)
+        trampoline = list(struct.unpack(">8I", machine.memory[TRAMPOLINE : TRAMPOLINE + 32]))
         machine.start()
         while time.monotonic() < until:
             machine.vm.pause()
+            total += sum(vcpu.instructions for vcpu in machine.vcpus)
             with machine.lock:
+                fill(machine, TRAMPOLINE, trampoline)
                 for start in range(0x2000, 0x1_0000, 0x1000):
                     fill(machine, start, [word() for _ in range(1024)])
                 for vcpu in machine.vcpus:
@@ -397,15 +401,15 @@ def parallel(rng: random.Random, cpu: str, seconds: float) -> str:
             machine.vm.resume()
             outcome = machine.wait(rng.choice((0.002, 0.02, 0.05)))
             if outcome is not None or any(not worker.is_alive() for worker in machine.vm._workers):
-                kind = outcome.kind if outcome else "thread ended"
+                kind = re.sub("cpu[0-9]", "cpu", f"{outcome.kind} {outcome.detail}") if outcome else "thread ended"
                 ends[kind] = ends.get(kind, 0) + 1
                 restart(machine)
         machine.vm.pause()
-        total = sum(vcpu.instructions for vcpu in machine.vcpus)
+        total += sum(vcpu.instructions for vcpu in machine.vcpus)
         machine.vm.resume()
         machine.stop()
         watch.check()
-    return f"{total} instructions since the last start, ends {ends}"
+    return f"{total} instructions, ends {ends}"
 
 
 def restart(machine: Machine) -> None:
