@@ -22,19 +22,14 @@ set_\name:
     GET tlb0cfg
     GET tlb1cfg
     GET mmucfg
-    GET dec
     PUT dec
     PUT decar
     PUT tcr
-    GET tsr
     PUT tsr
     GET mcsr
     PUT mcsr
-    GET mas0
     GET mas1
-    GET mas2
     GET mas3
-    GET mas7
 
 pause:                          # long enough for an interrupt that is there to be taken
     li      r3, 1000
@@ -42,22 +37,8 @@ pause:                          # long enough for an interrupt that is there to 
 1:  bdnz    1b
     blr
 
-get_msr:
-    mfmsr   r3
-    blr
-
-set_msr:
-    mtmsr   r3
-    isync
-    blr
-
 enable_interrupts:
     wrteei  1
-    blr
-
-disable_interrupts:             # -> r3 the MSR from before
-    mfmsr   r3
-    wrteei  0
     blr
 
 timebase:                       # -> r3:r4
@@ -176,6 +157,7 @@ copy_words:                     # r3 to, r4 from, r5 words
     bdnz    1b
     blr
 
+# LLVM may call these two for any code; they follow C.
 memcpy:                         # r3 to, r4 from, r5 bytes; they do not overlap
     cmplwi  r5, 0
     beqlr

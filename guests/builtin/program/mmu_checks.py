@@ -42,18 +42,20 @@ def check_mmu() -> None:
     write_safely(TEST_PAGE + 12, 4, ~u32(PATTERN))
     written = peek(u32, page + 12) == ~u32(PATTERN)
     routine(None, "tlb_search", u32(TEST_PAGE))
-    valid = routine(u32, "get_mas1") & MAS1.V != 0
-    found = valid and routine(u32, "get_mas3") & MAS3.RPN == page
+    found = routine(u32, "get_mas1") & MAS1.V != 0 and routine(u32, "get_mas3") & MAS3.RPN == page
+    routine(None, "tlb_read", u32(0), u32(TEST_PAGE))
+    read_back = routine(u32, "get_mas1") & MAS1.V != 0 and routine(u32, "get_mas3") & MAS3.RPN == page
     map_small(page, MAS3.SR)
     write_safely(TEST_PAGE, 4, 0)
     protected = caused(IVOR.DATA_STORAGE, ESR.ST)
     routine(None, "tlb_invalidate", u32(TEST_PAGE))
     gone = missing()
-    verdict(before and seen and written and found and protected and gone, "mmu")
+    verdict(before and seen and written and found and read_back and protected and gone, "mmu")
     detail(before, "miss", False)
     detail(seen, "read", False)
     detail(written, "write", False)
     detail(found, "tlbsx", False)
+    detail(read_back, "tlbre", False)
     detail(protected, "protection", False)
     detail(gone, "invalidation", True)
 
