@@ -54,10 +54,10 @@ def compile_object(text: str, opt: int = 1) -> bytes:
 class Background:
     """An object being compiled by another process: LLVM holds one lock for all threads of a process."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text.encode()
+    def __init__(self, text: str, opt: int = 1) -> None:
+        self._text, self._opt = text.encode(), opt
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as llvm; llvm.serve()"],
+            [sys.executable, "-c", f"import {__name__} as llvm; llvm.serve({opt})"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._process.stdin is not None
@@ -72,9 +72,9 @@ class Background:
             data = output.read()
         if self._process.wait() == 0 and data:
             return data
-        return compile_object(self._text.decode())
+        return compile_object(self._text.decode(), self._opt)
 
 
-def serve() -> None:
+def serve(opt: int) -> None:
     """The other process: IR on standard input, object on standard output."""
-    sys.stdout.buffer.write(compile_object(sys.stdin.buffer.read().decode()))
+    sys.stdout.buffer.write(compile_object(sys.stdin.buffer.read().decode(), opt))

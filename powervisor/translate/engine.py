@@ -37,10 +37,10 @@ class Engine:
         if image is None and progress is not None:
             progress(f"building the {core.name} translator (once)")
         if image is None and background:
-            self.coming = Building(store, self.space)
-            self.space = CodeSpace(QUICK_SPACE)
+            final, self.space = self.space, CodeSpace(QUICK_SPACE)
             self._spaces.append(self.space)
             image = store.build_quick(self.space)
+            self.coming = Building(store, final)
         self._attach(image or store.build(self.space))
 
     def _attach(self, image: Image) -> None:

@@ -3,7 +3,7 @@
 An image is position-dependent: it is relocated for the address its CodeSpace got, which is nearly always the same, so
 a later start reads one file and runs. The key covers this package's sources and the host CPU.
 
-Building takes seconds. A machine does not wait for it: it starts with a quick image that has handlers only, while
+Building takes seconds. A machine does not wait for it: it starts with a quick image that is somewhat slower, while
 another process (`builder`) builds the real one, which the engine takes over when it is there.
 """
 
@@ -96,8 +96,8 @@ class Store:
         return image
 
     def build_quick(self, space: CodeSpace) -> Image:
-        """An image without stencils, in a fraction of the time: every instruction runs through its handler."""
-        return build(self.core, space, self.natives, stencils=False)
+        """An image with fewer stencils and less care, in a fraction of the time."""
+        return build(self.core, space, self.natives, quick=True)
 
 
 class Building:
@@ -161,10 +161,10 @@ def write(path: Path, image: Image, space: CodeSpace) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def build(core: Core, space: CodeSpace, natives: list[NativeFunction], stencils: bool = True) -> Image:
+def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
     from ..insns import TABLE
     from .layout import Layout
 
-    symbols = Layout(core, TABLE.for_core(core.categories), space, stencils).build({f.name: f for f in natives})
+    symbols = Layout(core, TABLE.for_core(core.categories), space, quick).build({f.name: f for f in natives})
     return Image(symbols, space.used)

@@ -39,13 +39,18 @@ LADDER_STEPS = 1024
 class Layout:
     """Builds one core's image into a CodeSpace; `symbols` are addresses by name."""
 
-    def __init__(self, core: Core, table: Table, space: CodeSpace, stencils: bool = True) -> None:
-        self.core, self.table, self.space, self.stencils = core, table, space, stencils
+    def __init__(self, core: Core, table: Table, space: CodeSpace, quick: bool = False) -> None:
+        """`quick`: fewer stencils (none for FP and vectors), compiled the quick way."""
+        self.core, self.table, self.space, self.quick = core, table, space, quick
         self.holes = HoleTable()
-        hot = [insn for insn in table if insn.hot] if stencils else []
-        self.every: list[Variant] = [v for insn in hot for v in variants(insn) if v.same_as is v]
-        self.pairs: list[Fused] = [pair for insn in hot if is_compare(insn) for pair in fused_variants(insn)]
-        self.modes = (False, True) if core.bits == 64 and stencils else (False,)
+        hot = [insn for insn in table if insn.hot and not (quick and insn.needs & {"fp", "altivec"})]
+        self.every: list[Variant] = [v for insn in hot for v in variants(insn) if self.serving(v) is v]
+        self.pairs: list[Fused] = []
+        if not quick:
+            self.pairs = [pair for insn in hot if is_compare(insn) for pair in fused_variants(insn)]
+        self.modes = (False, True) if core.bits == 64 else (False,)
+        if quick:
+            self.modes = self.modes[-1:]
         self.symbols: dict[str, int] = {}
         self.templates: dict[str, TemplateData] = {}
         self.template_rows: list[bytes] = []
@@ -54,13 +59,16 @@ class Layout:
     def build(self, natives: dict[str, NativeFunction]) -> dict[str, int]:
         """Compile and lay out everything; the addresses of what Python needs, by name."""
         branch = next((insn for insn in self.table if insn.name == "bc"), None)
-        texts = [stencil_ir(self.every, self.pairs, branch, cm, self.holes, pseudo=not cm) for cm in self.modes]
-        compiling = [Background(text) for text in texts] if self.stencils else []
+        level = 0 if self.quick else 1
+        compiling = [
+            Background(stencil_ir(self.every, self.pairs, branch, cm, self.holes, cm == self.modes[0]), level)
+            for cm in self.modes
+        ]
         handlers, runtime, exported = runtime_ir(self.table, self.holes, EXPORTS | natives)
-        self.symbols = Object(compile_object(runtime, int(self.stencils))).load(self.space.take, _no_symbol)
+        self.symbols = Object(compile_object(runtime, level)).load(self.space.take, _no_symbol)
         self.symbols |= Object(compile_object(handlers, opt=0)).load(self.space.take, self.symbols.__getitem__)
-        for image in [job.result() for job in compiling] or [compile_object(text) for text in texts]:
-            self.take_templates(Object(image))
+        for job in compiling:
+            self.take_templates(Object(job.result()))
         selects = {name: self.symbols[symbol] for name, symbol in exported.items()}
         rows = [bytearray(InsnRow.size)]
         undefined = self.symbols["handler.undefined"]
@@ -71,6 +79,10 @@ class Layout:
         result["tables"] = self.put_tables(rows)
         result["miss_ladder"], result["miss_step"] = self.miss_ladder()
         return result
+
+    def serving(self, variant: Variant) -> Variant:
+        """The variant whose stencil serves for another; a quick image has none that take a GPR from x."""
+        return variant.from_memory if self.quick else variant.same_as
 
     def put(self, data: bytes | bytearray, align: int = 16) -> int:
         """Address of a copy of some bytes; what is read in words of 8 may be read past its end."""
@@ -151,7 +163,7 @@ class Layout:
         if relative is not None:
             f = insn.fields[relative]
             set_fields(row, InsnRow, displacement=f.pieces[0].shift | f.width << 8 | f.scale << 16)
-        if insn.hot and self.stencils:
+        if insn.hot:
             self.choose_stencils(insn, row)
         return row
 
@@ -160,7 +172,7 @@ class Layout:
         chosen, own = selectors(insn), list(variants(insn))
         if len(chosen) > MAX_SELECTORS:
             raise ValueError(f"{insn.name}: more than {MAX_SELECTORS} fields choose its stencil")
-        first = self.run_of(lambda cm: [stencil_symbol(v.same_as, cm) for v in own])
+        first = self.run_of(lambda cm: [stencil_symbol(self.serving(v), cm) for v in own])
         set_fields(row, InsnRow, templates=first, selector_count=len(chosen), mode_step=len(own))
         operands, result = sources(insn), destination(insn)
         if len(operands) > MAX_SOURCES:
@@ -169,7 +181,7 @@ class Layout:
         row[at : at + len(operands)] = bytes(insn.fields[name].pieces[0].shift for name in operands)
         where = insn.fields[result].pieces[0].shift if result is not None else NO_FIELD
         set_fields(row, InsnRow, source_count=len(operands), destination_shift=where)
-        if is_compare(insn):
+        if is_compare(insn) and not self.quick:
             pairs = list(fused_variants(insn))
             first = self.run_of(lambda cm: [fused_symbol(pair, cm) for pair in pairs])
             set_fields(row, InsnRow, fused=first, fused_step=len(pairs))

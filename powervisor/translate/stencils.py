@@ -71,11 +71,16 @@ class Variant:
     """The source field whose GPR is in x; None: all sources are read from memory."""
 
     @property
-    def same_as(self) -> Variant:
-        """The variant whose stencil serves: a field that is a constant zero is not read from x."""
-        if self.cached is None or self.cached not in dict(self.fixed):
+    def from_memory(self) -> Variant:
+        """The variant that reads all sources from memory, which is right for any."""
+        if self.cached is None:
             return self
         return replace(self, index=self.index - 1 - sources(self.insn).index(self.cached), cached=None)
+
+    @property
+    def same_as(self) -> Variant:
+        """The variant whose stencil is the same: a field that is a constant zero is not read from x."""
+        return self.from_memory if self.cached in dict(self.fixed) else self
 
 
 @dataclass
