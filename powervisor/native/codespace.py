@@ -15,7 +15,7 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x2 | 0x20 | 0x4000
 _MAP_FIXED_NOREPLACE = 0x100000
-_LOW, _HIGH = 0x1000_0000, 0x7000_0000
+_LOW, _HIGH, _STEP = 0x1000_0000, 0x7F00_0000, 0x20_0000
 
 
 def check_host() -> None:
@@ -33,7 +33,7 @@ class CodeSpace:
     def __init__(self, size: int, base: int | None = None) -> None:
         check_host()
         protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-        for wanted in range(_LOW, _HIGH, 0x400_0000) if base is None else (base,):
+        for wanted in range(_LOW, _HIGH - size, _STEP) if base is None else (base,):
             flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED_NOREPLACE
             address = _libc.mmap(wanted, size, protection, flags, -1, 0)
             if address == wanted:

@@ -11,10 +11,10 @@ from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .image import Building, Image, Store
 
-CODE_SPACE = 384 << 20
-QUICK_SPACE = 128 << 20
+CODE_SPACE = 256 << 20
+QUICK_SPACE = 64 << 20
 PAGES_SHARE = 4
-"""A quarter of the space is for CodePages: about 11,000 pages of code."""
+"""A quarter of the space is for CodePages: about 8,000 pages of code."""
 
 
 class Engine:

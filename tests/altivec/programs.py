@@ -95,7 +95,7 @@ def stencils() -> dict[str, list[tuple[Variant, Callable[..., bool]]]]:
     """Every AltiVec stencil by the entry's name; 64-bit mode."""
     module, holes, texts, symbols = Module(), HoleTable(), [], {}
     for entry in ENTRIES:
-        for variant in variants(entry) if entry.hot else ():
+        for variant in (v for v in variants(entry) if v.cached is None) if entry.hot else ():
             symbol = f"stencil.{entry.name}.{variant.index}"
             texts.append(StencilAsFunction(module, holes, variant, True, set()).stencil(symbol))
             symbols[symbol] = variant

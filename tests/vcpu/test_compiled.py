@@ -79,7 +79,7 @@ def test_everything_compiles(compiled):
 @pytest.mark.parametrize("wide", [False, True])
 def test_hot_instructions_have_stencils(wide):
     for entry in INSNS:
-        for variant in variants(entry) if entry.hot else ():
+        for variant in (v for v in variants(entry) if v.cached is None) if entry.hot else ():
             text = StencilCompiler(Module(), HoleTable(), variant, wide, set()).stencil(entry.name)
             assert "n.next" in text
 
