@@ -8,7 +8,7 @@ EXTRAS ?= dev
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run test test-all check bench clean help
+.PHONY: setup guests run test test-all check bench clean help
 
 help:
 	@echo 'make run [GUEST=linux|uboot|builtin|k32|k64|k64av] [ARGS=...]   boot a guest'
@@ -32,10 +32,15 @@ $(READY): pyproject.toml
 run: setup
 	@$(VENV)/bin/powervisor run -guest $(GUEST) $(ARGS)
 
-test: setup
+# The tests boot real guests; those that are not there yet are built (minutes, once).
+guests: setup
+	@$(VENV)/bin/powervisor guests build k32 && $(VENV)/bin/powervisor guests build uboot
+
+test: guests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
-test-all: setup
+test-all: guests
+	@$(VENV)/bin/powervisor guests build k64 && $(VENV)/bin/powervisor guests build k64av
 	$(VENV)/bin/python -m pytest -n auto -m 'slow or not slow' $(ARGS)
 
 check: setup

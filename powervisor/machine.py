@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from .hv.vcpu import Vcpu
 from .hv.vm import Vm, word_addresses
 from .isa import cores as core_models
 from .memory.ram import Ram
-from .memory.space import BusError, Dma, PhysicalSpace
+from .memory.space import BusError, Dma, Memory, PhysicalSpace
 
 if TYPE_CHECKING:
     from .console.chardev import Chardev
@@ -185,17 +186,16 @@ class Machine:
             self._later(lambda: self._hold(vcpu))
 
     def _hold(self, vcpu: Vcpu) -> None:
-        self.vm.pause()
-        try:
-            spin_table = self.built.devices[self.board.spin_table]
-            assert isinstance(spin_table, SpinTable)
-            with self.lock:
-                vcpu.reset()
-                vcpu.regs["pir"] = self.topology.pir(vcpu.index)
-                self.mpic.attach(vcpu.index, *word_addresses(vcpu))  # drives again what the reset wiped out
-                spin_table.hold(vcpu.index)
-        finally:
-            self.vm.resume()
+        """Reset the core of a vCPU, all its threads: they share its TLBs."""
+        spin_table = self.built.devices[self.board.spin_table]
+        assert isinstance(spin_table, SpinTable)
+        first = vcpu.index - vcpu.index % self.topology.threads
+        with self.vm.quiet(), self.lock:
+            for thread in self.vcpus[first : first + self.topology.threads]:
+                thread.reset()
+                thread.regs["pir"] = self.topology.pir(thread.index)
+                self.mpic.attach(thread.index, *word_addresses(thread))  # drives again what the reset wiped out
+            spin_table.hold(first)
 
     def _later(self, call: Callable[[], None]) -> None:
         """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
@@ -232,16 +232,13 @@ class Machine:
         self._later(self._reboot)
 
     def _reboot(self) -> None:
-        self.vm.pause()
-        try:
+        with self.vm.quiet():
             self.vm.flush_code()  # after a reset no cache holds anything: new code needs no icbi
             with self.lock:
                 for device in (*self.built.everything(), self.mpic):
                     device.reset()
                 self._power_on()
             self._resetting = False
-        finally:
-            self.vm.resume()
 
     def _end(self, outcome: Outcome) -> None:
         with self._ended:
@@ -320,10 +317,12 @@ class Machine:
         if not self._held:
             self._held = True
             self.vm.pause()
+            self._held_since = time.monotonic_ns()
 
     def _release_vcpus(self) -> None:
         if self._held:
             self._held = False
+            self.vm.state.clock_pause += time.monotonic_ns() - self._held_since  # the time base stood still
             self.vm.resume()
 
     def _run_counted(self, instructions: int) -> Outcome | None:
@@ -378,9 +377,9 @@ class Machine:
     # ---- looking -----------------------------------------------------------------------------------------------------
 
     @property
-    def memory(self) -> Ram:
+    def memory(self) -> Memory:
         """Guest RAM: `machine.memory[a:b]`; writes drop code translated from there."""
-        return self.ram
+        return Memory(self.space)
 
     @property
     def device_tree_blob(self) -> bytes:

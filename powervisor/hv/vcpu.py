@@ -8,6 +8,7 @@ from typing import Any
 
 from ..native.struct import size_of
 from ..translate.engine import Engine
+from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
@@ -21,7 +22,6 @@ _MMIO = struct.Struct("<QQIIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, m
 _LOG = struct.Struct("<QQII")
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")
-FAILED = 0xFFFF_FFFF
 
 NAMES = {value: name.lower() for name, value in vars(ExitReason).items() if name.isupper()}
 """Names of exit reasons, for statistics."""
@@ -100,7 +100,7 @@ class Vcpu:
 
     def fail_access(self) -> None:
         """Nothing answered: the guest gets a machine check."""
-        self._log(0, FAILED)
+        self._log(0, MMIO_FAILED)
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class Vm:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
         self._gate = threading.Condition()
+        self._alone = threading.RLock()
         self._life = threading.Lock()
         """Held while an image is loaded, so that its memory is not freed meanwhile."""
         self._paused = 0
@@ -158,12 +159,13 @@ class Vm:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """No vCPU is in native code meanwhile."""
-        self.pause()
-        try:
-            yield
-        finally:
-            self.resume()
+        """No vCPU is in native code meanwhile, and nobody else changes what they share."""
+        with self._alone:
+            self.pause()
+            try:
+                yield
+            finally:
+                self.resume()
 
     def _forget_all(self) -> None:
         for vcpu in self.vcpus:

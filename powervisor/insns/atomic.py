@@ -13,6 +13,7 @@ from ..isa.registers import MAS2
 from ..native.ints import u8, u16, u32, u64
 from ..native.lang import Static, at, atomic_cas, atomic_load, bswap, native
 from ..vcpu.access import load_slow, soft_entry, store_slow
+from ..vcpu.debug import debug_data
 from ..vcpu.interrupts import raise_alignment
 from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, translate
 from ..vcpu.ops import address, optimistic, to_handler
@@ -23,15 +24,16 @@ NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @native(cold=True)
-def plain_host(cpu: Vcpu, ea: u64, kind: u32) -> u64:
-    """Host address of big-endian RAM behind an address, NOWHERE for devices and little-endian pages; or the fault."""
+def plain_host(cpu: Vcpu, ea: u64, kind: u32, size: u32) -> tuple[u64, bool]:
+    """Host address behind an address (NOWHERE: a device), and whether its page is little-endian; or the fault."""
+    debug_data(cpu, ea, size, kind == WRITE)
     space = data_space(cpu)
     entry = at(TlbEntry, translate(cpu, ea, space, kind, u32(0)))
     pa = physical(entry, ea)
-    if not in_ram(cpu, pa) or entry.mas2 & MAS2.E:
-        return u64(NOWHERE)
+    if not in_ram(cpu, pa):
+        return u64(NOWHERE), False
     fill_data(cpu, ea, entry, space)
-    return cpu.vm.ram + pa
+    return cpu.vm.ram + pa, entry.mas2 & MAS2.E != 0
 
 
 @native(inline=True)
@@ -42,10 +44,11 @@ def reserve(cpu: Vcpu, T: Static, ea: u64) -> u64:
         raise_alignment(cpu, where, False)
     soft = soft_entry(cpu, where)
     host = where + soft.addend
+    little = False
     if soft.read != where & 0xFFFF_FFFF_FFFF_F000:
         if optimistic():
             to_handler()
-        host = plain_host(cpu, where, u32(READ))
+        host, little = plain_host(cpu, where, u32(READ), u32(T.size))
         if host == NOWHERE:
             value = load_slow(cpu, where, u32(T.size))
             cpu.reserve_valid = u32(0)
@@ -55,7 +58,7 @@ def reserve(cpu: Vcpu, T: Static, ea: u64) -> u64:
     cpu.reserve_value = u64(raw)
     cpu.reserve_size = u32(T.size)
     cpu.reserve_valid = u32(1)
-    return u64(bswap(raw))
+    return u64(raw) if little else u64(bswap(raw))
 
 
 @native(inline=True)
@@ -66,14 +69,16 @@ def conditional(cpu: Vcpu, T: Static, ea: u64, value: u64) -> None:
         raise_alignment(cpu, where, True)
     soft = soft_entry(cpu, where)
     host = where + soft.addend
+    little = False
     if soft.write != where & 0xFFFF_FFFF_FFFF_F000:
         if optimistic():
             to_handler()
-        host = plain_host(cpu, where, u32(WRITE))
+        host, little = plain_host(cpu, where, u32(WRITE), u32(T.size))
     done = u8(0)
     if cpu.reserve_valid and cpu.reserve_size == T.size and cpu.reserve_address == host:
         expected = T(cpu.reserve_value)
-        if atomic_cas(T, host, expected, bswap(T(value))) == expected:
+        stored = T(value) if little else bswap(T(value))
+        if atomic_cas(T, host, expected, stored) == expected:
             done = u8(2)
     cpu.reserve_valid = u32(0)
     cpu.cr[0] = done | cpu.so

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ..isa.insn import insn
-from ..isa.registers import ESR, MAS2, MSR, MSRP, SPR
+from ..isa.registers import ESR, IVOR, MAS2, MSR, MSRP, SPR
 from ..native.ints import u8, u32, u64
 from ..native.lang import at, fill, native
 from ..vcpu.access import soft_entry
 from ..vcpu.codemap import invalidate_code
+from ..vcpu.debug import debug_data
 from ..vcpu.interrupts import deliver, raise_alignment
 from ..vcpu.mmu import PAGE, READ, WRITE, data_space, fill_data, in_ram, physical, storage_fault, translate
 from ..vcpu.ops import address, require_supervisor
@@ -34,6 +35,7 @@ def probe(cpu: Vcpu, ea: u64, kind: u32) -> u64:
 def zero_line(cpu: Vcpu, ea: u64, size: u64, space: u64, esr: u32) -> None:
     """Set a cache line to zero; alignment interrupt where the page is not cacheable memory."""
     line = ea & ~(size - 1)
+    debug_data(cpu, line, u32(size), True)
     entry = at(TlbEntry, translate(cpu, line, space, u32(WRITE), esr))
     pa = physical(entry, line)
     if entry.mas2 & (MAS2.W | MAS2.I) or not in_ram(cpu, pa):
@@ -122,7 +124,7 @@ def icbi(cpu: Vcpu, ra: u32, rb: u32) -> None:
 def require_locking(cpu: Vcpu, ea: u64, esr: u32, kind: u32) -> None:
     """User mode needs MSR[UCLE] (DSI with DLK or ILK); a guest is stopped by MSRP[UCLEP]."""
     if cpu.msr & MSR.GS and cpu.msr & MSR.PR == 0 and u32(cpu.spr[SPR.MSRP]) & MSRP.UCLEP:
-        deliver(cpu, u32(41), cpu.pc)
+        deliver(cpu, u32(IVOR.HYPERVISOR_PRIVILEGE), cpu.pc)
     if cpu.msr & MSR.PR and cpu.msr & MSR.UCLE == 0:
         storage_fault(cpu, ea, u32(READ), esr)
     probe(cpu, ea, kind)

@@ -112,7 +112,7 @@ class PhysicalSpace:
         """Store the low `size` (1, 2, 4, 8) bytes of `value` at `pa`, big-endian. Raises BusError."""
         if pa + size <= self.ram.size:
             self.ram.view[pa : pa + size] = value.to_bytes(size, "big")
-            self._written(pa, size)
+            self.written(pa, size)
             return
         window = self._dispatch(pa, size, True)
         offset, target = pa - window.base, window.target
@@ -135,7 +135,7 @@ class PhysicalSpace:
         """Store `data` at `pa`; device windows are written in aligned words. Raises BusError."""
         if pa + len(data) <= self.ram.size:
             self.ram.view[pa : pa + len(data)] = data
-            self._written(pa, len(data))
+            self.written(pa, len(data))
             return
         for at, size in _pieces(pa, len(data)):
             self.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
@@ -145,11 +145,29 @@ class PhysicalSpace:
         if pa + length > self.ram.size:
             raise BusError(pa, length, True)
         self.ram.clear(pa, pa + length)
-        self._written(pa, length)
+        self.written(pa, length)
 
-    def _written(self, pa: int, length: int) -> None:
+    def written(self, pa: int, length: int) -> None:
+        """RAM was changed: tell whoever keeps something derived from it."""
         for hook in self._hooks:
             hook(pa, length)
+
+
+class Memory:
+    """RAM as a sequence of bytes: `memory[a:b]`. Writes are noticed like a device's, so translated code is dropped."""
+
+    def __init__(self, space: PhysicalSpace) -> None:
+        self._space = space
+
+    def __len__(self) -> int:
+        return len(self._space.ram)
+
+    def __getitem__(self, key: slice) -> bytes:
+        return self._space.ram[key]
+
+    def __setitem__(self, key: slice, data: bytes | bytearray | memoryview) -> None:
+        self._space.ram[key] = data
+        self._space.written(key.start or 0, len(data))
 
 
 def _pieces(pa: int, length: int) -> list[tuple[int, int]]:

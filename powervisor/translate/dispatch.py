@@ -28,6 +28,10 @@ from .translator import BLOCK_LIMIT, decode, translate_block
 
 SLICE = 40_000
 """Instructions between two looks at the clock: about 20 microseconds."""
+COUNTED = 1 << 62
+"""Fewer instructions left than this: the run has a limit."""
+LONGEST_NAP = 50_000_000
+"""Nanoseconds a vCPU of such a run sleeps at a time."""
 ONE_AT_A_TIME = WORDS_PER_PAGE + BLOCK_LIMIT
 """The last instructions of a run are executed one by one: forward jumps in a page do not look at the budget."""
 
@@ -125,6 +129,18 @@ def fetch(cpu: Vcpu) -> None:
 
 
 @native
+def rest(cpu: Vcpu) -> None:
+    """Sleep until something happens. A run with a limit comes back to Python now and then: people press Ctrl-C."""
+    time = u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu)
+    if cpu.left < COUNTED:
+        if time > LONGEST_NAP:
+            time = u64(LONGEST_NAP)
+        if cpu.exit_reason == 0:
+            cpu.exit_reason = u32(ExitReason.KICK)
+    sleep(cpu, time)
+
+
+@native
 def next_code(cpu: Vcpu) -> u64:
     """Address of the code to run at PC, 0 to leave native code. Everything between blocks happens here."""
     while True:
@@ -140,7 +156,7 @@ def next_code(cpu: Vcpu) -> u64:
             return u64(0)
         if cpu.waiting | cpu.halted | cpu.disabled and cpu.mmio_done == 0:
             cpu.stats[Stat.HALTS] = cpu.stats[Stat.HALTS] + 1
-            sleep(cpu, u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu))
+            rest(cpu)
             service(cpu)
             continue
         if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME:

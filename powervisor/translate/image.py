@@ -26,6 +26,8 @@ from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 
 MAGIC = b"pvimage1"
+KEPT = 24
+"""Images kept on disk: three cores, a few revisions, a few machines in one process."""
 
 
 class Image:
@@ -157,8 +159,16 @@ def write(path: Path, image: Image, space: CodeSpace) -> None:
     try:
         temporary.write_bytes(MAGIC + struct.pack("<QQ", len(names), len(data)) + hashlib.sha256(rest).digest() + rest)
         temporary.replace(path)
+        prune(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
+
+
+def prune(directory: Path) -> None:
+    """Keep the newest images; every change of the sources leaves some behind."""
+    images = sorted(directory.glob("*.image"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in images[KEPT:]:
+        old.unlink(missing_ok=True)
 
 
 def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:

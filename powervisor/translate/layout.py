@@ -31,6 +31,7 @@ from .tables import (
     Template,
 )
 from .templates import TemplateData, extract, stencil_ir, stencil_symbol
+from .translator import BLOCK_LIMIT, BLOCK_SPACE
 
 PSEUDO = ("site", "site_end", "goto_slot", "goto_far")
 LADDER_STEPS = 1024
@@ -74,6 +75,9 @@ class Layout:
         undefined = self.symbols["handler.undefined"]
         set_fields(rows[0], InsnRow, handler=undefined, ends=1, templates=NO_TEMPLATES, fused=NO_TEMPLATES)
         rows += [self.row(insn, selects) for insn in self.table]
+        largest = max(len(data.code) for data in self.templates.values())
+        if (BLOCK_LIMIT + 2) * (largest + len(self.templates["x.site"].code) + 16) > BLOCK_SPACE:
+            raise ValueError(f"a block of stencils of {largest} bytes may not fit translator.BLOCK_SPACE")
         result = {name: self.symbols[symbol] for name, symbol in exported.items()}
         result["run"] = self.symbols["rt.run"]
         result["tables"] = self.put_tables(rows)

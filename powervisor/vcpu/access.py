@@ -11,7 +11,7 @@ from ..native.lang import load as load_host
 from ..native.lang import store as store_host
 from .debug import debug_data
 from .interrupts import enter
-from .mmu import EXECUTE, PAGE, READ, WRITE, current_context, data_space, fill_data, in_ram, physical, translate
+from .mmu import PAGE, READ, WRITE, current_context, data_space, fill_data, in_ram, physical, translate
 from .ops import address
 from .state import SOFT_DATA_ENTRIES, ExitReason, SoftData, TlbEntry, Vcpu
 
@@ -195,11 +195,12 @@ def mmio_exit(cpu: Vcpu, pa: u64, value: u64, size: u32, kind: u32) -> u64:
             source = u32(MCSR.LD) if kind == READ else u32(MCSR.ST) if kind == WRITE else u32(MCSR.IF)
             machine_check(cpu, pa, u32(MCSR.MAV) | source)
         return done.data
-    cpu.mmio_pa = pa
-    cpu.mmio_data = value
-    cpu.mmio_size = size
-    cpu.mmio_write = u32(kind == WRITE)
-    cpu.exit_reason = u32(ExitReason.MMIO)
+    if cpu.exit_reason == 0:  # else another exit is due first, a watchdog's reset for one
+        cpu.mmio_pa = pa
+        cpu.mmio_data = value
+        cpu.mmio_size = size
+        cpu.mmio_write = u32(kind == WRITE)
+        cpu.exit_reason = u32(ExitReason.MMIO)
     raise Abort
 
 
@@ -215,13 +216,3 @@ def machine_check(cpu: Vcpu, pa: u64, syndrome: u32) -> None:
     cpu.mmio_done = u32(0)
     enter(cpu, u32(IVOR.MACHINE_CHECK), cpu.pc)
     raise Abort
-
-
-# ---- instruction fetch ---------------------------------------------------------------------------------------------
-
-
-@native
-def fetch_physical(cpu: Vcpu, ea: u64, space: u64) -> u64:
-    """Physical address of an instruction, or the interrupt its fetch causes."""
-    entry = at(TlbEntry, translate(cpu, ea, space, u32(EXECUTE), u32(0)))
-    return physical(entry, ea)

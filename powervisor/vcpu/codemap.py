@@ -9,7 +9,8 @@ storing pointers.
 from __future__ import annotations
 
 from ..native.ints import u32, u64
-from ..native.lang import at, atomic_cas, atomic_or, atomic_store, field_addr, load, native, relax
+from ..native.lang import at, atomic_or, field_addr, load, native
+from ..native.locks import acquire, release
 from ..native.struct import Array, Struct
 from .state import Request, Vcpu, Vm
 
@@ -29,14 +30,13 @@ class CodePage(Struct):
 @native
 def lock_code(vm: Vm) -> None:
     """Take the lock of everything translated."""
-    while atomic_cas(u32, field_addr(vm, "code_lock"), u32(0), u32(1)) != 0:
-        relax()
+    acquire(field_addr(vm, "code_lock"), vm.futex)
 
 
 @native
 def unlock_code(vm: Vm) -> None:
     """Release it."""
-    atomic_store(u32, field_addr(vm, "code_lock"), u32(0))
+    release(field_addr(vm, "code_lock"))
 
 
 @native

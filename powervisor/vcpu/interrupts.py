@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR
+from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR, TCR
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import update_mode
@@ -84,10 +84,10 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     vector = (cpu.spr[SPR.IVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[ivor_spr(number)] & 0xFFF0)
     if new & MSR.CM == 0:
         vector = vector & 0xFFFF_FFFF
-    if vector == return_pc and (
+    if vector == return_pc and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0 and (
         number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB
     ):
-        # It would be taken for ever: nothing the guest has can end it, so it is told to the user instead.
+        # It would be taken for ever, and no watchdog will reset the guest out of it: the user is told instead.
         cpu.exit_reason = u32(ExitReason.CHECKSTOP)
         cpu.exit_detail = u32(1)
     cpu.msr = new

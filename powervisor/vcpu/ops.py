@@ -6,7 +6,7 @@ the bodies here are what handlers and the oracle run.
 
 from __future__ import annotations
 
-from ..isa.registers import ESR, IVOR, MSR
+from ..isa.registers import ESR, IVOR, MSR, SPR
 from ..native.ints import i32, i64, u8, u32, u64
 from ..native.lang import bswap, field_addr, load, native, store
 from .interrupts import deliver, raise_program
@@ -150,5 +150,5 @@ def require_altivec(cpu: Vcpu) -> None:
     """AltiVec unavailable interrupt unless MSR[VEC]; stencils exist for MSR[VEC]=1 only."""
     if not optimistic():
         if cpu.msr & MSR.VEC == 0:
-            cpu.spr[62] = u64(ESR.SPV)
+            cpu.spr[SPR.ESR] = u64(ESR.SPV)
             deliver(cpu, IVOR.ALTIVEC_UNAVAILABLE, cpu.pc)
