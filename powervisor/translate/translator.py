@@ -11,7 +11,7 @@ from .tables import NO_FIELD, NO_GPR, NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Pat
 
 BLOCK_LIMIT = 96
 """Instructions a block may have."""
-BLOCK_SPACE = 64 * 1024
+BLOCK_SPACE = 128 * 1024
 """Bytes that must be free before a block is begun."""
 
 FORWARD, BACKWARD, OFF_PAGE = 0, 1, 2
