@@ -323,9 +323,10 @@ def devices(rng: random.Random, cpu: str, seconds: float) -> str:
     """Random accesses of every size to every device window, by the guest itself."""
     accesses = failures = 0
     ends: dict[str, int] = {}
+    core = cpu if cores.get(cpu).bits == 64 else "e5500"  # the sweep has doubleword accesses
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        with bare_machine(SWEEP, "e5500", cores=4, serial=[None, None]) as machine:
+        with bare_machine(SWEEP, core, cores=4, serial=[None, None]) as machine:
             watch, vcpu = Watch(machine), machine.vcpus[0]
             windows = machine.space.windows
             mapped = []
