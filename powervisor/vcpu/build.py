@@ -34,7 +34,6 @@ def new_core_config(core: Core, svr: int, threads: int = 1) -> Any:
     config.pa_mask = (1 << core.physical_bits) - 1
     config.pid_mask = (1 << core.pid_bits) - 1
     config.threads = threads
-    config.has_fp, config.has_hv = 1, 1
     config.has_altivec = int("altivec" in core.categories)
     config.has_ept = int("ept" in core.categories)
     ctypes.memmove(config.address + CoreConfig.offset("spr_access"), access_table(core), 1024)

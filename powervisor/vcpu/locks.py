@@ -48,5 +48,4 @@ def lock_tlb(cpu: Vcpu) -> None:
 @native
 def unlock_tlb(cpu: Vcpu) -> None:
     """Release it."""
-    cpu.tlb.generation += 1
     release(field_addr(cpu.tlb, "lock"))

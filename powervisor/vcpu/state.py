@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..native.ints import i64, u8, u16, u32, u64, u128
+from ..native.ints import i64, u8, u32, u64, u128
 from ..native.struct import Array, Ptr, Struct
 
 TLB0_ENTRIES = 1024
@@ -33,7 +33,6 @@ class ExitReason:
 
     NONE = 0
     MMIO = 1
-    HALT = 2
     BUDGET = 3
     KICK = 4
     DEBUG = 5
@@ -42,7 +41,6 @@ class ExitReason:
     HCALL = 8
     CHECKSTOP = 9
     CODE_FULL = 10
-    STENCIL = 11
     THREADS = 12
 
 
@@ -53,7 +51,6 @@ class Request:
     LINES = 2  # interrupt lines or doorbells changed
     FLUSH = 4  # drop cached translations of addresses
     CODE = 8  # translated code was dropped
-    TIMER = 16  # deadlines changed
 
 
 class TlbEntry(Struct):
@@ -88,7 +85,6 @@ class Tlb(Struct):
     next_victim: u32
     tlb1_used: u32  # one more than the highest valid entry of TLB1
     lock: u32
-    generation: u32
     lrat: Array[LratEntry, LRAT_ENTRIES]
 
 
@@ -131,9 +127,7 @@ class CoreConfig(Struct):
     pa_mask: u64
     pid_mask: u32
     threads: u32
-    has_fp: u32
     has_altivec: u32
-    has_hv: u32
     has_ept: u32
     pmcs: u32  # performance monitor counters
     spr_access: Array[u8, 1024]  # Access bits, see sprs
@@ -277,7 +271,6 @@ class Stat:
     TRANSLATED_INSNS = 20
     CODE_LOOKUPS = 21
     HALTS = 22
-    HANDLER_CALLS = 23
     CONTEXT_SWITCHES = 24
 
 
@@ -287,7 +280,6 @@ class Vm(Struct):
     ram: u64  # host address of guest-physical 0
     ram_size: u64
     vcpu_count: u32
-    stopping: u32
     vcpus: Array[u64, 32]
     clock_gettime: u64  # host function addresses
     futex: u64
@@ -300,7 +292,6 @@ class Vm(Struct):
     irqchip_ack: u64  # (state, cpu) -> vector
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
     code_lock: u32
-    code_generation: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs
     code_pages_end: u64
@@ -312,4 +303,3 @@ class Vm(Struct):
     clock_pause: i64  # ns that the machine's clock was held
     fixed_ns: i64  # the host clock where `clock_gettime` is 0
     timebase_hz: u64
-    spare: u16
