@@ -55,4 +55,9 @@ class CodeFull:
     """No room for translated code: flush it with every vCPU stopped."""
 
 
-Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """Code that is executed much: worth compiling better (see translate.tier1)."""
+
+
+Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull | Hot

@@ -12,7 +12,7 @@ from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
-from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Kick, Mmio, Reset
+from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, Reset
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
@@ -78,6 +78,8 @@ class Vcpu:
                 return Hcall()
             case ExitReason.CODE_FULL:
                 return CodeFull()
+            case ExitReason.HOT:
+                return Hot()
             case ExitReason.CHECKSTOP:
                 return Checkstop(CHECKSTOPS.get(detail, "machine check while MSR[ME]=0"))
         raise AssertionError(f"cpu{self.index}: exit reason {reason} is not known")

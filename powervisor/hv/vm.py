@@ -16,7 +16,7 @@ from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import Tlb
 from ..vcpu.state import Vcpu as State
-from .exits import CodeFull, Exit, Kick
+from .exits import CodeFull, Exit, Hot, Kick
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -101,6 +101,9 @@ class Vm:
             self._leave()
         if isinstance(exit_, CodeFull):
             self.flush_code()
+            return None
+        if isinstance(exit_, Hot):
+            self.engine.hot(vcpu.state)
             return None
         return exit_
 

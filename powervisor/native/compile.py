@@ -272,10 +272,14 @@ class FunctionCompiler(Statements, Intrinsics, VectorIntrinsics):
         statics, others = self.split_arguments(function, arguments, node)
         parameters, result = self.signature(function, statics)
         frame = Frame(function, {name: Const(value) for name, value in statics.items()}, result)
-        values = []
+        values: list[tuple[str, Any]] = []
         for (name, argument), (_, kind) in zip(others, parameters, strict=True):
             keep = isinstance(argument, Value) and argument.hole is not None and argument.kind is kind
-            values.append((name, argument if keep else self.coerce(argument, kind, node)))
+            if isinstance(argument, Const) and is_int(kind):  # stays known in the callee
+                self.coerce(argument, kind, node)
+                values.append((name, Const(kind(argument.value))))
+            else:
+                values.append((name, argument if keep else self.coerce(argument, kind, node)))
         where = self.file
         frame.end = self.new_label("ret")
         frame.slot = self.alloca(result, "ret") if result is not None else None

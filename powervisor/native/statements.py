@@ -143,7 +143,7 @@ class Statements(Expressions):
             if isinstance(part, ast.Assign):
                 for target in part.targets:
                     for leaf in ast.walk(target):
-                        count += isinstance(leaf, ast.Name) and leaf.id == name
+                        count += isinstance(leaf, ast.Name) and leaf.id == name and isinstance(leaf.ctx, ast.Store)
         return count > 1
 
     def stmt_AnnAssign(self, node: ast.AnnAssign) -> None:

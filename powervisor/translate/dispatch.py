@@ -141,8 +141,32 @@ def rest(cpu: Vcpu) -> None:
 
 
 @native
+def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
+    """A time slice ended before this word: an instruction where many do is hot, and leaves for tier 1.
+
+    Slices are equally long and end at back edges and calls only, so this finds the heads of loops that matter
+    without any counting in translated code.
+    """
+    heat = page.heat[index]
+    if u32(heat) < cpu.vm.hot_after:
+        page.heat[index] = heat + 1
+        if u32(heat) + 1 == cpu.vm.hot_after:
+            cpu.hot_page = field_addr(page, "entries", 0)
+            cpu.hot_index = index
+            cpu.exit_reason = u32(ExitReason.HOT)
+
+
+@native
+def resume(cpu: Vcpu) -> u64:
+    """A region stopped before an instruction that it cannot execute: do that one, then as `next_code`."""
+    step(cpu)
+    return next_code(cpu)
+
+
+@native
 def next_code(cpu: Vcpu) -> u64:
     """Address of the code to run at PC, 0 to leave native code. Everything between blocks happens here."""
+    spent = cpu.budget <= 0 and cpu.slice != 0
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
@@ -182,9 +206,14 @@ def next_code(cpu: Vcpu) -> u64:
         cpu.page = tag
         page_at = at(CodePage, soft.entries)
         known = page_at.entries[index]
-        if known - cpu.vm.miss_ladder >= cpu.vm.miss_step * WORDS_PER_PAGE:
-            return known
-        return translate_block(cpu, page_at, index)
+        if known - cpu.vm.miss_ladder < cpu.vm.miss_step * WORDS_PER_PAGE:
+            known = translate_block(cpu, page_at, index)
+            spent |= cpu.vm.hot_at_once != 0
+        if spent and known != 0:
+            warm(cpu, page_at, index)
+            if cpu.exit_reason:
+                return u64(0)
+        return known
 
 
 ABANDONED = 2

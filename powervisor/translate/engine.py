@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,9 +11,13 @@ from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .image import Building, Image, Store
+from .tier1.compiler import RegionCompiler
+from .tier1.store import open_store
 
 CODE_SPACE = 256 << 20
 QUICK_SPACE = 64 << 20
+HOT_AFTER = 6
+"""Time slices that end before an instruction until it is worth compiling: a quarter of a million instructions."""
 PAGES_SHARE = 4
 """A quarter of the space is for CodePages: about 8,000 pages of code."""
 
@@ -22,9 +27,15 @@ class Engine:
 
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
-        progress: Callable[[str], None] | None = None, background: bool = False,
+        progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
     ) -> None:  # fmt: skip
-        """With `background`, an image that is not in the cache is built by another process: see `coming`."""
+        """With `background`, an image that is not in the cache is built by another process: see `coming`.
+
+        `tier1` is "on", "off", or "force": whatever is executed is compiled before it goes on. Without it,
+        $POWERVISOR_TIER1 decides, or "on".
+        """
+        self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
+        self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
@@ -54,6 +65,17 @@ class Engine:
         self.forget_all = self.function("forget_all", None, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
+        if self.tier1 != "off" and self.coming is None:
+            force = self.tier1 == "force"
+            self.regions = RegionCompiler(
+                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=force
+            )
+            self.vm.hot_after, self.vm.hot_at_once = 1 if force else HOT_AFTER, int(force)
+
+    def hot(self, cpu: Any) -> None:
+        """A vCPU found hot code."""
+        if self.regions is not None:
+            self.regions.hot(cpu)
 
     def upgrade(self, image: Image) -> None:
         """Change to the image that was built meanwhile. No vCPU may be in native code.
@@ -74,6 +96,8 @@ class Engine:
 
     def flush(self) -> None:
         """Forget all translated code. No vCPU may be in native code."""
+        if self.regions is not None:
+            self.regions.forget()
         start = (self.space.base + self.image.used + 4095) & -4096
         self._map.clear()
         self.vm.code_pages = (start + 63) & -64
@@ -93,6 +117,8 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. No vCPU may be in native code."""
+        if self.regions is not None:
+            self.regions.close()
         for space in self._spaces:
             space.close()
         self._map.close()

@@ -10,6 +10,8 @@ EXPORTS: dict[str, NativeFunction] = {
     "step": dispatch.step,
     "update_mode": modes.update_mode,
     "drop_range": codemap.drop_range,
+    "reserve_code": codemap.reserve_code,
+    "publish_code": codemap.publish_code,
     "wake": locks.wake,
     "forget_all": mmu.forget_all,
 }

@@ -80,6 +80,7 @@ class Layout:
             raise ValueError(f"a block of stencils of {largest} bytes may not fit translator.BLOCK_SPACE")
         result = {name: self.symbols[symbol] for name, symbol in exported.items()}
         result["run"] = self.symbols["rt.run"]
+        result |= {name: self.symbols[name] for name in ("rt.lookup", "rt.once")}
         result["tables"] = self.put_tables(rows)
         result["miss_ladder"], result["miss_step"] = self.miss_ladder()
         return result

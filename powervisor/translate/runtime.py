@@ -12,19 +12,21 @@ from .stencils import CONVENTION, SIGNATURE, HoleTable
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 
 
-def glue(next_code: str, enter: str, leave: str) -> str:
+def glue(next_code: str, resume: str, enter: str, leave: str) -> str:
     """Entry from C, and the functions stencils jump to when they leave translated code.
 
     `rt.run` enters; `rt.dispatch` continues at Vcpu.pc; `rt.lookup` at the address in x; `rt.miss` at word x of
-    the current page.
+    the current page; `rt.once` as `rt.lookup`, with an instruction that its handler executes.
     """
     pc, budget = Vcpu.offset("pc"), Vcpu.offset("budget")
     context, page = Vcpu.offset("context"), Vcpu.offset("page")
-    return f"""
-define {CONVENTION} void @"rt.dispatch"{SIGNATURE} #0 {{
-  %b = getelementptr i8, ptr %cpu, i64 {budget}
+
+    def continuing(symbol: str, function: str, before: str = "") -> str:
+        return f"""
+define {CONVENTION} void @"{symbol}"{SIGNATURE} #0 {{
+{before}  %b = getelementptr i8, ptr %cpu, i64 {budget}
   store i64 %bud, ptr %b
-  %code = call i64 @"{next_code}"(ptr %cpu)
+  %code = call i64 @"{function}"(ptr %cpu)
   %none = icmp eq i64 %code, 0
   br i1 %none, label %out, label %on, !prof !1
 out:
@@ -39,10 +41,12 @@ on:
   musttail call {CONVENTION} void %f(ptr %cpu, ptr %ctx2, i64 %bud2, i64 %page2, i64 poison)
   ret void
 }}
+"""
+
+    to_x = f"  %a = getelementptr i8, ptr %cpu, i64 {pc}\n  store i64 %x, ptr %a\n"
+    return continuing("rt.dispatch", next_code) + continuing("rt.once", resume, to_x) + f"""
 define {CONVENTION} void @"rt.lookup"{SIGNATURE} #0 {{
-  %a = getelementptr i8, ptr %cpu, i64 {pc}
-  store i64 %x, ptr %a
-  musttail call {CONVENTION} void @"rt.dispatch"{_ARGUMENTS}
+{to_x}  musttail call {CONVENTION} void @"rt.dispatch"{_ARGUMENTS}
   ret void
 }}
 define {CONVENTION} void @"rt.miss"{SIGNATURE} #0 {{
@@ -206,7 +210,7 @@ def runtime_ir(
     bodies = {module.require(insn.function) for insn in table}
     parts = [undefined_handler(module, raise_program)]
     parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
-    glued = [module.require(f) for f in (dispatch.next_code, dispatch.enter, dispatch.leave)]
+    glued = [module.require(f) for f in (dispatch.next_code, dispatch.resume, dispatch.enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}

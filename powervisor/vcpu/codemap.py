@@ -8,13 +8,15 @@ storing pointers.
 
 from __future__ import annotations
 
-from ..native.ints import u32, u64
-from ..native.lang import at, atomic_or, field_addr, load, native
+from ..native.ints import u8, u32, u64
+from ..native.lang import at, atomic_or, atomic_store, field_addr, load, native
 from ..native.locks import acquire, release
 from ..native.struct import Array, Struct
 from .state import Request, Vcpu, Vm
 
 WORDS_PER_PAGE = 1024
+CODE_RESERVE = 1 << 20
+"""Bytes of the code space that compiled regions leave to the translator."""
 
 
 class CodePage(Struct):
@@ -25,6 +27,8 @@ class CodePage(Struct):
     next: u64
     mode: u32
     has_code: u32
+    generation: u32  # how often its code was dropped
+    heat: Array[u8, WORDS_PER_PAGE]  # how often a time slice ended before an instruction, see dispatch.warm
 
 
 @native
@@ -46,7 +50,9 @@ def reset_entries(vm: Vm, page: CodePage) -> None:
     for n in range(WORDS_PER_PAGE):
         page.entries[n] = target
         target += vm.miss_step
+        page.heat[n] = u8(0)
     page.has_code = u32(0)
+    page.generation += 1
 
 
 @native
@@ -67,6 +73,30 @@ def drop_code(vm: Vm, pa: u64) -> bool:
         head = page.next
     unlock_code(vm)
     return dropped
+
+
+@native
+def reserve_code(vm: Vm, size: u64) -> u64:
+    """Address of room for compiled code, 0 when the code space is full."""
+    lock_code(vm)
+    where = (vm.code_end - size) & 0xFFFF_FFFF_FFFF_FFC0
+    if vm.code_next + size + CODE_RESERVE > vm.code_end:
+        where = u64(0)
+    else:
+        vm.code_end = where
+    unlock_code(vm)
+    return where
+
+
+@native
+def publish_code(vm: Vm, page: CodePage, index: u32, generation: u32, code: u64) -> None:
+    """Let a word's entry lead to compiled code, unless the page's code was dropped meanwhile."""
+    lock_code(vm)
+    if page.generation == generation:
+        page.has_code = u32(1)
+        page.heat[index] = u8(255)
+        atomic_store(u64, field_addr(page, "entries", index), code)
+    unlock_code(vm)
 
 
 @native

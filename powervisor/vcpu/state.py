@@ -41,6 +41,7 @@ class ExitReason:
     HCALL = 8
     CHECKSTOP = 9
     CODE_FULL = 10
+    HOT = 11
     THREADS = 12
 
 
@@ -185,6 +186,8 @@ class Vcpu(Struct):
     lines: u32  # Line bits
     doorbells: u32
     waiting: u32  # in `wait`
+    hot_page: u64  # what ExitReason.HOT is about: a CodePage,
+    hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
     disabled: u32  # ThreadState
@@ -300,6 +303,8 @@ class Vm(Struct):
     miss_ladder: u64  # first stub of entries without code, and their distance
     miss_step: u64
     tables: u64  # address of the translator's Tables
+    hot_after: u32  # time slices that end before an instruction until it is hot; 0: never
+    hot_at_once: u32  # whatever is translated is hot
     clock_pause: i64  # ns that the machine's clock was held
     fixed_ns: i64  # the host clock where `clock_gettime` is 0
     timebase_hz: u64

@@ -1,0 +1,408 @@
+"""A region as LLVM IR: one function with an entry for each place where it may be entered.
+
+Registers live in the frame (`frame`), an alloca that LLVM dissolves. Where a region is left, the slots that may have
+changed are stored and control goes on elsewhere: `far` for any address, through the context's code entries;
+`rt.once` for an instruction that only its handler can execute, before which nothing has changed.
+
+Symbols that the loader resolves: `page.<d>` the CodePage at a distance from home, `generation.<d>` what its
+`generation` was, and functions of the runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...isa.insn import Insn, Table
+from ...native.compile import TAIL
+from ...vcpu.codemap import CodePage
+from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
+from ..stencils import CONVENTION, SIGNATURE, is_relative
+from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
+from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir
+from .shape import PAGE_SIZE, Block, Region, displacement
+
+MOST_RETURNS = 12
+"""In-region return addresses that a return is compared with."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction of a block."""
+
+    at: int
+    insn: Insn
+    word: int
+    meaning: Meaning
+    operands: dict[str, Any]
+    reads: int
+    writes: int
+
+
+def block_name(start: int) -> str:
+    """Label of a block."""
+    return f"b{start}".replace("-", "m")
+
+
+def entry_symbol(number: int) -> str:
+    """Symbol of an entry's code."""
+    return f"entry.{number}"
+
+
+class Builder:
+    """Writes the IR of one region."""
+
+    def __init__(self, region: Region, table: Table) -> None:
+        self.region = region
+        self.cm = bool(region.mode & Mode.CM)
+        self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
+        self.successors = {start: self.targets(steps) for start, steps in self.blocks.items()}
+        self.returns = self.return_sites()
+        self.dirty = self.dirty_at_start()
+        self.used = self.used_from()
+        self.lines: list[str] = []
+        self.counter = 0
+        self.exits: set[tuple[str, int]] = set()
+
+    def steps(self, block: Block, table: Table) -> list[Step]:
+        """The decoded instructions of a block."""
+        result = []
+        for n, word in enumerate(block.words):
+            insn = table.decode(word)
+            assert insn is not None
+            meaning, operands = meaning_of(insn, word, self.cm, self.region.mode), insn.operands(word)
+            reads, writes = meaning.slots(meaning.reads, operands), meaning.slots(meaning.writes, operands)
+            result.append(Step(block.start + 4 * n, insn, word, meaning, operands, reads, writes))
+        return result
+
+    # ---- data flow -------------------------------------------------------------------------------------------------
+
+    def targets(self, steps: list[Step]) -> list[int]:
+        """Blocks that may follow inside the region, returns aside."""
+        last = steps[-1]
+        found = [last.at + 4]
+        if last.insn.ends and is_relative(last.insn):
+            found.append(last.at + displacement(last.insn, last.word))
+        return [target for target in found if target in self.blocks]
+
+    def return_sites(self) -> list[int]:
+        """Return addresses of calls to code inside the region."""
+        sites = []
+        for steps in self.blocks.values():
+            last = steps[-1]
+            if last.insn.ends and last.operands["lk"] and is_relative(last.insn):
+                target = last.at + displacement(last.insn, last.word)
+                if target in self.blocks and last.at + 4 in self.blocks:
+                    sites.append(last.at + 4)
+        return sites[:MOST_RETURNS]
+
+    def following(self, start: int) -> list[int]:
+        """Blocks that may follow, returns included."""
+        last = self.blocks[start][-1]
+        returns = last.insn.ends and not is_relative(last.insn)
+        return self.successors[start] + (self.returns if returns else [])
+
+    def dirty_at_start(self) -> dict[int, int]:
+        """For each block, the slots that may have changed since the region was entered."""
+        dirty = dict.fromkeys(self.blocks, 0)
+        pending = list(self.blocks)
+        while pending:
+            start = pending.pop()
+            after = dirty[start]
+            for step in self.blocks[start]:
+                after |= step.writes
+            for target in self.following(start):
+                if after & ~dirty[target]:
+                    dirty[target] |= after
+                    pending.append(target)
+        return dirty
+
+    def used_from(self) -> dict[int, int]:
+        """For each block, the slots that it or what may follow it reads or stores."""
+        used = dict.fromkeys(self.blocks, 0)
+        for start, steps in self.blocks.items():
+            used[start] = self.dirty[start]
+            for step in steps:
+                used[start] |= step.reads | step.writes
+        changed = True
+        while changed:
+            changed = False
+            for start in self.blocks:
+                whole = used[start]
+                for target in self.following(start):
+                    whole |= used[target]
+                if whole != used[start]:
+                    used[start], changed = whole, True
+        return used
+
+    # ---- text ------------------------------------------------------------------------------------------------------
+
+    def put(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def temp(self, text: str) -> str:
+        self.counter += 1
+        self.lines.append(f"  %t{self.counter} = {text}")
+        return f"%t{self.counter}"
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def new_label(self, hint: str) -> str:
+        self.counter += 1
+        return f"{hint}.{self.counter}"
+
+    def module(self) -> str:
+        """The whole IR."""
+        for number, entry in enumerate(self.region.entries):
+            self.enter(number, entry)
+        for start, steps in self.blocks.items():
+            self.block(start, steps)
+        for how, mask in sorted(self.exits):
+            self.label(f"{how}.{mask:x}")
+            self.spill(mask)
+            self.put(f"br label %{how}")
+        self.far()
+        self.once()
+        meanings = {step.meaning.symbol: step.meaning for steps in self.blocks.values() for step in steps}
+        switch = " ".join(f"i64 {n}, label %e{n}" for n in range(1, len(self.region.entries)))
+        head = f"""define internal {CONVENTION} void @region{SIGNATURE} #3 section ".text" {{
+start:
+  %frame = alloca [{FRAME_SIZE} x i8], align 16
+  %budget = alloca i64
+  %base = alloca i64
+  %to = alloca i64
+  store i64 %bud, ptr %budget
+  switch i64 %x, label %e0 [{switch}]
+"""
+        parts = [meaning.text for meaning in meanings.values()]
+        parts += [head, "\n".join(self.lines), "}\n"]
+        parts += [self.entry_point(n) for n in range(len(self.region.entries))]
+        names = {d for m in meanings.values() for d in m.declarations}
+        names |= {f'declare {CONVENTION} void @"{n}"(ptr, ptr, i64, i64, i64)' for n in ("rt.lookup", "rt.once")}
+        for distance in self.region.pages:
+            names.add(f'@"page.{distance}" = external global i8')
+            names.add(f'@"generation.{distance}" = external global i8, !absolute_symbol !10')
+        return "\n".join([*parts, *sorted(names)]) + TAIL + (
+            "!10 = !{i64 0, i64 2147483648}\n"
+            'attributes #3 = { nounwind "no-builtins" "no-jump-tables"="true" }\n'
+        )
+
+    def entry_point(self, number: int) -> str:
+        return (
+            f'define {CONVENTION} void @"{entry_symbol(number)}"{SIGNATURE} #3 {{\n'
+            f"  musttail call {CONVENTION} void @region(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 {number})\n"
+            "  ret void\n}\n"
+        )
+
+    def effective(self, address: int) -> str:
+        """The effective address of a place in the region."""
+        base = self.temp("load i64, ptr %base")
+        value = self.temp(f"add i64 {base}, {address}")
+        return value if self.cm else self.temp(f"and i64 {value}, 4294967295")
+
+    def enter(self, number: int, entry: int) -> None:
+        """Load what is used from an entry on."""
+        self.label(f"e{number}")
+        page = self.temp("and i64 %page, -4096")
+        self.put(f"store i64 {self.temp(f'sub i64 {page}, {entry // PAGE_SIZE * PAGE_SIZE}')}, ptr %base")
+        for slot in slots_in(self.used[entry]):
+            self.load(slot)
+        self.put(f"br label %{block_name(entry)}")
+
+    def load(self, slot: Slot) -> None:
+        source = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
+        value = self.temp(f"load {slot.kind}, ptr {source}")
+        if slot.name in FLAGS:
+            value = self.temp(f"and i8 {value}, 1")
+        self.put(f"store {slot.kind} {value}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
+        number = slot.number - FIRST["cr"]
+        if 0 <= number < CR_FIELDS:
+            operands = ("i64", COMPARED_A + 8 * number), ("i64", COMPARED_B + 8 * number), ("i8", COMPARED + number)
+            for kind, at in operands:
+                self.put(f"store {kind} 0, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {at}')}")
+
+    def spill(self, mask: int) -> None:
+        """Store slots to the Vcpu."""
+        for slot in slots_in(mask):
+            number = slot.number - FIRST["cr"]
+            if 0 <= number < CR_FIELDS:
+                self.counter += 1
+                lines, value = nibble_ir(f"%n{self.counter}", "%frame", number)
+                self.lines += lines
+            else:
+                value = self.temp(f"load {slot.kind}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
+            place = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
+            self.put(f"store {slot.kind} {value}, ptr {place}")
+
+    # ---- blocks ----------------------------------------------------------------------------------------------------
+
+    def block(self, start: int, steps: list[Step]) -> None:
+        """One guest block."""
+        self.label(block_name(start))
+        dirty = self.dirty[start]
+        result = ""
+        for n, step in enumerate(steps):
+            result = self.call(step)
+            if step.meaning.leaves:
+                leaves = self.temp(f"icmp eq i8 {result}, {LEAVE}")
+                out, on = self.new_label("leave"), self.new_label("on")
+                self.put(f"br i1 {leaves}, label %{out}, label %{on}, !prof !1")
+                self.label(out)
+                self.spend(n)
+                changed = dirty | step.writes if step.insn.restartable else dirty
+                self.go("once", self.effective(step.at), changed)
+                self.label(on)
+            dirty |= step.writes
+        last = steps[-1]
+        if not last.insn.ends:
+            self.spend(len(steps))
+            self.edge(last.at, last.at + 4, dirty)
+            return
+        code = TAKEN if is_relative(last.insn) else JUMP
+        self.spend(len(steps))
+        if "ret i8 0" in last.meaning.text:
+            taken, on = self.new_label("taken"), self.new_label("on")
+            test = self.temp(f"icmp eq i8 {result}, {code}")
+            self.put(f"br i1 {test}, label %{taken}, label %{on}")
+            self.label(on)
+            self.edge(last.at, last.at + 4, dirty)
+            self.label(taken)
+        if code == TAKEN:
+            self.edge(last.at, last.at + displacement(last.insn, last.word), dirty)
+        else:
+            self.jump(last.at, dirty)
+
+    def call(self, step: Step) -> str:
+        """Call an instruction's meaning."""
+        texts = ["ptr %cpu", "ptr %frame", "ptr %ctx"]
+        texts.append(f"i64 {self.effective(step.at) if '%cia' in step.meaning.text.split('{', 1)[1] else '0'}")
+        for name in step.meaning.arguments:
+            kind = "i64" if step.insn.fields[name].signed else "i32"
+            texts.append(f"{kind} {int(step.operands[name])}")
+        return self.temp(f'call i8 @"{step.meaning.symbol}"({", ".join(texts)})')
+
+    def spend(self, count: int) -> None:
+        """Take instructions off the budget."""
+        if count:
+            left = self.temp(f"sub i64 {self.temp('load i64, ptr %budget')}, {count}")
+            self.put(f"store i64 {left}, ptr %budget")
+
+    def go(self, how: str, target: str, dirty: int) -> None:
+        """Leave the region."""
+        self.put(f"store i64 {target}, ptr %to")
+        self.exits.add((how, dirty))
+        self.put(f"br label %{how}.{dirty:x}")
+
+    def edge(self, at: int, target: int, dirty: int) -> None:
+        """Continue at an address relative to home."""
+        if target not in self.blocks:
+            self.go("far", self.effective(target), dirty)
+            return
+        if target <= at:
+            self.check(target, dirty)
+        self.cross(at, target, dirty)
+        self.put(f"br label %{block_name(target)}")
+
+    def check(self, target: int, dirty: int) -> None:
+        """Leave when the budget is spent or somebody asks for attention."""
+        stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
+        spent = self.temp(f"icmp slt i64 {self.temp('load i64, ptr %budget')}, 0")
+        self.put(f"br i1 {spent}, label %{stop}, label %{more}, !prof !1")
+        self.label(more)
+        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('requests')}")
+        asked = self.temp(f"icmp ne i32 {self.temp(f'load volatile i32, ptr {place}')}, 0")
+        self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
+        self.label(stop)
+        self.go("far", self.effective(target), dirty)
+        self.label(on)
+
+    def cross(self, at: int, target: int, dirty: int) -> None:
+        """Going to another page: leave unless it still is where it was, with the code it had."""
+        distance = target // PAGE_SIZE
+        if distance == at // PAGE_SIZE:
+            return
+        page = self.effective(distance * PAGE_SIZE)
+        number = self.temp(f"and i64 {self.temp(f'lshr i64 {page}, 12')}, {SOFT_CODE_ENTRIES - 1}")
+        code = self.temp(f"getelementptr i8, ptr %ctx, i64 {Context.offset('code')}")
+        soft = self.temp(f"getelementptr i8, ptr {code}, i64 {self.temp(f'mul i64 {number}, {SoftCode.size}')}")
+        tag = self.temp(f"load i64, ptr {soft}")
+        same = self.temp(f"icmp eq i64 {tag}, {self.temp(f'or i64 {page}, {self.region.mode}')}")
+        entries = self.temp(f"getelementptr i8, ptr {soft}, i64 {SoftCode.offset('entries')}")
+        there = self.temp(f'icmp eq ptr {self.temp(f"load ptr, ptr {entries}")}, @"page.{distance}"')
+        place = self.temp(f'getelementptr i8, ptr @"page.{distance}", i64 {CodePage.offset("generation")}')
+        now = self.temp(f"load volatile i32, ptr {place}")
+        fresh = self.temp(f'icmp eq i32 {now}, ptrtoint (ptr @"generation.{distance}" to i32)')
+        valid = self.temp(f"and i1 {self.temp(f'and i1 {same}, {there}')}, {fresh}")
+        on, out = self.new_label("on"), self.new_label("gone")
+        self.put(f"br i1 {valid}, label %{on}, label %{out}, !prof !0")
+        self.label(out)
+        self.go("far", self.effective(target), dirty)
+        self.label(on)
+
+    def jump(self, at: int, dirty: int) -> None:
+        """Continue at the frame's npc: at a return address inside the region, or elsewhere."""
+        place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('npc')}")
+        target = self.temp(f"load i64, ptr {place}")
+        for site in self.returns:
+            here, on = self.new_label("here"), self.new_label("on")
+            same = self.temp(f"icmp eq i64 {target}, {self.effective(site)}")
+            self.put(f"br i1 {same}, label %{here}, label %{on}")
+            self.label(here)
+            self.check(site, dirty)
+            self.cross(at, site, dirty)
+            self.put(f"br label %{block_name(site)}")
+            self.label(on)
+        self.go("far", target, dirty)
+
+    # ---- ways out --------------------------------------------------------------------------------------------------
+
+    def far(self) -> None:
+        """Continue at the address in %to, in any page, through the context's code entries."""
+        mode, code, size = self.region.mode, Context.offset("code"), SoftCode.size
+        self.lines.append(f"""far:
+  %far.raw = load i64, ptr %to
+  %far.to = and i64 %far.raw, -4
+  %far.bud = load i64, ptr %budget
+  %far.spent = icmp slt i64 %far.bud, 0
+  %far.rp = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("requests")}
+  %far.requests = load volatile i32, ptr %far.rp
+  %far.asked = icmp ne i32 %far.requests, 0
+  %far.stop = or i1 %far.spent, %far.asked
+  br i1 %far.stop, label %far.slow, label %far.fast, !prof !1
+far.fast:
+  %far.n = lshr i64 %far.to, 12
+  %far.i = and i64 %far.n, {SOFT_CODE_ENTRIES - 1}
+  %far.s = mul i64 %far.i, {size}
+  %far.c = getelementptr i8, ptr %ctx, i64 {code}
+  %far.soft = getelementptr i8, ptr %far.c, i64 %far.s
+  %far.page = and i64 %far.to, -4096
+  %far.tag = or i64 %far.page, {mode}
+  %far.known = load i64, ptr %far.soft
+  %far.hit = icmp eq i64 %far.known, %far.tag
+  br i1 %far.hit, label %far.go, label %far.slow, !prof !0
+far.go:
+  %far.ep = getelementptr i8, ptr %far.soft, i64 {SoftCode.offset("entries")}
+  %far.entries = load ptr, ptr %far.ep
+  %far.o = and i64 %far.to, 4092
+  %far.w = lshr i64 %far.o, 2
+  %far.slot = getelementptr [2 x i32], ptr %far.entries, i64 %far.w
+  %far.f = load ptr, ptr %far.slot
+  musttail call {CONVENTION} void %far.f(ptr %cpu, ptr %ctx, i64 %far.bud, i64 %far.tag, i64 poison)
+  ret void
+far.slow:
+  musttail call {CONVENTION} void @"rt.lookup"(ptr %cpu, ptr %ctx, i64 %far.bud, i64 %page, i64 %far.to)
+  ret void""")
+
+    def once(self) -> None:
+        """The handler executes the instruction at %to."""
+        self.lines.append(f"""once:
+  %once.to = load i64, ptr %to
+  %once.bud = load i64, ptr %budget
+  musttail call {CONVENTION} void @"rt.once"(ptr %cpu, ptr %ctx, i64 %once.bud, i64 %page, i64 %once.to)
+  ret void""")
+
+
+def region_ir(region: Region, table: Table) -> str:
+    """The IR of a region."""
+    return Builder(region, table).module()

@@ -1,0 +1,237 @@
+"""Tier 1 of a machine: hot instructions in, compiled regions installed, all of it off the vCPUs' threads."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...insns import TABLE
+from ...isa.cores import Core
+from ...native.elf import Object, RelocationError
+from ...vcpu.codemap import WORDS_PER_PAGE, CodePage
+from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode
+from .build import entry_symbol
+from .shape import PAGE_SIZE, Former, Region
+from .store import HEAD_WORDS, RegionStore
+from .worker import Worker
+
+PAGE_MASK = ~(PAGE_SIZE - 1)
+
+
+@dataclass
+class Statistics:
+    """What tier 1 did, for people who ask."""
+
+    hot: int = 0
+    compiled: int = 0
+    from_cache: int = 0
+    refused: int = 0
+    outdated: int = 0
+    instructions: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A hot instruction: its CodePage, its place in it, and where the pages around are mapped to now."""
+
+    epoch: int
+    home: int
+    index: int
+    page: int
+    """Effective page of home, with the mode."""
+    mapped: dict[int, int]
+    """CodePages by effective page with the mode."""
+
+
+class Pages:
+    """Guest code as a region sees it: words by distance from home, of pages that are mapped now."""
+
+    def __init__(self, vm: Any, request: Request) -> None:
+        self.vm, self.request = vm, request
+        self.mode = int(CodePage.at(request.home).mode)
+        self.found: dict[int, tuple[Any, int, bytes] | None] = {}
+
+    def page(self, distance: int) -> tuple[Any, int, bytes] | None:
+        """CodePage, its generation and its bytes, at a distance in pages."""
+        if distance not in self.found:
+            self.found[distance] = self._page(distance)
+        return self.found[distance]
+
+    def _page(self, distance: int) -> tuple[Any, int, bytes] | None:
+        limit = 0xFFFF_FFFF_FFFF_FFFF if self.mode & 1 else 0xFFFF_FFFF
+        tag = (self.request.page & PAGE_MASK) + distance * PAGE_SIZE & limit | self.mode
+        address = self.request.home if distance == 0 else self.request.mapped.get(tag)
+        if not address:
+            return None
+        page: Any = CodePage.at(address)
+        if int(page.mode) != self.mode:
+            return None
+        generation = int(page.generation)
+        return page, generation, ctypes.string_at(int(self.vm.ram) + int(page.pa), PAGE_SIZE)
+
+    def word(self, at: int) -> int | None:
+        """The instruction at an address."""
+        page = self.page(at // PAGE_SIZE)
+        return None if page is None else int.from_bytes(page[2][at % PAGE_SIZE : at % PAGE_SIZE + 4], "big")
+
+    def executed(self, at: int) -> bool:
+        """Whether an address has code."""
+        page = self.page(at // PAGE_SIZE)
+        if page is None:
+            return False
+        known = ctypes.c_uint64.from_address(page[0].address + 8 * (at % PAGE_SIZE // 4)).value
+        return not 0 <= known - int(self.vm.miss_ladder) < int(self.vm.miss_step) * WORDS_PER_PAGE
+
+    def have(self, region: Region) -> bool:
+        """Whether memory has a region's words."""
+        return all(
+            self.word(block.start + 4 * n) == word for block in region.blocks for n, word in enumerate(block.words)
+        )
+
+
+class RegionCompiler:
+    """Takes hot instructions from vCPUs and makes regions of them on a thread of its own."""
+
+    def __init__(
+        self, core: Core, vm: Any, symbols: dict[str, int], function: Callable[..., Callable[..., Any]],
+        store: Callable[[], RegionStore], wait: bool = False,
+    ) -> None:  # fmt: skip
+        """`function` gives exported native functions; with `wait`, a hot instruction waits for its region."""
+        self.core, self.vm, self.symbols = core, vm, symbols
+        self.table = TABLE.for_core(core.categories)
+        u64, u32 = ctypes.c_uint64, ctypes.c_uint32
+        self._reserve = function("reserve_code", u64, u64, u64)
+        self._publish = function("publish_code", None, u64, u64, u32, u32, u64)
+        self._make_store = store
+        self._wait = wait
+        self._worker = Worker()
+        self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
+        self._thread: threading.Thread | None = None
+        self._epoch = 0
+        self._installing = threading.Lock()
+        self.statistics = Statistics()
+
+    def hot(self, cpu: Any) -> None:
+        """What ExitReason.HOT is about, on the vCPU's thread."""
+        request = Request(
+            self._epoch, int(cpu.hot_page), int(cpu.hot_index), int(cpu.pc) & PAGE_MASK | int(cpu.mode),
+            mapped_pages(int(cpu.context)),
+        )  # fmt: skip
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="regions", daemon=True)
+            self._thread.start()
+        done = threading.Event()
+        self._requests.put((request, done))
+        if self._wait:
+            done.wait()
+
+    def forget(self) -> None:
+        """All translated code goes, regions with it: called while no vCPU is in native code."""
+        with self._installing:
+            self._epoch += 1
+
+    def close(self) -> None:
+        """End the thread and the process behind it."""
+        if self._thread is not None:
+            self._requests.put(None)
+            self._worker.close()
+            self._thread.join()
+            self._thread = None
+
+    def _serve(self) -> None:
+        store = self._make_store()
+        try:
+            while (item := self._requests.get()) is not None:
+                request, done = item
+                self.statistics.hot += 1
+                try:
+                    self._make(request, store)
+                finally:
+                    done.set()
+        finally:
+            store.close()
+            self._worker.close()
+
+    def _make(self, request: Request, store: RegionStore) -> None:
+        """One region: from the cache or from the worker."""
+        with self._installing:
+            if request.epoch != self._epoch:
+                self.statistics.outdated += 1
+                return
+            pages = Pages(self.vm, request)
+            head = 4 * request.index
+            words = [pages.word(head + 4 * n) or 0 for n in range(HEAD_WORDS)]
+            found = store.find(self.core.name, pages.mode, words, lambda r: r.entries[0] == head and pages.have(r))
+            region = found[0] if found else self._former(pages).form(head)
+        if region is None:
+            self.statistics.refused += 1
+            return
+        code = found[1] if found else self._worker.compile(region)
+        if not code:
+            self.statistics.refused += 1
+            return
+        if found:
+            self.statistics.from_cache += 1
+        else:
+            self.statistics.compiled += 1
+            store.keep(region, words, code)
+        with self._installing:
+            if request.epoch == self._epoch and Pages(self.vm, request).have(region):
+                self._install(region, pages, code)
+            else:
+                self.statistics.outdated += 1
+
+    def _former(self, pages: Pages) -> Former:
+        return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed)
+
+    def _install(self, region: Region, pages: Pages, code: bytes) -> None:
+        """Load an object and let the entries of its region lead to it."""
+        image = Object(code)
+        room = sum(section.size + section.align + 16 for section in image.sections.values())
+        start = self._reserve(self.vm.address, room)
+        if not start:
+            self.statistics.refused += 1
+            return
+        used = 0
+
+        def place(size: int, align: int) -> int:
+            nonlocal used
+            at = (start + used + align - 1) & -align
+            used = at + size - start
+            return at
+
+        def resolve(name: str) -> int:
+            kind, _, distance = name.partition(".")
+            if kind in ("page", "generation"):
+                page = pages.page(int(distance))
+                assert page is not None
+                return int(page[0].address) if kind == "page" else page[1]
+            return self.symbols[name]
+
+        try:
+            symbols = image.load(place, resolve)
+        except (RelocationError, KeyError):
+            self.statistics.refused += 1
+            return
+        self.statistics.instructions += region.size
+        self.statistics.bytes += room
+        for number, entry in enumerate(region.entries):
+            page = pages.page(entry // PAGE_SIZE)
+            assert page is not None
+            index = entry % PAGE_SIZE // 4
+            if number == 0 or int(page[0].heat[index]) != 255:
+                self._publish(self.vm.address, page[0].address, index, page[1], symbols[entry_symbol(number)])
+
+
+def mapped_pages(context: int) -> dict[int, int]:
+    """CodePages by effective page and mode, as a context has them now."""
+    data = ctypes.string_at(context + Context.offset("code"), SOFT_CODE_ENTRIES * SoftCode.size)
+    words = memoryview(data).cast("Q")
+    step = SoftCode.size // 8
+    tag, entries = SoftCode.offset("tag") // 8, SoftCode.offset("entries") // 8
+    return {words[n + tag]: words[n + entries] for n in range(0, len(words), step) if words[n + entries]}

@@ -1,0 +1,93 @@
+"""What a region keeps of a vCPU's state: its frame, in which LLVM turns every slot into values.
+
+A slot is one GPR, FPR, VR, CR field or scalar. The frame gives each an offset of its own; an entry of a region loads
+slots from the Vcpu, an exit stores those that may have changed. A CR field is kept as the two numbers that were
+compared, and becomes a nibble where it is read or stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...isa.registers import SPR
+from ...native.ints import u8, u64
+from ...native.struct import ArrayType, size_of
+from ...native.values import ir_type
+from ...vcpu.state import Vcpu
+
+ARRAYS = ("gpr", "fpr", "vr")
+SCALARS = (
+    "so", "ov", "ca", "xer_count", "fpscr", "fp_pending", "fp_a", "fp_b", "fp_c", "fp_foreign", "vscr", "npc",
+)  # fmt: skip
+SPRS = {int(SPR.LR): "lr", int(SPR.CTR): "ctr"}
+CR_FIELDS = 8
+FLAGS = ("so", "ov", "ca")
+"""Scalars that are 0 or 1."""
+READ_ONLY = ("so", "fp_foreign", "fpscr", "xer_count")
+"""Scalars that no instruction inside a region changes; one that would is executed by its handler."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One piece of state: where it is in the frame and in the Vcpu."""
+
+    number: int
+    name: str
+    kind: str
+    """Its IR type."""
+    at: int
+    offset: int
+    """In the Vcpu."""
+
+
+def _lay_out() -> tuple[list[Slot], dict[str, int], int]:
+    slots: list[Slot] = []
+    first: dict[str, int] = {}
+    position = 0
+
+    def add(name: str, kind: Any, offset: int, group: str) -> None:
+        nonlocal position
+        size = size_of(kind)
+        position = (position + size - 1) & -size
+        first.setdefault(group, len(slots))
+        slots.append(Slot(len(slots), name, ir_type(kind), position, offset))
+        position += size
+
+    for array in ARRAYS:
+        field = Vcpu.fields[array]
+        assert isinstance(field.type, ArrayType)
+        for n in range(field.type.count):
+            add(f"{array}{n}", field.type.element, field.offset + n * size_of(field.type.element), array)
+    for n in range(CR_FIELDS):
+        add(f"cr{n}", u8, Vcpu.offset("cr") + n, "cr")
+    for scalar in SCALARS:
+        add(scalar, Vcpu.fields[scalar].type, Vcpu.offset(scalar), scalar)
+    for number, name in SPRS.items():
+        add(name, u64, Vcpu.offset("spr") + 8 * number, name)
+    return slots, first, (position + 15) & -16
+
+
+SLOTS, FIRST, _END = _lay_out()
+"""Every slot, and the number of the first one of each array or scalar."""
+
+# Beside its nibble, a CR field has the operands of the compare that set it, and whether one did.
+COMPARED_A = _END
+COMPARED_B = COMPARED_A + 8 * CR_FIELDS
+COMPARED = COMPARED_B + 8 * CR_FIELDS
+FRAME_SIZE = COMPARED + CR_FIELDS
+
+
+def offset_of(name: str) -> int:
+    """Offset in the frame of an array's first element, or of a scalar."""
+    return SLOTS[FIRST[name]].at
+
+
+def mask_of(slots: set[int] | frozenset[int]) -> int:
+    """A set of slots as a bit mask."""
+    return sum(1 << number for number in slots)
+
+
+def slots_in(mask: int) -> list[Slot]:
+    """The slots of a bit mask."""
+    return [slot for slot in SLOTS if mask >> slot.number & 1]

@@ -1,0 +1,159 @@
+"""The shape of a region: which instructions belong to it, in which blocks, and where it can be entered.
+
+Addresses are relative to the start of the page of the hot instruction, the region's *home*; other pages have their
+effective distance from it. Only code that was executed before is followed, so that what never happens is an exit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...isa.insn import Insn, Table
+from ..stencils import is_relative
+from .meaning import NotForRegions, meaning_of
+
+MOST_INSNS = 160
+MOST_ENTRIES = 8
+MOST_PAGES = 3
+PAGE_SIZE = 4096
+RETURNS_ELSEWHERE = ("rfi", "rfci", "rfdi", "rfmci", "rfgi")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Instructions executed one after another; a branch can only be the last."""
+
+    start: int
+    words: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """Address after the last instruction."""
+        return self.start + 4 * len(self.words)
+
+
+@dataclass(frozen=True)
+class Region:
+    """What to compile. The first entry is the hot instruction."""
+
+    core: str
+    mode: int
+    entries: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def pages(self) -> tuple[int, ...]:
+        """Distances of its pages from home, in pages."""
+        return tuple(sorted({address // PAGE_SIZE for b in self.blocks for address in (b.start, b.end - 4)}))
+
+    @property
+    def size(self) -> int:
+        """Instructions."""
+        return sum(len(block.words) for block in self.blocks)
+
+
+def packed(region: Region) -> bytes:
+    """A region as bytes, for another process or the cache."""
+    blocks = [[block.start, *block.words] for block in region.blocks]
+    return json.dumps([region.core, region.mode, region.entries, blocks]).encode()
+
+
+def unpacked(data: bytes) -> Region:
+    """The region that `packed` gave."""
+    core, mode, entries, blocks = json.loads(data)
+    return Region(core, mode, tuple(entries), tuple(Block(start, tuple(words)) for start, *words in blocks))
+
+
+def displacement(insn: Insn, word: int) -> int:
+    """Displacement of a relative branch."""
+    return int(insn.fields["li" if "li" in insn.fields else "bd"].get(word))
+
+
+class Former:
+    """Finds a region. `word(address)` is the instruction there, None where the page is not known to be mapped;
+    `executed(address)` whether code for it was translated before."""
+
+    def __init__(
+        self, core: str, table: Table, mode: int,
+        word: Callable[[int], int | None], executed: Callable[[int], bool],
+    ) -> None:  # fmt: skip
+        self.core, self.table, self.mode, self.word, self.executed = core, table, mode, word, executed
+        self.words: dict[int, int] = {}
+        self.leaders: set[int] = set()
+        self.entries: dict[int, None] = {}
+        self.queue: deque[int] = deque()
+        self.calls: list[int] = []
+
+    def form(self, head: int) -> Region | None:
+        """The region around a hot instruction; None when there is nothing to compile."""
+        self.entries[head] = None
+        self.queue.append(head)
+        while self.queue and len(self.words) < MOST_INSNS:
+            self.scan(self.queue.popleft())
+        if head not in self.words:
+            return None
+        self.leaders &= self.words.keys()
+        blocks = tuple(self.block(start) for start in sorted(self.leaders))
+        entries = [entry for entry in self.entries if entry in self.leaders]
+        return Region(self.core, self.mode, tuple(entries[:MOST_ENTRIES]), blocks)
+
+    def scan(self, at: int) -> None:
+        """Take a run of instructions up to a branch or one that is not for regions."""
+        self.leaders.add(at)
+        while at not in self.words:
+            pages = {a // PAGE_SIZE for a in self.words} | {at // PAGE_SIZE}
+            word = self.word(at) if len(pages) <= MOST_PAGES and len(self.words) < MOST_INSNS else None
+            insn = self.table.decode(word) if word is not None else None
+            if word is None or insn is None:
+                return
+            branch = insn.ends and "lk" in insn.fields
+            try:
+                if insn.ends and not branch:
+                    raise NotForRegions
+                meaning_of(insn, word, bool(self.mode & 1), self.mode)
+            except NotForRegions:
+                if insn.name not in RETURNS_ELSEWHERE and self.executed(at + 4):
+                    self.entry(at + 4)
+                return
+            self.words[at] = word
+            if branch:
+                self.branch(insn, word, at)
+                return
+            at += 4
+        self.leaders.add(at)
+
+    def branch(self, insn: Insn, word: int, at: int) -> None:
+        """Follow a branch."""
+        operands = insn.operands(word)
+        always = int(operands.get("bo", 20)) & 20 == 20
+        if operands["lk"]:
+            self.entry(at + 4)
+        elif not always:
+            self.queue.append(at + 4)
+        if not is_relative(insn):
+            return
+        target = at + displacement(insn, word)
+        if target in self.words or self.executed(target):
+            if operands["lk"] or target <= at:
+                self.entry(target)
+            else:
+                self.queue.append(target)
+
+    def entry(self, at: int) -> None:
+        """A place where the region may be entered."""
+        self.entries.setdefault(at)
+        self.queue.append(at)
+
+    def block(self, start: int) -> Block:
+        """The instructions from a leader to the next one, or to what ends the run."""
+        words, at = [], start
+        while at in self.words:
+            words.append(self.words[at])
+            insn = self.table.decode(self.words[at])
+            at += 4
+            if at in self.leaders or (insn is not None and insn.ends):
+                break
+        return Block(start, tuple(words))

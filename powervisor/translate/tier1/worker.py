@@ -1,0 +1,90 @@
+"""The process that compiles regions: `python -m powervisor.translate.tier1.worker`.
+
+It reads regions from standard input and answers with objects, each a length and so many bytes; an answer of length 0
+means that the region could not be compiled. It gives way to the machine that it works for.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from typing import IO
+
+from .shape import Region, packed, unpacked
+
+LENGTH = struct.Struct("<I")
+NICENESS = 5
+
+
+def send(stream: IO[bytes], data: bytes) -> None:
+    """Write one message."""
+    stream.write(LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> bytes | None:
+    """Read one message; None at the end."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    size: int = LENGTH.unpack(head)[0]
+    data = stream.read(size)
+    return data if len(data) == size else None
+
+
+class Worker:
+    """The other process, started with the first region."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def compile(self, region: Region) -> bytes:
+        """The region's object; b"" when there is none (the process was killed, or LLVM refused)."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            send(self._process.stdin, packed(region))
+            data = receive(self._process.stdout)
+        except OSError:
+            data = None
+        if data is None:
+            self.close()
+        return data or b""
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        assert process.stdin is not None and process.stdout is not None
+        with process.stdout, process.stdin:
+            process.wait()
+
+
+def compile_region(region: Region) -> bytes:
+    """The object of a region."""
+    from ...insns import TABLE
+    from ...isa import cores
+    from ...native.llvm import REGION_PASSES, compile_object
+    from .build import region_ir
+
+    text = region_ir(region, TABLE.for_core(cores.get(region.core).categories))
+    return compile_object(text, 2, REGION_PASSES)
+
+
+def main() -> None:
+    """Compile until standard input ends."""
+    os.nice(NICENESS)
+    while (data := receive(sys.stdin.buffer)) is not None:
+        send(sys.stdout.buffer, compile_region(unpacked(data)))
+
+
+if __name__ == "__main__":
+    main()
