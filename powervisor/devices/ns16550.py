@@ -85,7 +85,7 @@ class Ns16550(Device):
     input of the baud-rate divisor; it decides only how long a receive time-out lasts.
 
     No input is lost before the guest has read it: it waits in `backlog` until the guest listens, and goes back there
-    when the guest empties the FIFO, enters loopback or resets, as if it had not arrived yet.
+    when the guest sets the port up, empties the FIFO, enters loopback or resets, as if it had not arrived yet.
     """
 
     size = 0x100
@@ -107,7 +107,7 @@ class Ns16550(Device):
     """How many bytes at the head of `fifo` are the guest's own, from loopback."""
     backlog: bytearray = state(bytearray, keep=True)
     polls: int = state(int)
-    """Reads of LSR while nothing else told that the guest wants input."""
+    """Reads of LSR since the guest set the port up, while nothing else tells that it wants input."""
     transmit_pending: bool = state(bool)
     timed_out: bool = state(bool)
 
@@ -267,8 +267,13 @@ class Ns16550(Device):
         if self.lcr.dlab:
             self.divisor = self.divisor & 0xFF | value << 8
             return
-        was_on = self.ier.transmit
+        was_on, received = self.ier.transmit, self.ier.receive
         self.ier.guest_write(value, 0xFF)
+        if not (received or self.ier.receive or self.iir.enable):
+            # A driver at work on its port: it discards what it finds before it wants input. One that has wanted it
+            # may hold interrupts off while it reads.
+            self.polls = 0
+            self._take_back()
         # Enabling it with an empty transmitter must interrupt again: drivers start sending that way.
         if self.ier.transmit and not was_on:
             self.transmit_pending = True

@@ -160,6 +160,33 @@ def test_input_from_before_the_driver_survives_its_start(uart):
     assert read_all(uart) == b"typed early"
 
 
+def test_input_from_before_a_driver_without_fifo_survives_its_start(uart):
+    """The same for a port that Linux takes for one without FIFO, after its console has polled to send."""
+    uart.device.receive(b"typed early")
+    for _ in range(100):
+        uart[LSR]
+        uart[RBR] = 0x2E
+    for ier in (0, 2):
+        uart[IER] = ier
+        uart[IER] = 0
+        for register in (LSR, RBR, IIR, MSR):
+            uart[register]
+    uart[IER] = 5
+    uart[IIR] = 0
+    assert read_all(uart) == b"typed early"
+
+
+def test_a_handler_that_holds_interrupts_off_finds_its_byte(uart):
+    uart[IER] = 1
+    uart.device.receive(b"xy")
+    for byte in b"xy":
+        assert uart.irq
+        uart[IER] = 0
+        assert uart[LSR] & 1 and uart[RBR] == byte
+        uart[IER] = 1
+    assert not uart.irq
+
+
 def test_loopback_finds_its_own_bytes_only_and_keeps_the_hosts(uart):
     uart[IIR] = 1
     uart.device.receive(b"host")
