@@ -46,7 +46,7 @@ class Image(NamedTuple):
     def check_fits(self, ram_size: int) -> Image:
         """This image. Raises UserError with the exact sizes when it leaves RAM."""
         for segment in self.segments:
-            if segment.end > ram_size:
+            if not 0 <= segment.pa < segment.end <= ram_size:
                 raise UserError(
                     f"{self.where}: needs 0x{segment.pa:x}..0x{segment.end:x} ({segment.size} bytes), "
                     f"beyond RAM of {ram_size >> 20} MiB; give a larger {argument('memory')} or link it lower"

@@ -30,7 +30,7 @@ def load(data: bytes, where: str, ram_size: int, bits: int) -> Image:
         raise UserError(f"{where}: corrupt uImage, header checksum is wrong; copy or build it again")
     payload = data[_HEADER.size : _HEADER.size + size]
     if len(payload) < size:
-        raise UserError(f"{where}: truncated uImage, {size} bytes of data expected and {len(payload)} found")
+        raise UserError(f"{where}: truncated uImage, {len(payload)} of {size} bytes of data found; copy it again")
     if zlib.crc32(payload) != data_crc:
         raise UserError(f"{where}: corrupt uImage, data checksum is wrong; copy or build it again")
     if arch != _ARCH_PPC:

@@ -103,7 +103,7 @@ def test_uimage_payload_goes_to_its_load_address(compression):
     ("data", "message"),
     [
         (uimage()[:30], "truncated uImage"),
-        (uimage()[:-1], "truncated uImage, 256 bytes of data expected and 255 found"),
+        (uimage()[:-1], "truncated uImage, 255 of 256 bytes of data found"),
         (uimage()[:-1] + b"\1", "data checksum"),
         (uimage()[:20] + b"\1" + uimage()[21:], "header checksum"),
         (uimage(arch=2), "another architecture"),

@@ -82,6 +82,7 @@ KERNEL = ["-kernel", "good.uImage"]
         (["-device", "loader,file=missing"], "-device loader missing: No such file"),
         (["-device", "loader,file=text"], "loader,file=text.*addr"),
         (["-device", "loader,file=text,addr=0x40000000"], "loader,file=text"),
+        (["-device", "loader,file=text,addr=-8,cpu-num=0"], "loader,file=text: needs 0x-8.*beyond RAM"),
     ],
 )
 def test_bad_input_is_one_clear_line(command, files, words, says):

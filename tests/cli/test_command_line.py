@@ -1,5 +1,6 @@
 """What is typed: commands, options, their nearest names, and one clear line for every mistake."""
 
+import os
 import subprocess
 import sys
 import time
@@ -200,6 +201,12 @@ def test_the_library_names_its_arguments_and_the_command_line_its_options(comman
     assert "run: -kernel /nonexistent: No such" in command("run", "-serial", "null", "-kernel", "/nonexistent").err
     with pytest.raises(UserError, match="^cores 33: "):
         Machine(cores=33)
+
+
+def test_append_reaches_the_guest_byte_for_byte(command, tmp_path):
+    text = os.fsdecode(b"caf\xe9 \xff")
+    assert command("dtb", "-append", text, "-o", str(tmp_path / "tree.dtb")).status == 0
+    assert b"caf\xe9 \xff\0" in (tmp_path / "tree.dtb").read_bytes()
 
 
 def test_a_bug_shows_a_traceback_and_asks_to_report_it(command, machine, monkeypatch):

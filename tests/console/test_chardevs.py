@@ -186,7 +186,8 @@ def test_a_stale_socket_is_replaced_and_one_in_use_is_refused(tmp_path):
 def test_a_port_in_use_is_refused_with_a_remedy():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=rf"-serial tcp:127.0.0.1:{port}: cannot listen there \(Address already in use\); choose another port"):
+        in_use = rf"-serial tcp:127.0.0.1:{port}: cannot listen there \(Address already in use\); choose another port"
+        with pytest.raises(UserError, match=in_use):
             open_chardev(f"tcp:127.0.0.1:{port},server=on")
 
 
