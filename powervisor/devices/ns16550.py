@@ -107,7 +107,7 @@ class Ns16550(Device):
     """How many bytes at the head of `fifo` are the guest's own, from loopback."""
     backlog: bytearray = state(bytearray, keep=True)
     polls: int = state(int)
-    """Reads of LSR since the guest set the port up, while nothing else tells that it wants input."""
+    """Reads of LSR since the guest set the port up, while input waits and nothing else tells that it is wanted."""
     transmit_pending: bool = state(bool)
     timed_out: bool = state(bool)
 
@@ -150,6 +150,10 @@ class Ns16550(Device):
     def _listening(self) -> bool:
         """Whether the guest has set the port up for input; before, its driver may discard what it finds."""
         return bool(self.ier.receive or self.iir.enable or self.polls >= _POLLS)
+
+    def _counts_polls(self) -> bool:
+        """Whether reading LSR has an effect beyond its errors."""
+        return bool(self.backlog) and not self._listening()
 
     def _free(self) -> int:
         """Bytes of input that may go into the FIFO now."""
@@ -301,7 +305,7 @@ class Ns16550(Device):
 
     @lsr.read
     def _read_lsr(self) -> int:
-        if not self._listening():
+        if self._counts_polls():
             self.polls += 1
             self._refill()
         value = self.lsr.value
