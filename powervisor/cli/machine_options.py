@@ -26,7 +26,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
     parser.option("-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them)")
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
-    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core); sockets=1")
+    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core); one socket")
     parser.option("-m", dest="memory", metavar="SIZE", help="RAM, in MiB unless it ends in K, M, G")
     parser.option("-kernel", metavar="FILE", help="uImage, ELF or vmlinux to boot")
     parser.option("-initrd", metavar="FILE", help="initial RAM disk for the kernel")

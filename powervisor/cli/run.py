@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     parser.option(
         "-timeout",
         metavar="SECONDS",
-        help="end with status 124 that long after this command has started; what must be built first counts",
+        help="end with status 124 that long after the start of this command, building included",
     )
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
