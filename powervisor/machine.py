@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .boards import registry
-from .boards.board import Board, Context
+from .boards.board import SERIAL, Board, Context
 from .boards.cpus import CpuTopology
 from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
 from .console.recorder import Recorder, recorded
@@ -51,7 +51,7 @@ class Machine:
 
     def __init__(
         self,
-        board: str = "ppce500",
+        board: str = registry.DEFAULT,
         cpu: str | None = None,
         cores: int = 1,
         threads: int = 1,
@@ -72,6 +72,7 @@ class Machine:
         core = core_models.get(cpu or self.board.default_core)
         size = memory if memory is not None else self.board.ram_default
         self.board.check(core.name, cores, threads, size)
+        self.board.check_serials(len(serial or ()))
         if kernel is None and bios is None and not loaders:
             from .guests.builtin import image
 
@@ -117,7 +118,7 @@ class Machine:
         self.plan: BootPlan = plan_boot(options, self.ram.size, self.built.tree, core.bits, self.topology.vcpus)
         self._progress = progress
         for index, chardev in enumerate(self._chardevs):
-            uart = self.built.devices.get(f"serial{index}")
+            uart = self.built.devices.get(f"{SERIAL}{index}")
             if chardev is not None and isinstance(uart, Ns16550):
                 self._connect(chardev, uart)
 

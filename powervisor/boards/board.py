@@ -17,7 +17,7 @@ from powervisor.devices.irq import IrqLine, NoIrq, OrGate
 from powervisor.devices.ns16550 import Chardev
 from powervisor.devices.silent import Silent
 from powervisor.devices.spintable import Release
-from powervisor.errors import UserError
+from powervisor.errors import UserError, argument
 from powervisor.memory.ram import Ram, describe_size
 from powervisor.memory.space import Dma, PhysicalSpace, Target
 
@@ -57,6 +57,8 @@ Make = Callable[[Context, dict[str, Device]], Target]
 Nodes = dict[str, Node]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 ROOT = "/"
+SERIAL = "serial"
+"""Serial line N is the part of this name and N."""
 
 
 class Bus(NamedTuple):
@@ -154,7 +156,7 @@ class Board(NamedTuple):
     def core(self, name: str) -> BoardCore:
         """The board's entry of core `name`; UserError with the nearest names."""
         if name not in self.cores:
-            raise UserError(f"-cpu {name}: {self.name} takes {nearest(name, self.cores)}")
+            raise UserError(f"{argument('cpu')} {name}: {self.name} takes {nearest(name, self.cores)}")
         return self.cores[name]
 
     def check(self, core: str, cores: int, threads: int, ram_size: int) -> None:
@@ -162,14 +164,20 @@ class Board(NamedTuple):
         limit = self.core(core).max_threads
         if not 1 <= threads <= limit:
             have = "one thread a core" if limit == 1 else f"1 to {limit} threads a core"
-            raise UserError(f"-smp threads={threads}: {core} has {have}")
+            raise UserError(f"{argument('threads')}={threads}: {core} has {have}")
         if not 1 <= cores * threads <= self.max_cpus:
-            raise UserError(f"-smp {cores * threads}: {self.name} has 1 to {self.max_cpus} CPUs")
+            wanted = f"{cores} x {threads} threads" if threads > 1 else f"{cores}"
+            raise UserError(f"{argument('cores')} {wanted}: {self.name} has 1 to {self.max_cpus} CPUs")
         if ram_size % self.ram_unit or not self.ram_unit <= ram_size <= self.ram_max:
-            raise UserError(
-                f"-m {describe_size(ram_size)}: {self.name} takes multiples of {describe_size(self.ram_unit)} "
-                f"up to {describe_size(self.ram_max)}"
-            )
+            given = f"{argument('memory')} {describe_size(ram_size)}"
+            unit, most = describe_size(self.ram_unit), describe_size(self.ram_max)
+            raise UserError(f"{given}: {self.name} takes multiples of {unit} up to {most}")
+
+    def check_serials(self, count: int) -> None:
+        """Raise UserError when there are not that many serial lines."""
+        have = sum(part.name.startswith(SERIAL) for part in self.parts)
+        if count > have:
+            raise UserError(f"{argument('serial')}: {count} lines given, {self.name} has {have}; leave the others out")
 
     def part(self, name: str) -> Part:
         """The part called `name`."""

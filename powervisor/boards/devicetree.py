@@ -107,7 +107,7 @@ def encode(value: tuple[Value, ...]) -> bytes:
         if isinstance(part, bytes):
             out += part
         elif isinstance(part, str):
-            out += part.encode() + b"\0"
+            out += part.encode(errors="surrogateescape") + b"\0"
         elif isinstance(part, int):
             out += part.to_bytes(4, "big")
         else:
@@ -267,7 +267,7 @@ def check_header(blob: bytes, where: str) -> None:
         raise UserError(f"{where}: not a flattened device tree (compile source with dtc -O dtb)")
     total = int.from_bytes(blob[4:8], "big")
     if not _HEADER.size <= total <= len(blob):
-        raise UserError(f"{where}: truncated device tree, {total} bytes expected and {len(blob)} found")
+        raise UserError(f"{where}: truncated device tree, {total} bytes expected and {len(blob)} found; copy it again")
     version, last = (int.from_bytes(blob[at : at + 4], "big") for at in (20, 24))
     if version < 16 or last > 17:
         raise UserError(f"{where}: device tree version {version} is not supported; rebuild it with dtc")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from powervisor.boot.image import Image, Segment
-from powervisor.errors import UserError
+from powervisor.errors import UserError, argument
 
 MAGIC = b"\x7fELF"
 _CLASS32, _CLASS64, _MSB = 1, 2, 2
@@ -26,7 +26,7 @@ def load(data: bytes, where: str, ram_size: int, bits: int) -> Image:
     """The ELF executable `data` for a core of `bits` bits. Raises UserError, naming `where`."""
     entry, headers, elf_bits = _headers(data, where)
     if elf_bits > bits:
-        raise UserError(f"{where}: a 64-bit image, and the core is 32-bit; choose -cpu e5500 or e6500")
+        raise UserError(f"{where}: a 64-bit image, and the core is 32-bit; choose {argument('cpu')} e5500 or e6500")
     entry, toc = _function(data, entry) if elf_bits == 64 else (entry, 0)
     base = KERNEL_BASES[elf_bits]
     physical_entry = None

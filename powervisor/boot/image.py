@@ -7,7 +7,7 @@ import stat
 import zlib
 from typing import NamedTuple
 
-from powervisor.errors import UserError
+from powervisor.errors import UserError, argument
 
 
 class Segment(NamedTuple):
@@ -46,10 +46,10 @@ class Image(NamedTuple):
     def check_fits(self, ram_size: int) -> Image:
         """This image. Raises UserError with the exact sizes when it leaves RAM."""
         for segment in self.segments:
-            if segment.end > ram_size:
+            if not 0 <= segment.pa < segment.end <= ram_size:
                 raise UserError(
                     f"{self.where}: needs 0x{segment.pa:x}..0x{segment.end:x} ({segment.size} bytes), "
-                    f"beyond RAM of {ram_size >> 20} MiB; give a larger -m or link it lower"
+                    f"beyond RAM of {ram_size >> 20} MiB; give a larger {argument('memory')} or link it lower"
                 )
         return self
 
@@ -77,7 +77,8 @@ def gunzip(data: bytes, limit: int, where: str) -> bytes:
     except zlib.error as error:
         raise UserError(f"{where}: corrupt gzip data ({error}); fetch or build the file again") from error
     if stream.unconsumed_tail:
-        raise UserError(f"{where}: more than {limit >> 20} MiB when decompressed, beyond RAM; give a larger -m")
+        larger = f"give a larger {argument('memory')}"
+        raise UserError(f"{where}: more than {limit >> 20} MiB when decompressed, beyond RAM; {larger}")
     if not stream.eof:
         raise UserError(f"{where}: truncated gzip data ({len(data)} bytes); fetch or build the file again")
     return out

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from powervisor.boards.devicetree import Node, Value, amend, cells64, check_header, flatten
 from powervisor.boot import elf, uimage
 from powervisor.boot.image import Image, Segment, gunzip, read_file
-from powervisor.errors import UserError
+from powervisor.errors import UserError, argument
 from powervisor.memory.ram import MIB
 from powervisor.memory.space import PhysicalSpace
 
@@ -37,7 +37,7 @@ class LoaderDevice(NamedTuple):
     @property
     def where(self) -> str:
         """The option, for messages."""
-        return f"-device loader,file={self.file}"
+        return f"{argument('loaders')},file={self.file}"
 
     @classmethod
     def parse(cls, text: str) -> LoaderDevice:
@@ -139,7 +139,7 @@ class _Layout:
         free = max(self.ram_size - floor, 0)
         raise UserError(
             f"{what}: {size} bytes do not fit in the {free} bytes of RAM above 0x{floor:x}; "
-            f"give more than -m {self.ram_size >> 20}M"
+            f"give a larger {argument('memory')} than {self.ram_size >> 20}M"
         )
 
 
@@ -162,7 +162,10 @@ def plan_boot(options: BootOptions, ram_size: int, tree: Node, bits: int = 64, c
             starts[device.cpu_num] = loaded
         image = image or loaded
     if image is None or 0 not in starts:
-        raise UserError("nothing for CPU 0 to run: give -kernel, -bios or -device loader,file=F,cpu-num=0")
+        raise UserError(
+            f"nothing for CPU 0 to run: give {argument('kernel')}, {argument('bios')} or "
+            f"{argument('loaders')},file=F,cpu-num=0"
+        )
 
     end = image.end
     chosen: dict[str, tuple[Value, ...]] = {}
@@ -172,8 +175,8 @@ def plan_boot(options: BootOptions, ram_size: int, tree: Node, bits: int = 64, c
         end = max(end, _FIRMWARE_END)
     if options.kernel:
         if options.bios:
-            kernel = read_file("-kernel", options.kernel)
-            at = layout.place(f"-kernel {options.kernel}", len(kernel), end, end)
+            kernel = read_file(argument("kernel"), options.kernel)
+            at = layout.place(f"{argument('kernel')} {options.kernel}", len(kernel), end, end)
             plan.blobs.append((at, kernel))
             span = at, len(kernel)
             end = at + len(kernel)
@@ -181,22 +184,22 @@ def plan_boot(options: BootOptions, ram_size: int, tree: Node, bits: int = 64, c
             span = image.base, image.end - image.base
         chosen["qemu,boot-kernel"] = (*cells64(span[0]), *cells64(span[1]))
 
-    template = read_file("-dtb", options.dtb) if options.dtb else flatten(tree)
+    template = read_file(argument("dtb"), options.dtb) if options.dtb else flatten(tree)
     if options.dtb:
-        check_header(template, f"-dtb {options.dtb}")
+        check_header(template, f"{argument('dtb')} {options.dtb}")
     room = _align_up(max(_DTB_ROOM, len(template) + len(options.append or "") + _FALLBACK_ALIGN), _FALLBACK_ALIGN)
     preferred = (image.end + _DTB_PAD) // _DTB_ALIGN * _DTB_ALIGN
     dtb_at = layout.place("device tree", room, preferred, image.end)
     if options.initrd:
-        initrd = read_file("-initrd", options.initrd)
-        where = f"-initrd {options.initrd}"
+        initrd = read_file(argument("initrd"), options.initrd)
+        where = f"{argument('initrd')} {options.initrd}"
         at = layout.place(where, len(initrd), (end + _INITRD_PAD) // _INITRD_ALIGN * _INITRD_ALIGN, end)
         plan.blobs.append((at, initrd))
         for name, address in (("linux,initrd-start", at), ("linux,initrd-end", at + len(initrd))):
             chosen[name] = (address,) if address < 1 << 32 else cells64(address)
 
     if options.dtb:
-        plan.device_tree = amend(template, {"/chosen": chosen}, f"-dtb {options.dtb}")
+        plan.device_tree = amend(template, {"/chosen": chosen}, f"{argument('dtb')} {options.dtb}")
     else:
         for name, value in chosen.items():
             tree.child("chosen").set(name, *value)
@@ -221,32 +224,33 @@ def initial_map_size(end: int) -> int:
 def _boot_image(options: BootOptions, ram_size: int, bits: int) -> Image | None:
     """What CPU 0 enters: the firmware if there is one, else the kernel."""
     if options.bios:
-        where = f"-bios {options.bios}"
-        data = read_file("-bios", options.bios)
+        where = f"{argument('bios')} {options.bios}"
+        data = read_file(argument("bios"), options.bios)
         return _executable(data, where, ram_size, bits) or _raw(data, where, RAW_FIRMWARE_BASE, ram_size)
     if not options.kernel:
         return None
-    where = f"-kernel {options.kernel}"
-    data = read_file("-kernel", options.kernel)
+    where = f"{argument('kernel')} {options.kernel}"
+    data = read_file(argument("kernel"), options.kernel)
     if data[:2] == _GZIP:
         data = gunzip(data, ram_size, where)
     if image := _executable(data, where, ram_size, bits):
         return image
     if data[:4] == _FDT:
-        raise UserError(f"{where}: a device tree or FIT image; FIT needs firmware that knows it (-bios)")
-    raise UserError(f"{where}: neither ELF nor uImage; load a raw binary with -device loader,file=F,addr=A,cpu-num=0")
+        raise UserError(f"{where}: a device tree or FIT image; FIT needs firmware that knows it ({argument('bios')})")
+    raw = f"{argument('loaders')},file=F,addr=A,cpu-num=0"
+    raise UserError(f"{where}: neither ELF nor uImage; load a raw binary with {raw}")
 
 
 def _executable(data: bytes, where: str, ram_size: int, bits: int) -> Image | None:
     if data[:4] == elf.MAGIC:
         return elf.load(data, where, ram_size, bits)
     if data[:4] == uimage.MAGIC:
-        return uimage.load(data, where, ram_size)
+        return uimage.load(data, where, ram_size, bits)
     return None
 
 
 def _loader_image(device: LoaderDevice, ram_size: int, bits: int) -> Image:
-    data = read_file("-device loader", device.file)
+    data = read_file(argument("loaders"), device.file)
     if not device.force_raw and (image := _executable(data, device.where, ram_size, bits)):
         return image
     if device.addr is None:

@@ -9,7 +9,7 @@ from powervisor.errors import UserError
 
 def main(words: list[str]) -> int:
     """Print the tree as source, or write it as a blob."""
-    parser = Parser("dtb", "Print the device tree of a machine; the options are those of powervisor run.")
+    parser = Parser("dtb", "Print the device tree of a machine; the options are those of powervisor run, -guest too.")
     add_machine_options(parser)
     parser.option("-o", dest="output", metavar="FILE", help="write there instead of printing (- for the output)")
     parser.option("-format", choices=("dts", "dtb"), help="source or blob; without it the name of -o decides")

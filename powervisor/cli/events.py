@@ -53,7 +53,31 @@ class Signalled:
 
 Event = Ended | Failed | Expected | Quit | Broken | Signalled
 
+_LONGEST = 86400.0  # seconds: the kernel takes no arbitrary time to wait
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Overdue(BaseException):
+    """The time for something is over; passes `except Exception` as KeyboardInterrupt does."""
+
+
+@contextmanager
+def overdue_at(deadline: float | None) -> Iterator[None]:
+    """Raise Overdue out of whatever the main thread does when `deadline` (of time.monotonic) passes."""
+    if deadline is None:
+        yield
+        return
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise Overdue
+
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, min(max(deadline - time.monotonic(), 1e-6), _LONGEST))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Events:
@@ -87,7 +111,7 @@ class Events:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            if poll.poll(None if left is None else left * 1000):
+            if poll.poll(None if left is None else min(left, _LONGEST) * 1000):
                 os.read(self._read, 4096)
 
     def close(self) -> None:

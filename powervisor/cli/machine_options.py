@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from powervisor.cli.options import Parser, nearest, parse_number, parse_pairs, parse_size, table
+from powervisor.cli.options import Parser, nearest, parse_pairs, parse_size, table
 from powervisor.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,13 +13,20 @@ if TYPE_CHECKING:
 ACCELERATORS = {"translate": "translation to native code, on any host"}
 DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N][,force-raw=on]: a file in memory; CPU N starts there"}
 _HELP = ("help", "?")
+OPTION_NAMES = {
+    "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
+    "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "serial": "-serial",
+    "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+}  # fmt: skip
+"""What arguments of `Machine` are called in messages of the command line."""
 
 
 def add_machine_options(parser: Parser) -> None:
-    """-M -cpu -smp -m -kernel ... on `parser`."""
+    """-guest -M -cpu -smp -m -kernel ... on `parser`."""
+    parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
     parser.option("-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them)")
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
-    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500 has two threads a core)")
+    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core); one socket")
     parser.option("-m", dest="memory", metavar="SIZE", help="RAM, in MiB unless it ends in K, M, G")
     parser.option("-kernel", metavar="FILE", help="uImage, ELF or vmlinux to boot")
     parser.option("-initrd", metavar="FILE", help="initial RAM disk for the kernel")
@@ -36,7 +43,7 @@ def add_machine_options(parser: Parser) -> None:
         help="a serial line: stdio, pty, file:F, unix:F,server=on, tcp:HOST:PORT,server=on, null, none; twice for two",
     )
     parser.option("-nographic", action="store_true", help="the console on this terminal (it is there anyway)")
-    parser.option("-mem-path", metavar="DIR", help="take RAM from a hugetlbfs mounted there")
+    parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
     parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
@@ -51,19 +58,23 @@ class Topology:
 
 
 def parse_smp(text: str) -> Topology:
-    """QEMU's -smp: what is not given follows from what is. Raises UserError."""
-    given = parse_pairs(text, "-smp", ("cpus", "sockets", "cores", "threads"), first="cpus")
-    counts = {key: parse_number(value, f"-smp {key}") for key, value in given.items()}
-    for key, count in counts.items():
-        if count < 1:
+    """QEMU's -smp: what is not given follows from what is; boards have one socket. Raises UserError."""
+    counts: dict[str, int] = {}
+    for key, value in parse_pairs(text, "-smp", ("cpus", "sockets", "cores", "threads"), first="cpus").items():
+        if not value.isdecimal():
+            raise UserError(f"-smp {text}: '{value}' is not a number of {key}; write 4, say, or cores=2,threads=2")
+        counts[key] = int(value)
+        if counts[key] < 1:
             raise UserError(f"-smp {text}: {key} must be at least 1")
-    per_core = counts.get("threads", 1) * counts.get("sockets", 1)
-    cpus = counts.get("cpus", counts.get("cores", 1) * per_core)
-    cores = counts.get("cores", -(-cpus // per_core))
-    if cores * per_core != cpus:
+    if counts.pop("sockets", 1) != 1:
+        raise UserError(f"-smp {text}: a board has one socket; leave sockets= out, and give cores=")
+    threads = counts.get("threads", 1)
+    cpus = counts.get("cpus", counts.get("cores", 1) * threads)
+    cores = counts.get("cores", -(-cpus // threads))
+    if cores * threads != cpus:
         product = " x ".join(f"{count} {key}" for key, count in counts.items() if key != "cpus")
         raise UserError(f"-smp {text}: {product} do not make {cpus} CPUs; leave one of the numbers out")
-    return Topology(cores * counts.get("sockets", 1), counts.get("threads", 1))
+    return Topology(cores, threads)
 
 
 def list_requested(options: argparse.Namespace) -> str | None:
@@ -80,16 +91,41 @@ def list_requested(options: argparse.Namespace) -> str | None:
 
 
 def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments for `Machine`: those the user gave, everything else is left to its defaults.
+    """Keyword arguments for `Machine`: what the user gave and what -guest stands for; defaults are left to it.
 
-    Raises UserError.
+    A guest that is not there yet is built. Raises UserError.
     """
+    given = _given(options)
+    arguments = given if options.guest is None else _guest_arguments(options.guest, given) | given
+    if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():
+        raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
+    return arguments
+
+
+def _guest_arguments(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What -guest stands for; -append is added to the guest's own in `given`, which wins in all else."""
+    from powervisor.guests import catalogue
+
+    guest = catalogue.get(name)
+    for name in ("kernel", "bios"):
+        if name in given:
+            raise UserError(f"-{name}: -guest {guest.name} brings its own; leave one of the two out")
+    arguments = catalogue.machine_arguments(guest)
+    if "append" in given:
+        given["append"] = " ".join(filter(None, (arguments.get("append"), given["append"])))
+    return arguments
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What the user gave in options, -guest and -serial left out."""
     from powervisor.boards import registry
     from powervisor.isa import cores
 
     given: dict[str, Any] = {}
+    board = registry.get(registry.DEFAULT if options.board is None else _board_name(options.board))
+    board.check_serials(len(options.serial or ()))  # before any is opened
     if options.board is not None:
-        given["board"] = registry.get(_board_name(options.board)).name
+        given["board"] = board.name
     if options.cpu is not None:
         given["cpu"] = cores.get(options.cpu).name
     if options.smp is not None:
@@ -99,8 +135,6 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
         given["memory"] = parse_size(options.memory, "-m")
     if options.accel is not None and options.accel not in ACCELERATORS:
         raise UserError(f"-accel {options.accel}: no such accelerator; there is {nearest(options.accel, ACCELERATORS)}")
-    if options.initrd is not None and options.kernel is None and options.bios is None:
-        raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
     for name in ("kernel", "bios", "initrd", "dtb", "append", "mem_path"):
         if (text := getattr(options, name)) is not None:
             given[name] = text

@@ -64,12 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run `command(words)`; what it raises becomes a line that begins with `label`, and an exit status."""
+    from powervisor.console.stdio import complain
+
     try:
         status = command(words)
         sys.stdout.flush()
         return status
     except PowervisorError as error:
-        print(f"{label}: {error}", file=sys.stderr)
+        complain(f"{label}: {error}")
         return error.exit_status
     except KeyboardInterrupt:
         return Status.SIGNALLED + signal.SIGINT
@@ -80,18 +82,19 @@ def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -
     except Exception:
         import traceback
 
-        traceback.print_exc()
-        print(
-            f"{label}: this is a bug in powervisor {__version__}; report it with your command and the lines above",
-            file=sys.stderr,
-        )
+        complain(traceback.format_exc().rstrip())
+        complain(f"{label}: this is a bug in powervisor {__version__}; report it with your command and the lines above")
         return Status.BUG
 
 
 def _dispatch(name: str, words: list[str]) -> int:
     if name in COMMANDS:
+        from powervisor.cli.machine_options import OPTION_NAMES
+        from powervisor.errors import given_as
+
         # A command's module has one function: `main`.
-        return int(importlib.import_module(f"powervisor.cli.{name}").main(words))
+        with given_as(OPTION_NAMES):
+            return int(importlib.import_module(f"powervisor.cli.{name}").main(words))
     if name in ("-h", "--help", "help"):
         print(_help(), end="")
         return Status.OK

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -30,6 +32,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"powervisor {command}",
             description=description,
             allow_abbrev=False,
+            exit_on_error=False,
             formatter_class=lambda prog: _OneSpelling(prog, max_help_position=34, width=110),
             **more,
         )
@@ -45,13 +48,31 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse all of `words`. Raises UsageError."""
-        options, extra = self.parse_known_intermixed_args(list(words))
+        try:
+            options, extra = self.parse_known_intermixed_args(list(words))
+        except argparse.ArgumentError as error:
+            raise UsageError(self._explained(error)) from None
         if extra:
             unknown = next((word for word in extra if word.startswith("-")), None)
             if unknown is None:
                 raise UsageError(f"{extra[0]}: not an option; see {self.prog} --help")
             raise UsageError(f"{unknown}: no such option; {self._near(unknown)}")
         return options
+
+    def _explained(self, error: argparse.ArgumentError) -> str:
+        """What argparse found wrong with one option, in words that show how it is written."""
+        known = (a for a in self._actions if error.argument_name in ("/".join(a.option_strings), a.metavar, a.dest))
+        action = next(known, None)
+        if action is None:
+            return f"{error}; see {self.prog} --help"
+        name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+        if action.choices is not None and (wrong := re.search("invalid choice: '(.*?)'", error.message)):
+            return f"{name} {wrong[1]}: there is no such {name.lstrip('-')}; write {' or '.join(action.choices)}"
+        if action.nargs == 0:
+            return f"{name}: takes no value; write it without ="
+        if "expected" in error.message:
+            return f"{name}: its value is missing; write {name} {action.metavar or ' or '.join(action.choices or ())}"
+        return f"{name}: {error.message}; see {self.prog} --help"
 
     def _near(self, unknown: str) -> str:
         known = {s.lstrip("-"): s for a in self._actions for s in reversed(a.option_strings)}
@@ -69,12 +90,28 @@ _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 def parse_size(text: str, option: str, default_unit: str = "M") -> int:
     """Bytes from 512, 512M, 2G or size=2G; a bare number counts in `default_unit`. Raises UserError."""
-    number = text.removeprefix("size=").strip().upper().removesuffix("IB").removesuffix("B")
+    number = text.removeprefix("size=").strip().upper()
+    if number.endswith("IB"):
+        number = number.removesuffix("IB")
+    elif number.endswith("B"):
+        binary = number[:-1] if number[-2:-1] in _UNITS else "512M"
+        raise UserError(f"{option} {text}: not a size, since sizes count in powers of 1024; write {binary}")
     unit = number[-1:] if number[-1:] in _UNITS else default_unit
     digits = number.removesuffix(unit)
     if not digits.isdecimal() or int(digits) == 0:
         raise UserError(f"{option} {text}: not a size; write for example 512, 512M or 2G")
     return int(digits) << _UNITS[unit]
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """A number of seconds, with or without a fraction. Raises UserError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{option} {text}: not a time; write a number of seconds above 0, for example 60 or 0.5")
+    return seconds
 
 
 def parse_number(text: str, option: str) -> int:

@@ -1,20 +1,19 @@
 """powervisor run: boot a machine on this terminal and report how it ended."""
 
 import argparse
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Quit, Signalled
+from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
-from powervisor.cli.options import Parser
+from powervisor.cli.options import Parser, parse_seconds
 from powervisor.console import ExpectError, Recorder, open_chardev, recorded
 from powervisor.console.chardev import BaseChardev
-from powervisor.console.stdio import Command, Stdio
+from powervisor.console.stdio import Command, Stdio, complain
 from powervisor.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,49 +26,44 @@ STATUSES = """exit status:
   2    a command line that does not parse
   3    a guest fault that cannot be delivered (the registers are printed)
   4    the guest reset, under -no-reboot
-  124  -timeout is over
+  124  -timeout is over, even before the guest has started
   128+N  ended by signal N
 """
 
 
 def main(words: list[str]) -> int:
     """Run a machine until it ends; returns the exit status."""
+    begin = time.monotonic()
     parser = Parser("run", DESCRIPTION, epilog=STATUSES)
-    parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
     add_machine_options(parser)
     parser.option("-expect", metavar="TEXT", help="end with status 0 when TEXT comes on the first serial line")
-    parser.option("-timeout", type=float, metavar="SECONDS", help="end with status 124 after that long")
+    parser.option(
+        "-timeout",
+        metavar="SECONDS",
+        help="end with status 124 that long after the start of this command, building included",
+    )
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
         print(listing)
         return Status.OK
-    if options.timeout is not None and not options.timeout > 0:
-        raise UserError(f"-timeout {options.timeout:g}: must be more than 0 seconds")
+    deadline = None if options.timeout is None else begin + parse_seconds(options.timeout, "-timeout")
     if options.expect == "":
         raise UserError("-expect: there is no text to wait for")
-    arguments = {**(_guest_arguments(options) if options.guest else {}), **machine_arguments(options)}
-    return _Run(options, arguments).status()
-
-
-def _guest_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """What `-guest` stands for; options given beside it win, -append is added to."""
-    from powervisor.guests import catalogue
-
-    guest = catalogue.get(options.guest)
-    for name in ("kernel", "bios"):
-        if getattr(options, name) is not None:
-            raise UserError(f"-{name}: -guest {guest.name} brings its own; leave one of the two out")
-    arguments = catalogue.machine_arguments(guest)
-    if options.append is not None:
-        options.append = " ".join(filter(None, (arguments.get("append"), options.append)))
-    return arguments
+    try:
+        with overdue_at(deadline):
+            arguments = machine_arguments(options)
+        return _Run(options, arguments, deadline).status()
+    except Overdue:
+        complain(f"powervisor run: the machine was not ready after {options.timeout} s (-timeout)")
+        return Status.TIMEOUT
 
 
 class _Run:
     """One machine with its serial lines, from start to exit status."""
 
-    def __init__(self, options: argparse.Namespace, arguments: dict[str, Any]) -> None:
+    def __init__(self, options: argparse.Namespace, arguments: dict[str, Any], deadline: float | None) -> None:
         self.options = options
+        self.deadline = deadline
         self.arguments = arguments
         self.events = Events()
         self.expectation: threading.Thread | None = None
@@ -80,6 +74,8 @@ class _Run:
 
         with ExitStack() as stack:
             stack.callback(self.events.close)
+            starting = stack.enter_context(ExitStack())
+            starting.enter_context(overdue_at(self.deadline))
             chardevs = _open_serial_lines(self.options.serial or ["stdio"], stack)
             stdio = next((chardev for chardev in chardevs if isinstance(chardev, Stdio)), None)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
@@ -92,6 +88,7 @@ class _Run:
                 chardev.ready()
             stack.enter_context(self.events.signals(stdio.terminal if stdio is not None else None))
             machine.start()
+            starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
             if isinstance(console := serial[0], Recorder):
                 self.expectation = threading.Thread(target=self._expect, args=(console,), name="expect", daemon=True)
@@ -99,7 +96,7 @@ class _Run:
             status, message = self._until_the_end(serial[0])
             machine.stop()
         if message:
-            print(f"powervisor run: {message}", file=sys.stderr)
+            complain(f"powervisor run: {message}")
         return status
 
     def _bind_keys(self, stdio: Stdio, machine: "Machine") -> None:
@@ -109,8 +106,7 @@ class _Run:
 
     def _until_the_end(self, console: object) -> tuple[int, str]:
         """The exit status, and what to say about it."""
-        timeout = self.options.timeout
-        event = self.events.get(None if timeout is None else time.monotonic() + timeout)
+        event = self.events.get(self.deadline)
         if isinstance(event, Ended) and isinstance(console, Recorder) and self.expectation is not None:
             # The text may have come with the guest's last breath: let the search finish.
             console.end()
@@ -120,7 +116,7 @@ class _Run:
         match event:
             case None:
                 missing = f"{self.options.expect!r} did not come" if self.options.expect else "the guest still runs"
-                return Status.TIMEOUT, f"{missing} after {timeout:g} s (-timeout)"
+                return Status.TIMEOUT, f"{missing} after {self.options.timeout} s (-timeout)"
             case Expected() | Quit():
                 return Status.OK, ""
             case Signalled(number):
@@ -167,15 +163,15 @@ def _open_serial_lines(specs: Sequence[str], stack: ExitStack) -> list[BaseChard
         if isinstance(chardev, Stdio) and sum(isinstance(c, Stdio) for c in chardevs) > 1:
             raise UserError(f"-serial {spec}: only one line can have the terminal; use pty or a socket for the other")
         if chardev.announcement:
-            print(f"serial{len(chardevs) - 1}: {chardev.announcement}", file=sys.stderr)
+            complain(f"serial{len(chardevs) - 1}: {chardev.announcement}")
     return chardevs
 
 
 def _progress(what: str) -> None:
-    print(f"powervisor run: {what} ...", end="\r\n", file=sys.stderr, flush=True)  # the terminal may be raw already
+    complain(f"powervisor run: {what} ...")
 
 
 def _close(chardev: BaseChardev, name: str) -> None:
     chardev.close()
     if chardev.dropped:
-        print(f"{name}: {chardev.dropped} bytes of output were not read in time and dropped", file=sys.stderr)
+        complain(f"{name}: {chardev.dropped} bytes of output were not read in time and dropped")

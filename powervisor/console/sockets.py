@@ -118,11 +118,13 @@ class TcpServer(SocketServer):
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             listener = socket.create_server((host, port), family=family, backlog=1)
+        except UnicodeError:
+            raise UserError(f"{where}: '{host}' is not the name of a host; name an address of this machine") from None
         except OSError as error:
-            remedy = "choose another port, or end the program that has it (ss -ltnp)"
-            reason = error.strerror or str(error)
-            if error.errno != errno.EADDRINUSE:
-                remedy = "name an address of this machine and a port you may use (above 1023)"
+            reason = str(error.strerror or error).partition(" (while")[0]  # create_server adds a tuple
+            remedy = "name an address of this machine and a port you may use (above 1023)"
+            if error.errno == errno.EADDRINUSE:
+                remedy = "choose another port, or end the program that has it (ss -ltnp)"
             raise UserError(f"{where}: cannot listen there ({reason}); {remedy}") from None
         name = listener.getsockname()
         super().__init__(listener, f"tcp:{name[0]}:{name[1]}", wait)

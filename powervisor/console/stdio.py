@@ -10,6 +10,8 @@ from powervisor.console.terminal import Terminal
 
 ESCAPE = 0x01  # Ctrl-A
 
+_line_open = False  # what the guest wrote to standard output has not ended its line
+
 
 @dataclass(frozen=True)
 class Command:
@@ -45,11 +47,14 @@ class Stdio(BaseChardev):
         super().start(dispatch)
 
     def write(self, data: bytes) -> None:
+        global _line_open
+        _line_open = not data.endswith(b"\n")
         self._outlet.write(data)
 
     def message(self, text: str) -> None:
         """Say something of our own, between the guest's lines."""
-        self._outlet.write(("\n" + text.rstrip("\n") + "\n").replace("\n", "\r\n").encode())
+        begin = "\n" if _line_open else ""
+        self.write((begin + text.rstrip("\n") + "\n").replace("\n", "\r\n").encode())
 
     def close(self) -> None:
         """Flush, stop reading, and give the terminal back."""
@@ -89,6 +94,15 @@ class Stdio(BaseChardev):
     def _broken(self, error: OSError) -> None:
         if self.on_broken is not None:
             self.on_broken(error)
+
+
+def complain(text: str) -> None:
+    """A line of ours on standard error; it begins one of its own where the guest has left one open there."""
+    global _line_open
+    if _line_open and os.path.sameopenfile(1, 2):
+        print(end="\r\n", file=sys.stderr)
+    _line_open = False
+    print(text, end="\r\n" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)  # it may be raw still
 
 
 def hold_standard_descriptors() -> None:

@@ -16,6 +16,7 @@ BACKLOG = 64 * 1024
 _TRIGGER = (1, 4, 8, 14)
 _TIMEOUT_CHARACTERS = 4
 _MAX_TIMEOUT_NS = 10_000_000  # of a guest that left the divisor at some absurd value
+_POLLS = 16  # reads of LSR that make a guest without FIFO and interrupts one that polls for input
 
 
 class Chardev(Protocol):
@@ -82,6 +83,9 @@ class Ns16550(Device):
 
     `chardev.write` gets what the guest sends; the host's input goes into `receive`. `clock_hz` is the
     input of the baud-rate divisor; it decides only how long a receive time-out lasts.
+
+    No input is lost before the guest has read it: it waits in `backlog` until the guest listens, and goes back there
+    when the guest sets the port up, empties the FIFO, enters loopback or resets, as if it had not arrived yet.
     """
 
     size = 0x100
@@ -99,7 +103,11 @@ class Ns16550(Device):
 
     divisor: int = state(int)
     fifo: bytearray = state(bytearray)
-    backlog: bytearray = state(bytearray)
+    looped: int = state(int)
+    """How many bytes at the head of `fifo` are the guest's own, from loopback."""
+    backlog: bytearray = state(bytearray, keep=True)
+    polls: int = state(int)
+    """Reads of LSR since the guest set the port up, while input waits and nothing else tells that it is wanted."""
     transmit_pending: bool = state(bool)
     timed_out: bool = state(bool)
 
@@ -118,8 +126,7 @@ class Ns16550(Device):
     @property
     def room(self) -> int:
         """How many bytes `receive` would take now."""
-        fifo = 0 if self.mcr.loop else max(self._depth() - len(self.fifo), 0)
-        return max(BACKLOG - len(self.backlog) + fifo, 0)
+        return max(BACKLOG - len(self.backlog) + self._free(), 0)
 
     def receive(self, data: bytes) -> int:
         """Input from the host. Returns how many bytes were taken; offer the rest after `on_room`."""
@@ -140,11 +147,30 @@ class Ns16550(Device):
     def _depth(self) -> int:
         return FIFO_DEPTH if self.iir.enable else 1
 
+    def _listening(self) -> bool:
+        """Whether the guest has set the port up for input; before, its driver may discard what it finds."""
+        return bool(self.ier.receive or self.iir.enable or self.polls >= _POLLS)
+
+    def _counts_polls(self) -> bool:
+        """Whether reading LSR has an effect beyond its errors."""
+        return bool(self.backlog) and not self._listening()
+
+    def _free(self) -> int:
+        """Bytes of input that may go into the FIFO now."""
+        if self.mcr.loop or not self._listening():
+            return 0
+        return max(self._depth() - len(self.fifo), 0)
+
+    def _take_back(self) -> None:
+        """Empty the FIFO; what came from the host waits again."""
+        self.backlog[:0] = self.fifo[self.looped :]
+        self.fifo.clear()
+        self.looped = 0
+        self.timed_out = False
+
     def _refill(self) -> None:
         """Move waiting input into the FIFO: the line is never faster than the guest."""
-        if self.mcr.loop:
-            return
-        n = self._depth() - len(self.fifo)
+        n = self._free()
         if n > 0 and self.backlog:
             self.fifo += self.backlog[:n]
             del self.backlog[:n]
@@ -159,6 +185,7 @@ class Ns16550(Device):
             self.lsr.overrun = 1
         else:
             self.fifo.append(byte)
+            self.looped += self.mcr.loop
             self._restart_timeout()
 
     def _restart_timeout(self) -> None:
@@ -199,6 +226,11 @@ class Ns16550(Device):
         self.lsr.data_ready = bool(self.fifo)
         self.irq.set(self._cause() != IIR_NONE)
 
+    def reset(self) -> None:
+        """Return to the state after power-on; unread input waits for the guest that comes next."""
+        self._take_back()
+        super().reset()
+
     def _settle(self) -> None:
         timed_out = self.timed_out
         self._restart_timeout()
@@ -212,6 +244,7 @@ class Ns16550(Device):
         if self.lcr.dlab:
             return self.divisor & 0xFF
         byte = self.fifo.pop(0) if self.fifo else 0
+        self.looped = max(self.looped - 1, 0)
         self._restart_timeout()
         self._refill()
         self._update()
@@ -238,12 +271,17 @@ class Ns16550(Device):
         if self.lcr.dlab:
             self.divisor = self.divisor & 0xFF | value << 8
             return
-        was_on = self.ier.transmit
+        was_on, received = self.ier.transmit, self.ier.receive
         self.ier.guest_write(value, 0xFF)
+        if not (received or self.ier.receive or self.iir.enable):
+            # A driver at work on its port: it discards what it finds before it wants input. One that has wanted it
+            # may hold interrupts off while it reads.
+            self.polls = 0
+            self._take_back()
         # Enabling it with an empty transmitter must interrupt again: drivers start sending that way.
         if self.ier.transmit and not was_on:
             self.transmit_pending = True
-        self._update()
+        self._refill()
 
     @iir.read
     def _read_iir(self) -> int:
@@ -257,16 +295,19 @@ class Ns16550(Device):
     def _write_fcr(self, value: int) -> None:
         enable = value & 1
         if value & 2 or enable != self.iir.enable:
-            self.fifo.clear()
-            self.timed_out = False
+            self._take_back()
         if value & 4:
             self.transmit_pending = True
         self.iir.guest_write(value if enable else 0, 0xFF)
+        self.polls = 0
         self._restart_timeout()
         self._refill()
 
     @lsr.read
     def _read_lsr(self) -> int:
+        if self._counts_polls():
+            self.polls += 1
+            self._refill()
         value = self.lsr.value
         if value & Lsr.errors:
             self.lsr.value &= ~Lsr.errors
@@ -276,6 +317,8 @@ class Ns16550(Device):
     @mcr.written
     def _on_mcr(self, old: int, new: int) -> None:
         mcr = self.mcr
+        if new & ~old & Mcr.loop.mask:
+            self._take_back()
         lines = mcr.rts << 4 | mcr.dtr << 5 | mcr.out1 << 6 | mcr.out2 << 7 if mcr.loop else Msr.connected
         changed = (self.msr.value ^ lines) >> 4
         # RI counts only when it goes away.

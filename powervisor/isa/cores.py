@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 
-from ..errors import UserError
+from ..errors import UserError, argument
 from .registers import SPR
 
 
@@ -79,5 +79,5 @@ def get(name: str) -> Core:
     core = CORES.get(name.lower())
     if core is None:
         near = difflib.get_close_matches(name.lower(), CORES, 3, 0.3) or list(CORES)
-        raise UserError(f"-cpu {name}: no such core; available: {', '.join(near)}")
+        raise UserError(f"{argument('cpu')} {name}: no such core; available: {', '.join(near)}")
     return core

@@ -8,7 +8,7 @@ import mmap
 import os
 from pathlib import Path
 
-from powervisor.errors import UserError
+from powervisor.errors import UserError, argument
 
 MIB = 1 << 20
 HUGE_PAGE = 2 * MIB
@@ -16,6 +16,7 @@ HUGE_PAGE = 2 * MIB
 _PROT_NONE, _PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
 _MADV_REMOVE, _MADV_HUGEPAGE, _MADV_DONTDUMP, _MADV_POPULATE_WRITE = 9, 14, 16, 23
+_HUGETLBFS_MAGIC = 0x958458F6
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,17 +49,17 @@ class Ram:
 
     The mapping is shared (another process may map `fd`), aligned to huge pages, and has inaccessible
     guard pages on both sides, so that a stray native access faults instead of reaching the VMM.
-    `mem_path` names a directory, usually a hugetlbfs mount, that holds the backing file; `prealloc`
+    `mem_path` names a directory of a hugetlbfs, which holds the backing file; `prealloc`
     makes the host commit every page now. Raises UserError when the host cannot provide it.
     """
 
     def __init__(self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False) -> None:
         if size <= 0 or size % mmap.PAGESIZE:
-            raise UserError(f"-m {describe_size(size)}: RAM must be a positive number of whole host pages")
+            raise UserError(f"{_wanted(size)}: RAM must be a positive number of whole host pages")
         if size > (available := host_memory()):
             raise UserError(
-                f"-m {describe_size(size)}: the host has only {available >> 20} MiB of memory and swap; "
-                "give a smaller -m"
+                f"{_wanted(size)}: the host has only {available >> 20} MiB of memory and swap; "
+                f"give a smaller {argument('memory')}"
             )
         self.size = size
         self._reserved = 0
@@ -69,7 +70,7 @@ class Ram:
         else:
             self.fd, page = _open_backing(Path(mem_path), size)
         try:
-            self._hugetlb = mem_path is not None and page > mmap.PAGESIZE
+            self._hugetlb = mem_path is not None
             self._map(max(page, HUGE_PAGE))
             if prealloc:
                 self._populate()
@@ -82,14 +83,14 @@ class Ram:
         reserved = self.size + 3 * align
         base = _libc.mmap(None, reserved, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, -1, 0)
         if base == _MAP_FAILED:
-            raise UserError(f"-m {describe_size(self.size)}: no room in the host's address space (see ulimit -v)")
+            raise UserError(f"{_wanted(self.size)}: no room in the host's address space (see ulimit -v)")
         self._base, self._reserved = base, reserved
         self.address = (base + 2 * align - 1) // align * align
         # Huge pages are reserved at mmap: without that, a missing page would kill the VMM at first touch.
         flags = mmap.MAP_SHARED | _MAP_FIXED | (0 if self._hugetlb else _MAP_NORESERVE)
         if _libc.mmap(self.address, self.size, _PROT_RW, flags, self.fd, 0) == _MAP_FAILED:
             code = ctypes.get_errno()
-            raise UserError(f"-m {describe_size(self.size)}: the host cannot map guest RAM ({os.strerror(code)})")
+            raise UserError(f"{_wanted(self.size)}: the host cannot map guest RAM ({os.strerror(code)})")
         _libc.madvise(self.address, self.size, _MADV_HUGEPAGE)
         _libc.madvise(self.address, self.size, _MADV_DONTDUMP)
 
@@ -97,8 +98,8 @@ class Ram:
         # Asked first: a host that runs out while populating kills a process instead of refusing.
         if not self._hugetlb and self.size > (free := host_memory("MemAvailable", "SwapFree")):
             raise UserError(
-                f"-mem-prealloc: {describe_size(self.size)} wanted and {free >> 20} MiB available on the host; "
-                "give a smaller -m or leave -mem-prealloc out"
+                f"{argument('mem_prealloc')}: {describe_size(self.size)} wanted and {free >> 20} MiB available "
+                f"on the host; give a smaller {argument('memory')} or leave {argument('mem_prealloc')} out"
             )
         if _libc.madvise(self.address, self.size, _MADV_POPULATE_WRITE) == 0:
             return
@@ -110,8 +111,8 @@ class Ram:
             except OSError as error:
                 code = error.errno or errno.ENOMEM
         raise UserError(
-            f"-mem-prealloc: the host cannot provide {describe_size(self.size)} now ({os.strerror(code)}); "
-            "give a smaller -m or leave -mem-prealloc out"
+            f"{argument('mem_prealloc')}: the host cannot provide {describe_size(self.size)} now "
+            f"({os.strerror(code)}); give a smaller {argument('memory')} or leave {argument('mem_prealloc')} out"
         )
 
     def _span(self, key: slice) -> tuple[int, int]:
@@ -159,6 +160,11 @@ class Ram:
             self.fd = -1
 
 
+def _wanted(size: int) -> str:
+    """The argument that says how much RAM, with its value, for messages."""
+    return f"{argument('memory')} {describe_size(size)}"
+
+
 def _free_huge_pages(page: int) -> int:
     """Huge pages of `page` bytes that nobody uses or has reserved."""
     pool = Path(f"/sys/kernel/mm/hugepages/hugepages-{page >> 10}kB")
@@ -166,29 +172,39 @@ def _free_huge_pages(page: int) -> int:
     return free - reserved
 
 
+def _is_hugetlbfs(path: Path) -> bool:
+    """Whether `path` is on a hugetlbfs, by the type that statfs(2) tells."""
+    buffer = (ctypes.c_long * 32)()
+    if _libc.statfs(os.fsencode(path), buffer) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return buffer[0] == _HUGETLBFS_MAGIC
+
+
 def _too_few(option: str, free: int, page: int, size: int) -> str:
     return (
         f"{option}: {free} free pages of {describe_size(page)}, {size // page} needed; "
-        "raise /proc/sys/vm/nr_hugepages or give a smaller -m"
+        f"raise /proc/sys/vm/nr_hugepages or give a smaller {argument('memory')}"
     )
 
 
 def _open_backing(path: Path, size: int) -> tuple[int, int]:
     """An unlinked file of `size` bytes in directory `path`, and the page size of that file system."""
-    option = f"-mem-path {path}"
+    option = f"{argument('mem_path')} {path}"
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise UserError(f"{option}: {what}; give the mount point of a hugetlbfs")
     try:
+        if not _is_hugetlbfs(path):
+            raise UserError(f"{option}: not on a hugetlbfs; give a directory of one, or leave it out")
         fs = os.statvfs(path)
         page = fs.f_bsize
-        if page >= HUGE_PAGE:
-            if size % page:
-                raise UserError(f"{option}: its pages are {describe_size(page)}; make -m a multiple of that")
-            # Without a size limit a hugetlbfs reports no blocks: then the kernel's pool counts.
-            free = fs.f_bavail if fs.f_blocks else _free_huge_pages(page)
-            if free * page < size:
-                raise UserError(_too_few(option, free, page, size))
+        if size % page:
+            memory = argument("memory")
+            raise UserError(f"{option}: its pages are {describe_size(page)}; make {memory} a multiple of that")
+        # Without a size limit a hugetlbfs reports no blocks: then the kernel's pool counts.
+        free = fs.f_bavail if fs.f_blocks else _free_huge_pages(page)
+        if free * page < size:
+            raise UserError(_too_few(option, free, page, size))
         name = path / f"powervisor-ram-{os.getpid()}-{os.urandom(4).hex()}"
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(name)
@@ -200,4 +216,4 @@ def _open_backing(path: Path, size: int) -> tuple[int, int]:
     except OSError as error:
         why = f"cannot hold guest RAM ({error.strerror})"
         raise UserError(f"{option}: {why}; check its permissions and free space") from error
-    return fd, page if page >= HUGE_PAGE else mmap.PAGESIZE
+    return fd, page

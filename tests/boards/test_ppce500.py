@@ -22,22 +22,22 @@ def tree(board, cpus, ram=512 * MIB, serials=1):
 
 
 def test_unknown_boards_and_cores_name_the_valid_ones(board):
-    with pytest.raises(UserError, match="-M ppce5000: .*ppce500"):
+    with pytest.raises(UserError, match="board ppce5000: .*ppce500"):
         registry.get("ppce5000")
-    with pytest.raises(UserError, match="-cpu e5600: .*e500mc, e5500, e6500.*did you mean"):
+    with pytest.raises(UserError, match="cpu e5600: .*e500mc, e5500, e6500.*did you mean"):
         board.core("e5600")
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("e5500", 0, 1, 512 * MIB), "-smp 0"),
-        (("e5500", 33, 1, 512 * MIB), "-smp 33: ppce500 has 1 to 32 CPUs"),
-        (("e6500", 17, 2, 512 * MIB), "-smp 34"),
+        (("e5500", 0, 1, 512 * MIB), "cores 0"),
+        (("e5500", 33, 1, 512 * MIB), "cores 33: ppce500 has 1 to 32 CPUs"),
+        (("e6500", 17, 2, 512 * MIB), "cores 17 x 2 threads: ppce500 has 1 to 32"),
         (("e5500", 1, 2, 512 * MIB), "threads=2: e5500 has one thread"),
         (("e6500", 1, 3, 512 * MIB), "1 to 2 threads"),
-        (("e5500", 1, 1, 100 * MIB), "-m 100 MiB: .* multiples of 64 MiB"),
-        (("e5500", 1, 1, 0), "-m 0"),
+        (("e5500", 1, 1, 100 * MIB), "memory 100 MiB: .* multiples of 64 MiB"),
+        (("e5500", 1, 1, 0), "memory 0"),
         (("e5500", 1, 1, 16448 * MIB), "up to 16 GiB"),
     ],
 )

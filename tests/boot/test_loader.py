@@ -71,13 +71,13 @@ def test_a_large_initrd_does_not_touch_the_device_tree(tree, put):
     """The rules alone would put the tree of a kernel that ends so into the middle of its initrd."""
     kernel = put("k", uimage(bytes(0xFF_0000)))
     plan = plan_boot(BootOptions(kernel=kernel, initrd=put("i", bytes(20 * MIB))), 512 * MIB, tree())
-    (tree_at, room), (initrd_at, size) = place(plan, "device tree"), place(plan, "-initrd")
+    (tree_at, room), (initrd_at, size) = place(plan, "device tree"), place(plan, "initrd")
     assert tree_at + room <= initrd_at or initrd_at + size <= tree_at
 
 
 def test_an_initrd_beyond_ram_is_refused_with_sizes(tree, put):
     options = BootOptions(kernel=put("k", uimage()), initrd=put("i", bytes(64 * MIB)))
-    with pytest.raises(UserError, match="-initrd .*: 67108864 bytes do not fit in the .* bytes of RAM"):
+    with pytest.raises(UserError, match="initrd .*: 67108864 bytes do not fit in the .* bytes of RAM"):
         plan_boot(options, 64 * MIB, tree(64))
 
 
@@ -89,14 +89,14 @@ def test_compressed_elf_kernels_are_taken(tree, put):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"#!/bin/sh\n", "neither ELF nor uImage; load a raw binary with -device loader"),
+        (b"#!/bin/sh\n", "neither ELF nor uImage; load a raw binary with loaders,file=F"),
         (b"\xd0\x0d\xfe\xed" + bytes(60), "a device tree or FIT image"),
         (b"", "neither ELF nor uImage"),
         (b"\x1f\x8b\x08", "truncated gzip"),
     ],
 )
 def test_kernels_of_no_known_format_are_refused(tree, put, data, message):
-    with pytest.raises(UserError, match=f"-kernel .*k: {message}"):
+    with pytest.raises(UserError, match=f"kernel .*k: {message}"):
         plan_boot(BootOptions(kernel=put("k", data)), 64 * MIB, tree(64))
 
 
@@ -166,7 +166,7 @@ def test_a_given_tree_keeps_its_own_bootargs_without_append(tree, put):
 
 def test_what_is_no_tree_is_refused(tree, put):
     for data in (b"/dts-v1/; / {};", flatten(tree())[:-4], b""):
-        with pytest.raises(UserError, match="-dtb .*t: "):
+        with pytest.raises(UserError, match="dtb .*t: "):
             plan_boot(BootOptions(kernel=put("k", uimage()), dtb=put("t", data)), 64 * MIB, tree(64))
 
 

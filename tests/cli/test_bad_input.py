@@ -17,6 +17,11 @@ def corrupt(data: bytes, at: int) -> bytes:
 
 
 UIMAGE = uimage(gzip.compress(b"kernel" * 5000, mtime=0), "Linux-test")
+PPC64 = (
+    struct.pack(">16sHHIQQQIHHHHHH", b"\x7fELF\x02\x02\x01", 2, 21, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    + struct.pack(">IIQQQQQQ", 1, 5, 120, 0, 0, 4, 4, 4)
+    + b"\x60\0\0\0"
+)
 FILES = {
     "truncated.elf": elf(b"\x60\0\0\0" * 64)[:70],
     "little.elf": elf(b"\x60\0\0\0", data=1),
@@ -27,6 +32,8 @@ FILES = {
     "short.uImage": UIMAGE[:-10],
     "gzip.uImage": uimage(corrupt(gzip.compress(b"kernel" * 5000, mtime=0), 30), "Linux-test"),
     "good.uImage": UIMAGE,
+    "ppc64.elf": PPC64,
+    "elf64.uImage": uimage(gzip.compress(PPC64, mtime=0), "VxWorks"),
     "text": b"this is no kernel\n" * 10,
     "empty": b"",
     "big": bytes(65 << 20),
@@ -45,6 +52,7 @@ def files(tmp_path_factory):
     os.chdir(before)
 
 
+GOOD = ("good.uImage", "ppc64.elf", "elf64.uImage", "text", "big")
 KERNEL = ["-kernel", "good.uImage"]
 
 
@@ -53,11 +61,14 @@ KERNEL = ["-kernel", "good.uImage"]
     [
         (["-kernel", "missing"], "-kernel missing: No such file"),
         (["-kernel", "directory"], "-kernel directory: "),
-        *((["-kernel", name], f"-kernel {name}: ") for name in FILES if name not in ("good.uImage", "text", "big")),
+        *((["-kernel", name], f"-kernel {name}: ") for name in FILES if name not in GOOD),
         (["-kernel", "text"], "-kernel text: "),
+        (["-kernel", "ppc64.elf", "-cpu", "e500mc"], "-kernel ppc64.elf: a 64-bit image, .*choose -cpu e5500"),
+        (["-kernel", "elf64.uImage", "-cpu", "e500mc"], "-kernel elf64.uImage: a 64-bit image, .*choose -cpu e5500"),
+        (["-bios", "ppc64.elf", "-cpu", "e500mc"], "-bios ppc64.elf: a 64-bit image"),
         (["-bios", "x86.elf"], "-bios x86.elf: "),
         (["-bios", "missing"], "-bios missing: "),
-        ([*KERNEL, "-initrd", "big", "-m", "64M"], "-initrd big: .*give more than -m 64M"),
+        ([*KERNEL, "-initrd", "big", "-m", "64M"], "-initrd big: .*give a larger -m than 64M"),
         ([*KERNEL, "-initrd", "missing"], "-initrd missing: "),
         ([*KERNEL, "-dtb", "text"], "-dtb text: "),
         ([*KERNEL, "-dtb", "empty"], "-dtb empty: "),
@@ -66,10 +77,12 @@ KERNEL = ["-kernel", "good.uImage"]
         ([*KERNEL, "-smp", "33"], "-smp 33: .*1 to 32"),
         ([*KERNEL, "-cpu", "e500mc", "-smp", "2,threads=2"], "-smp threads=2: e500mc has one thread"),
         ([*KERNEL, "-mem-path", "missing"], "-mem-path missing: does not exist"),
+        ([*KERNEL, "-mem-path", "directory"], "-mem-path directory: not on a hugetlbfs; give a directory of one"),
         ([*KERNEL, "-mem-path", "text"], "-mem-path text: is not a directory"),
         (["-device", "loader,file=missing"], "-device loader missing: No such file"),
         (["-device", "loader,file=text"], "loader,file=text.*addr"),
         (["-device", "loader,file=text,addr=0x40000000"], "loader,file=text"),
+        (["-device", "loader,file=text,addr=-8,cpu-num=0"], "loader,file=text: needs 0x-8.*beyond RAM"),
     ],
 )
 def test_bad_input_is_one_clear_line(command, files, words, says):

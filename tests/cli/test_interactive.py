@@ -2,6 +2,7 @@
 
 import os
 import pty
+import subprocess
 import sys
 import termios
 import time
@@ -81,3 +82,13 @@ def test_a_session_with_linux(linux):
     linux.type(b"\x01x")
     assert linux.leave() == 0
     assert linux.as_found()
+
+
+def test_what_is_piped_in_while_linux_boots_arrives_whole():
+    catalogue.build(catalogue.get("linux"))
+    done = subprocess.run(
+        [sys.executable, "-m", "powervisor", "run", "-guest", "linux", "-timeout", "120"],
+        input="echo $((6 * 7))\npoweroff -f\n", capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    assert "# echo $((6 * 7))\n42\n" in done.stdout

@@ -228,3 +228,66 @@ def test_with_wait_the_machine_starts_when_the_client_has_come(command, machine,
     assert command("run", "-serial", f"unix:{path},server=on").status == 0
     thread.join(5)
     assert seen.text == b"hello"
+
+
+def one_stream(start, **settings) -> str:
+    """What a user sees who sends output and messages to one place, as a terminal does."""
+    read, write = os.pipe()
+    child = start(stdout=write, stderr=write, **settings)
+    os.close(write)
+    with open(read) as stream:
+        text = stream.read()
+    assert child.wait(5) >= 0
+    return text
+
+
+def test_a_message_begins_a_line_of_its_own_after_a_prompt(start):
+    body = "m.say('login: '); m.end('reset', 'watchdog')"
+    lines = one_stream(start, body=body).splitlines()
+    assert lines == ["READY", "login: ", "powervisor run: the guest reset: watchdog (-no-reboot)"]
+
+
+def test_a_message_after_a_whole_line_leaves_none_empty(start):
+    lines = one_stream(start, body="m.end('reset')").splitlines()
+    assert lines == ["READY", "powervisor run: the guest reset (-no-reboot)"]
+
+
+def test_an_error_while_running_begins_a_line_of_its_own_too(start):
+    body = "m.say('login: '); m.outcome = RuntimeError('engine broke'); m.over.set()"
+    lines = one_stream(start, body=body).splitlines()
+    assert lines[:3] == ["READY", "login: ", "Traceback (most recent call last):"]
+
+
+def test_messages_to_a_file_of_their_own_are_as_they_were(start):
+    child = start(body="m.say('login: '); m.end('reset')")
+    assert child.communicate(timeout=5) == (b"READY\nlogin: ", b"powervisor run: the guest reset (-no-reboot)\n")
+
+
+@pytest.mark.parametrize("where", ["__init__", "start"])
+def test_the_timeout_covers_what_is_built_before_the_start(command, machine, monkeypatch, where):
+    slow = getattr(machine, where)
+
+    def build(self, *words, **arguments):
+        slow(self, *words, **arguments)
+        time.sleep(20)
+
+    monkeypatch.setattr(machine, where, build)
+    begin = time.monotonic()
+    done = command("run", "-timeout", "0.3")
+    assert done.status == 124
+    assert time.monotonic() - begin < 5
+    assert done.err == "powervisor run: the machine was not ready after 0.3 s (-timeout)\n"
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_the_timeout_counts_what_was_built_before_the_start(command, machine, monkeypatch):
+    monkeypatch.setattr(machine, "start", lambda self: time.sleep(1))
+    machine.wait = lambda self: time.sleep(30)
+    begin = time.monotonic()
+    assert command("run", "-timeout", "1.5").status == 124
+    assert time.monotonic() - begin < 2.3
+
+
+def test_the_timeout_covers_the_wait_for_a_client(command, machine, tmp_path):
+    done = command("run", "-timeout", "0.3", "-serial", f"unix:{tmp_path}/s,server=on")
+    assert (done.status, machine.last.started) == (124, False)

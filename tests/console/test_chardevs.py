@@ -186,7 +186,8 @@ def test_a_stale_socket_is_replaced_and_one_in_use_is_refused(tmp_path):
 def test_a_port_in_use_is_refused_with_a_remedy():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=rf"-serial tcp:127.0.0.1:{port}: .*choose another port"):
+        in_use = rf"-serial tcp:127.0.0.1:{port}: cannot listen there \(Address already in use\); choose another port"
+        with pytest.raises(UserError, match=in_use):
             open_chardev(f"tcp:127.0.0.1:{port},server=on")
 
 
@@ -205,6 +206,7 @@ def test_a_port_in_use_is_refused_with_a_remedy():
         ("unix:/nonexistent/x,server=on", "cannot listen there"),
         ("tcp:localhost,server=on", "no port number"),
         ("tcp:localhost:99999,server=on", "ports go from 1 to 65535"),
+        ("tcp:host.invalid:4444,server=on", "cannot listen there .*name an address of this machine"),
         ("tcp:192.0.2.1:4444,server=on", "name an address of this machine"),
     ],
 )

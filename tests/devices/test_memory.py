@@ -87,7 +87,7 @@ def test_preallocated_ram_is_there():
 
 def test_preallocating_more_than_is_available_is_refused(monkeypatch):
     monkeypatch.setattr("powervisor.memory.ram.host_memory", lambda *names: (64 * MIB, 4 * MIB)[bool(names)])
-    with pytest.raises(UserError, match="-mem-prealloc: 8 MiB wanted and 4 MiB available"):
+    with pytest.raises(UserError, match="mem_prealloc: 8 MiB wanted and 4 MiB available"):
         Ram(8 * MIB, prealloc=True)
 
 
@@ -95,9 +95,9 @@ def test_preallocating_more_than_is_available_is_refused(monkeypatch):
     ("kwargs", "message"),
     [
         ({"size": host_memory() + (1 << 30)}, "the host has only"),
-        ({"size": 64 * MIB, "mem_path": "/nonexistent"}, "-mem-path /nonexistent: does not exist"),
+        ({"size": 64 * MIB, "mem_path": "/nonexistent"}, "mem_path /nonexistent: does not exist"),
         ({"size": 64 * MIB, "mem_path": "/etc/passwd"}, "is not a directory"),
-        ({"size": 64 * MIB, "mem_path": "/proc"}, "cannot hold guest RAM"),
+        ({"size": 64 * MIB, "mem_path": "/proc"}, "mem_path /proc: not on a hugetlbfs"),
         ({"size": 0}, "positive"),
     ],
 )
@@ -114,12 +114,14 @@ def test_mem_path_without_free_huge_pages_is_a_user_error(monkeypatch, tmp_path)
         f_bsize, f_bavail, f_blocks = HUGE_PAGE, free, 100
 
     monkeypatch.setattr(os, "statvfs", lambda path: Fs)
+    monkeypatch.setattr("powervisor.memory.ram._is_hugetlbfs", lambda path: True)
     with pytest.raises(UserError, match="3 free pages of 2 MiB, 32 needed"):
         Ram(64 * MIB, mem_path=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mem_path_leaves_no_file_behind(tmp_path):
+def test_mem_path_leaves_no_file_behind(monkeypatch, tmp_path):
+    monkeypatch.setattr("powervisor.memory.ram._is_hugetlbfs", lambda path: True)
     ram = Ram(4 * MIB, mem_path=tmp_path)
     ram[0:1] = b"x"
     assert list(tmp_path.iterdir()) == []

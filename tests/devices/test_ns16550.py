@@ -109,16 +109,14 @@ def test_input_beyond_the_fifo_waits_and_is_not_lost(uart):
     uart[IIR] = 1
     text = bytes(range(256)) * 4
     assert uart.device.receive(text) == len(text)
-    out = bytearray()
-    while uart[LSR] & 1:
-        out.append(uart[RBR])
-    assert out == text and not uart[LSR] & 2
+    assert read_all(uart) == text and not uart[LSR] & 2
 
 
 def test_full_port_refuses_input_and_tells_when_there_is_room(uart):
     told = []
     uart.device.on_room = lambda: told.append(True)
     flood = b"z" * 100_000
+    uart[IER] = 1
     taken = uart.device.receive(flood)
     assert 0 < taken < len(flood)
     assert uart.device.receive(b"more") == 0
@@ -128,11 +126,97 @@ def test_full_port_refuses_input_and_tells_when_there_is_room(uart):
     assert uart.device.receive(b"more") > 0
 
 
-def test_fifo_reset_drops_what_is_in_the_fifo(uart):
+def read_all(uart):
+    out = bytearray()
+    while uart[LSR] & 1:
+        out.append(uart[RBR])
+    return bytes(out)
+
+
+@pytest.mark.parametrize("fcr", [3, 0, 7, 0x81])
+def test_emptying_the_fifo_loses_nothing_the_host_typed(uart, fcr):
     uart[IIR] = 1
-    uart.device.receive(b"abc")
+    uart.device.receive(b"poweroff, after more than a FIFO")
+    assert uart[RBR] == ord("p")
+    uart[IIR] = fcr
+    uart[IIR] = 1
+    assert read_all(uart) == b"oweroff, after more than a FIFO"
+
+
+def test_input_from_before_the_driver_survives_its_start(uart):
+    """Linux's serial8250_do_startup: FIFOs cleared and off, then reads that discard what they find."""
+    uart.device.receive(b"typed early")
+    for _ in range(2):
+        for fcr in (1, 7, 0):
+            uart[IIR] = fcr
+        for register in (LSR, LSR, RBR, IIR, MSR):
+            uart[register]
+    uart[MCR] = 0x1A
+    uart[RBR] = 0x55
+    assert uart[RBR] == 0x55
+    uart[MCR] = 8
+    uart[IIR] = 0x81
+    uart[IER] = 5
+    assert read_all(uart) == b"typed early"
+
+
+def test_input_from_before_a_driver_without_fifo_survives_its_start(uart):
+    """The same for a port that Linux takes for one without FIFO, after its console has polled to send."""
+    uart.device.receive(b"typed early")
+    for _ in range(100):
+        uart[LSR]
+        uart[RBR] = 0x2E
+    for ier in (0, 2):
+        uart[IER] = ier
+        uart[IER] = 0
+        for register in (LSR, RBR, IIR, MSR):
+            uart[register]
+    uart[IER] = 5
+    uart[IIR] = 0
+    assert read_all(uart) == b"typed early"
+
+
+def test_a_handler_that_holds_interrupts_off_finds_its_byte(uart):
+    uart[IER] = 1
+    uart.device.receive(b"xy")
+    for byte in b"xy":
+        assert uart.irq
+        uart[IER] = 0
+        assert uart[LSR] & 1 and uart[RBR] == byte
+        uart[IER] = 1
+    assert not uart.irq
+
+
+def test_loopback_finds_its_own_bytes_only_and_keeps_the_hosts(uart):
+    uart[IIR] = 1
+    uart.device.receive(b"host")
+    uart[MCR] = 0x10
+    uart[RBR] = 0x55
+    uart.device.receive(b"!")
+    assert uart[RBR] == 0x55 and not uart[LSR] & 1
+    uart[RBR] = 0x66
+    uart[MCR] = 0
     uart[IIR] = 3
+    assert read_all(uart) == b"host!"
+
+
+def test_a_guest_that_only_polls_gets_its_input(uart):
+    uart.device.receive(b"ok")
+    polls = 0
+    while not uart[LSR] & 1:
+        polls += 1
+        assert polls < 100
+    assert read_all(uart) == b"ok"
+
+
+def test_unread_input_waits_over_a_reset(uart):
+    uart[IIR] = 1
+    uart.device.receive(b"for the next kernel")
+    uart[RBR]
+    uart.device.reset()
     assert not uart[LSR] & 1
+    uart[IIR] = 1
+    assert read_all(uart) == b"or the next kernel"
 
 
 def test_loopback_returns_bytes_and_modem_lines(uart):

@@ -32,11 +32,11 @@ def run(**arguments):
         return outcome, machine.console.text.replace("\r", "")
 
 
-def command(*words):
-    """The same through the command line."""
+def command(*words, typed=""):
+    """The same through the command line, with standard input a pipe."""
     return subprocess.run(
         [sys.executable, "-m", "powervisor", "run", *words],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+        input=typed, capture_output=True, text=True, timeout=SECONDS,
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_every_test_passes_and_the_board_powers_off(cpu, cores, threads):
     assert re.search(r"all \d+ tests passed", text)
     cpus = cores * threads
     assert f"{cpus} of {cpus} CPUs report in" in text
-    assert f"Core      {cpu} rev 2.0 (PVR {CORES[cpu].pvr:08x})" in text
+    assert f"Core      {cpu} rev 2.0 (PVR 0x{CORES[cpu].pvr:08x})" in text
     assert ("64-bit " in text) == (CORES[cpu].bits == 64)
     assert ("altivec " in text) == (cpu == "e6500")
 
@@ -106,7 +106,7 @@ def test_ram_is_found_to_its_end(mib):
     outcome, text = run(cpu="e5500", memory=mib << 20, append="info; test; poweroff")
     assert outcome.kind == "poweroff"
     assert f"Memory    {mib} MiB" in text
-    assert f"16 places up to {(mib << 20) - 16:x}" in text and "FAIL" not in text
+    assert f"16 places up to 0x{(mib << 20) - 16:x}" in text and "FAIL" not in text
 
 
 def test_without_arguments_it_shows_the_machine_tests_it_and_measures():
@@ -155,14 +155,36 @@ def test_the_command_line_runs_it():
     assert "\nwell\n" in done.stdout
 
 
+def test_what_is_piped_in_before_it_listens_arrives_whole():
+    done = command("-append", "echo well", "-timeout", str(SECONDS), typed="echo first\npoweroff\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n> echo first\nfirst\n> poweroff\n" in done.stdout
+
+
 # ---- the prompt ----------------------------------------------------------------------------------------------------
 
 
 def test_help_lists_every_command(prompt):
-    words = [line.split()[0] for line in prompt("help").splitlines()]
+    *commands, numbers = prompt("help").splitlines()
+    words = [line.split()[0] for line in commands]
     assert words == (
         "help info dt test timer irq smp bench mem peek poke spr echo reboot poweroff".split()
     )
+    assert numbers.startswith("Numbers are decimal, or hexadecimal with 0x")
+
+
+def test_a_number_it_shows_can_be_typed_again(prompt):
+    address, value = prompt("peek 0x2000100").split(": ")
+    assert prompt(f"poke {address} 0x1234") == "" and prompt(f"peek {address}") == f"{address}: 0x1234"
+    assert prompt(f"peek {int(address, 16)}") == f"{address}: 0x1234"
+    assert prompt(f"poke {address} {value}") == "" and prompt(f"peek {address}") == f"{address}: {value}"
+
+
+def test_every_register_is_a_name_and_a_value_apart(prompt):
+    cells = prompt("spr").split()
+    assert "l2captdatahi" in cells
+    assert all(re.fullmatch(r"0x[0-9a-f]{8}", value) for value in cells[1::2])
+    assert not any(name.startswith("0x") for name in cells[::2])
 
 
 @pytest.mark.parametrize("command", ["test", "timer", "irq", "smp"])
@@ -174,27 +196,27 @@ def test_tests_can_be_repeated(prompt, command):
 
 def test_memory_is_written_and_shown(prompt):
     assert prompt("poke 0x2000004 0x41424320") == ""
-    assert prompt("peek 0x2000004") == "2000004: 41424320"
-    assert prompt("peek 0x2000006 1") == "2000006: 43"
-    assert prompt("mem 0x2000003 6").split() == ["0002000000", "00", "41", "42", "43", "20", "00", ".ABC", "."]
+    assert prompt("peek 0x2000004") == "0x2000004: 0x41424320"
+    assert prompt("peek 0x2000006 1") == "0x2000006: 0x43"
+    assert prompt("mem 0x2000003 6").split() == ["0x0002000000", "00", "41", "42", "43", "20", "00", ".ABC", "."]
     assert prompt.machine.memory[0x2000004:0x2000008] == b"ABC "
     assert len(prompt("mem 0x2000000 64").splitlines()) == 4
 
 
 def test_device_registers_are_read_through_ccsr(prompt):
-    assert prompt("peek 0xfe0040000") == "fe0040000: 400402"  # MPIC BRR1
-    assert prompt("peek 0xfe00e00a4") == f"fe00e00a4: {prompt.machine.topology.svr:x}"
+    assert prompt("peek 0xfe0040000") == "0xfe0040000: 0x400402"  # MPIC BRR1
+    assert prompt("peek 0xfe00e00a4") == f"0xfe00e00a4: 0x{prompt.machine.topology.svr:x}"
 
 
 def test_where_nothing_answers_it_says_so(prompt):
     for command in ("peek 0xf80000000", "poke 0xf80000000 0", "mem 0xf80000000"):
-        assert prompt(command) == "f80000000: nothing answers there (interrupt 1)"
+        assert prompt(command) == "0xf80000000: nothing answers there (interrupt 1)"
 
 
 def test_special_registers_by_name_and_number(prompt):
-    assert prompt("spr pvr") == prompt("spr PVR") == prompt("spr 287") == prompt("spr 0x11f") == "spr 287: 80230020"
+    assert prompt("spr pvr") == prompt("spr PVR") == prompt("spr 287") == prompt("spr 0x11f") == "spr 287: 0x80230020"
     names = dict(zip(*[iter(prompt("spr").split())] * 2, strict=True))
-    assert names["pvr"] == "80230020" and names["ivpr"] == "00100000"
+    assert names["pvr"] == "0x80230020" and names["ivpr"] == "0x00100000"
     assert "tensr" not in names
 
 
@@ -229,7 +251,7 @@ def test_the_line_can_be_edited_and_recalled(prompt):
 
 def test_control_c_ends_a_long_listing(prompt):
     prompt.machine.console.send("mem 0 0x4000000\r")
-    prompt.machine.console.expect("0000000400", SECONDS)
+    prompt.machine.console.expect("0x0000000400", SECONDS)
     prompt.machine.console.send("\x03")
     prompt.machine.console.expect("^C" + PROMPT, SECONDS)
     assert prompt("echo still here") == "still here"

@@ -55,17 +55,17 @@ def print_chip() -> None:
     svr = routine(u32, "get_svr")
     for known, name in static(CHIP_NAMES):
         if svr == known:
-            say(", on {} (SVR {:08x})", name, svr)
+            say(", on {} (SVR 0x{:08x})", name, svr)
             return
     if svr != 0:
-        say(", SVR {:08x}", svr)
+        say(", SVR 0x{:08x}", svr)
 
 
 @native
 def print_core() -> None:
     """Core, caches, TLBs."""
     pvr = routine(u32, "get_pvr")
-    say("  Core      {:s} rev {}.{} (PVR {:08x})", core_name(), pvr >> 4 & 15, pvr & 15, pvr)
+    say("  Core      {:s} rev {}.{} (PVR 0x{:08x})", core_name(), pvr >> 4 & 15, pvr & 15, pvr)
     print_chip()
     data, code = routine(u32, "get_l1cfg0"), routine(u32, "get_l1cfg1")
     say("\n  Caches    L1 {} KiB data, {} KiB instructions", field(data, L1_KIB), field(code, L1_KIB))
@@ -105,11 +105,11 @@ def print_machine() -> None:
         say(" ({} cores, {} threads each)", cores, cpus // cores)
     say(", time base {} MHz\n", board.timebase_hz // 1_000_000)
     say("  Memory    {} MiB\n", board.ram >> 20)
-    say("  Board     {:s}, CCSR at {:x}", string(root(), text("model")), board.ccsr)
+    say("  Board     {:s}, CCSR at 0x{:x}", string(root(), text("model")), board.ccsr)
     if board.uart != 0:
         say(", console {:s}", name_of(console_node()))
-    say("\n  Boot      device tree at {:x} ({} bytes), {} MiB mapped", board.tree, size(), board.map_size >> 20)
-    say(", program at {:x}\n", symbol("start"))
+    say("\n  Boot      device tree at 0x{:x} ({} bytes), {} MiB mapped", board.tree, size(), board.map_size >> 20)
+    say(", program at 0x{:x}\n", symbol("start"))
     arguments = boot_arguments()
     if peek(u8, arguments) != 0:
         say("  Arguments {:s}\n", arguments)

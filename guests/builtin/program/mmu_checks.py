@@ -82,4 +82,4 @@ def check_memory() -> None:
     for n in range(PROBES):
         poke(u32, through_window(probe(n)), scratch.page[n])
     verdict(wrong == 0, "memory")
-    say("{} places up to {:x}\n", PROBES, probe(u32(PROBES - 1)))
+    say("{} places up to 0x{:x}\n", PROBES, probe(u32(PROBES - 1)))

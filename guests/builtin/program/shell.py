@@ -27,6 +27,7 @@ SPR_LIMIT = 1024
 ROW = 16
 DUMP_BYTES = 64
 COLUMNS = 3
+SPR_NAME = f"  {{:<{max(map(len, spr_names().values())) + 2}s}}"
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -38,6 +39,7 @@ def do_help(rest: u32) -> None:
     """What there is."""
     for usage, what, _ in static(COMMANDS):
         say("  {:<24s}{:s}\n", text(usage), text(what))
+    say("Numbers are decimal, or hexadecimal with 0x; what is shown with 0x can be typed so.\n")
 
 
 @native
@@ -126,7 +128,7 @@ def do_poweroff(rest: u32) -> None:
 @native
 def bus_error(address: u64) -> None:
     """Tell that nothing answered."""
-    say("{:x}: nothing answers there (interrupt {})\n", address, this().fault - 1)
+    say("0x{:x}: nothing answers there (interrupt {})\n", address, this().fault - 1)
 
 
 @native
@@ -154,7 +156,7 @@ def do_mem(rest: u32) -> None:
     """Physical memory in hexadecimal and as text."""
     count, address, length = arguments(rest, u64(0), u64(DUMP_BYTES))
     if count == 0 or count > 2:
-        say("usage: mem ADDR [LEN], numbers decimal or 0x..\n")
+        say("usage: mem ADDR [LEN], numbers decimal, or hexadecimal with 0x\n")
         return
     end = address + length
     row = address & ~u64(ROW - 1)
@@ -181,7 +183,7 @@ def read_row(row: u64, first: u32, last: u32) -> bool:
 @native
 def print_row(row: u64, first: u32, last: u32) -> None:
     """Show what was read."""
-    say("{:010x} ", row)
+    say("0x{:010x} ", row)
     for n in range(ROW):
         if n < first or n >= last:
             say("   ")
@@ -218,7 +220,7 @@ def do_peek(rest: u32) -> None:
     if faulted():
         bus_error(address)
     else:
-        say("{:x}: {:x}\n", address, value)
+        say("0x{:x}: 0x{:x}\n", address, value)
 
 
 @native
@@ -251,9 +253,9 @@ def spr_number(name: u32) -> u32:
 def print_spr(value: u64) -> None:
     """A register's value in the core's width."""
     if the(Board).wide:
-        say("{:016x}", value)
+        say("0x{:016x}", value)
     else:
-        say("{:08x}", value)
+        say("0x{:08x}", value)
 
 
 @native
@@ -266,7 +268,7 @@ def print_sprs() -> None:
             return
         value = read_spr(u32(peek(u8, at)) << 8 | u32(peek(u8, at + 1)))
         if not faulted():
-            say("  {:<12s}", at + 2)
+            say(SPR_NAME, at + 2)
             print_spr(value)
             column += 1
             if column % COLUMNS == 0:
@@ -284,7 +286,7 @@ def do_spr(rest: u32) -> None:
         return
     number = spr_number(rest)
     if number == SPR_LIMIT:
-        say("spr: no register {:s}; a name such as PVR, or a number below {}\n", rest, SPR_LIMIT)
+        say("spr: no register {:s}; a name such as PVR, or a number (287, 0x11f) below {}\n", rest, SPR_LIMIT)
         return
     value = read_spr(number)
     if faulted():
