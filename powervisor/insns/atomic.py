@@ -15,7 +15,7 @@ from ..native.lang import Static, at, atomic_cas, atomic_load, bswap, native
 from ..vcpu.access import load_slow, soft_entry, store_slow
 from ..vcpu.debug import debug_data
 from ..vcpu.interrupts import raise_alignment
-from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, translate
+from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, soft_tag, translate
 from ..vcpu.ops import address, optimistic, to_handler
 from ..vcpu.state import TlbEntry, Vcpu
 from .storage import named
@@ -45,7 +45,7 @@ def reserve(cpu: Vcpu, T: Static, ea: u64) -> u64:
     soft = soft_entry(cpu, where)
     host = where + soft.addend
     little = False
-    if soft.read != where & 0xFFFF_FFFF_FFFF_F000:
+    if soft.read != soft_tag(where):
         if optimistic():
             to_handler()
         host, little = plain_host(cpu, where, u32(READ), u32(T.size))
@@ -70,7 +70,7 @@ def conditional(cpu: Vcpu, T: Static, ea: u64, value: u64) -> None:
     soft = soft_entry(cpu, where)
     host = where + soft.addend
     little = False
-    if soft.write != where & 0xFFFF_FFFF_FFFF_F000:
+    if soft.write != soft_tag(where):
         if optimistic():
             to_handler()
         host, little = plain_host(cpu, where, u32(WRITE), u32(T.size))

@@ -10,7 +10,7 @@ from ..vcpu.access import soft_entry
 from ..vcpu.codemap import invalidate_code
 from ..vcpu.debug import debug_data
 from ..vcpu.interrupts import deliver, raise_alignment
-from ..vcpu.mmu import PAGE, READ, WRITE, data_space, fill_data, in_ram, physical, storage_fault, translate
+from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, soft_tag, storage_fault, translate
 from ..vcpu.ops import address, require_supervisor
 from ..vcpu.state import TlbEntry, Vcpu
 from .storage import named
@@ -72,7 +72,7 @@ def dcba(cpu: Vcpu, l: u32, ra: u32, rb: u32) -> None:  # noqa: E741
 @native(inline=True)
 def touched(cpu: Vcpu, ea: u64, kind: u32) -> None:
     """Check an access; free when the soft TLB knows the page."""
-    if soft_entry(cpu, ea).read != ea & PAGE or kind != READ:
+    if soft_entry(cpu, ea).read != soft_tag(ea) or kind != READ:
         probe(cpu, ea, kind)
 
 

@@ -28,18 +28,16 @@ from ..vcpu.pending import quiet, take_pending
 from ..vcpu.sprs import Access, access_table
 from ..vcpu.state import (
     CONTEXTS,
-    SOFT_DATA_ENTRIES,
     Context,
     ExitReason,
     MmioLog,
     Request,
-    SoftData,
     Tlb,
     TlbEntry,
     Vcpu,
 )
 from ..vcpu.timers import check_timers
-from . import place
+from . import place, soft_tlb
 from .cases import Case
 from .state import TLB_COMPARED, architecture, reservation, tlb_values, values
 
@@ -52,7 +50,6 @@ HANG_SECONDS = 10
 _SPACE = MSR.IS | MSR.PR | MSR.GS | MSR.CM
 TRANSLATING = frozenset(("special", "system", "mmu", "cache"))
 """Families of instructions that may change translations."""
-_CONTEXT_BYTES = CONTEXTS * Context.size
 
 
 def device_value(pa: int, size: int) -> int:
@@ -89,13 +86,13 @@ class Side:
         self.memory = memoryview((ctypes.c_char * Vcpu.size).from_address(self.address)).cast("B")
         self._power_on = ctypes.string_at(self.address, Vcpu.size)
         self._contexts = int(self.cpu.contexts)
-        self._no_contexts = ctypes.string_at(self._contexts, _CONTEXT_BYTES)
         self._tlb = self.cpu.tlb.address
 
     def load(self, case: Case) -> None:
         """Put the machine into the state a case begins with; no translation is cached."""
         ctypes.memmove(self.address, self._power_on, Vcpu.size)
-        ctypes.memmove(self._contexts, self._no_contexts, _CONTEXT_BYTES)
+        for n in range(CONTEXTS):
+            soft_tlb.empty(self._contexts + n * Context.size)
         ctypes.memmove(self._tlb, place.tlb_image(self.core.name, case.layout), size_of(Tlb))
         ctypes.memmove(self.ram_address + place.DATA_PA, case.data, place.DATA_SIZE)
         self.ram[place.CODE_PA : place.CODE_PA + place.CODE_SIZE] = case.code()
@@ -233,7 +230,7 @@ class OracleSide(Side):
         """After what may change translations or enable interrupts: forget the former, take the latter."""
         cpu = self.cpu
         if entry is not None and entry.group in TRANSLATING:
-            ctypes.memset(int(cpu.context), 0xFF, SoftData.size * SOFT_DATA_ENTRIES)
+            soft_tlb.empty(int(cpu.context))
             if entry.group == "mmu" or (entry.name == "mtspr" and self._effect[int(entry.operands(word)["spr"])]):
                 self._frames = {}
         self._page = -1
@@ -248,7 +245,7 @@ class NativeSide(Side):
         super().__init__(core)
         self.engine = Engine(core, self.vm, [fpscr.settle_outside])
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
-        self._warm: dict[Any, bytes] = {}
+        self._warm: dict[Any, dict[int, bytes]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
         self.vm.futex = ctypes.cast(self._sleeper, ctypes.c_void_p).value
         self._since = 0.0
@@ -277,7 +274,7 @@ class NativeSide(Side):
         """Cache the data translations that accesses to the plain pages would have cached."""
         cpu = self.cpu
         where = int(cpu.context)
-        key = case.layout, int(Context.at(where).key), int(cpu.mode) & 1
+        key = case.layout, int(cpu.context_key), int(cpu.mode) & 1
         image = self._warm.get(key)
         if image is None:
             space = data_space(cpu)
@@ -286,8 +283,8 @@ class NativeSide(Side):
                     found = find(cpu, ea, space, 0)
                     if found:
                         fill_data(cpu, ea, TlbEntry.at(found), space)
-            image = self._warm[key] = ctypes.string_at(where, SoftData.size * SOFT_DATA_ENTRIES)
-        ctypes.memmove(where, image, len(image))
+            image = self._warm[key] = soft_tlb.data_translations(where)
+        soft_tlb.put_data_translations(where, image)
 
     def run(self, limit: int, by_steps: bool) -> Outcome:
         """Run until the case ends by itself, or (by_steps) exactly `limit` steps are made."""

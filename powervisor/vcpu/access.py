@@ -11,9 +11,21 @@ from ..native.lang import load as load_host
 from ..native.lang import store as store_host
 from .debug import debug_data
 from .interrupts import enter
-from .mmu import PAGE, READ, WRITE, current_context, data_space, fill_data, in_ram, physical, translate
+from .mmu import (
+    PAGE,
+    READ,
+    WRITE,
+    current_context,
+    data_space,
+    fill_data,
+    in_ram,
+    physical,
+    soft_slot,
+    soft_tag,
+    translate,
+)
 from .ops import address
-from .state import SOFT_DATA_ENTRIES, ExitReason, SoftData, TlbEntry, Vcpu
+from .state import ExitReason, SoftData, TlbEntry, Vcpu
 
 if TYPE_CHECKING:
     T = Any  # the type a static parameter names
@@ -25,7 +37,7 @@ MMIO_FAILED = 0xFFFF_FFFF
 @native(inline=True)
 def soft_entry(cpu: Vcpu, ea: u64) -> SoftData:
     """The soft TLB entry an address may be in."""
-    return current_context(cpu).data[ea >> 12 & (SOFT_DATA_ENTRIES - 1)]
+    return current_context(cpu).data[soft_slot(ea)]
 
 
 @native(inline=True)
@@ -33,7 +45,7 @@ def load(cpu: Vcpu, T: Static, ea: u64) -> T:
     """Load an unsigned integer from guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
-    if likely(soft.read == (where + (T.size - 1)) & PAGE):
+    if likely(soft.read == soft_tag(where + (T.size - 1))):
         return bswap(load_host(T, where + soft.addend))
     return T(load_slow(cpu, where, u32(T.size)))
 
@@ -43,7 +55,7 @@ def store(cpu: Vcpu, T: Static, ea: u64, value: T) -> None:
     """Store an unsigned integer to guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
     soft = soft_entry(cpu, where)
-    if likely(soft.write == (where + (T.size - 1)) & PAGE):
+    if likely(soft.write == soft_tag(where + (T.size - 1))):
         store_host(T, where + soft.addend, bswap(value))
     else:
         store_slow(cpu, where, u64(value), u32(T.size))

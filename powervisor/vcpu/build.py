@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
 from ..isa.cores import Core
 from ..isa.registers import DBSR, HID0_RESET, SPR, VSCR_RESET
-from ..native.ints import u64
-from .modes import clear_context, update_mode
+from .modes import reset_contexts, update_mode
 from .sprs import access_table, mask_table
 from .state import CONTEXTS, Context, CoreConfig, ThreadState, Tlb, Vcpu, Vm
+
+_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE: contexts are mostly never touched
 
 
 @dataclass
@@ -55,15 +57,16 @@ def new_vm(ram_address: int, ram_size: int) -> Any:
 
 def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = None, thread: int = 0) -> Processor:
     """A vCPU in its reset state, attached to a Vm; threads of a core pass the TLB they share."""
-    cpu, contexts = Vcpu.new(), ctypes.create_string_buffer(CONTEXTS * Context.size + 64)
+    cpu, contexts = Vcpu.new(), mmap.mmap(-1, CONTEXTS * Context.size + 64, flags=_FLAGS)
     tlb = tlb if tlb is not None else Tlb.new()
     cpu.index, cpu.thread = index, thread
     cpu.core, cpu.tlb, cpu.vm = config, tlb, vm
-    cpu.contexts = (ctypes.addressof(contexts) + 63) & ~63
+    pin = (ctypes.c_char * len(contexts)).from_buffer(contexts)
+    cpu.contexts = (ctypes.addressof(pin) + 63) & ~63
     vm.vcpus[index] = cpu.address
     vm.vcpu_count = max(int(vm.vcpu_count), index + 1)
     reset(cpu, core)
-    return Processor(cpu, [cpu, contexts, tlb, config])
+    return Processor(cpu, [cpu, contexts, pin, tlb, config])
 
 
 def reset(cpu: Any, core: Core) -> None:
@@ -86,9 +89,5 @@ def reset(cpu: Any, core: Core) -> None:
     cpu.spr[SPR.DBSR] = DBSR.MRR & 0x1000_0000  # most recent reset: power-on
     cpu.next_deadline = (1 << 64) - 1
     cpu.dec_deadline = cpu.fit_deadline = cpu.wdt_deadline = (1 << 64) - 1
-    for n in range(CONTEXTS):
-        context = Context.at(int(cpu.contexts) + n * Context.size)
-        clear_context(context)
-        context.key, context.used = u64(0), u64(0)
-    cpu.context = int(cpu.contexts)
+    reset_contexts(cpu)
     update_mode(cpu)

@@ -12,10 +12,12 @@ from ..native.lang import address_of, at, atomic_or, bswap, field_addr, load, na
 from .interrupts import deliver
 from .locks import lock_tlb, unlock_tlb
 from .mas import load_mas_defaults, tlb0_set
-from .modes import NO_TAG, clear_context
+from .modes import NO_TAG, clear_chunks, clear_context, key_pid
 from .state import (
     CONTEXTS,
     FOUND_ENTRIES,
+    SOFT_CHUNK,
+    SOFT_CHUNKS,
     SOFT_CODE_ENTRIES,
     SOFT_DATA_ENTRIES,
     Context,
@@ -27,7 +29,6 @@ from .state import (
 
 READ, WRITE, EXECUTE = 1, 2, 4
 PAGE = 0xFFFF_FFFF_FFFF_F000
-FLUSH_PAGES_LIMIT = 32
 NO_ENTRY, NO_PAGE = 0, 1
 """What `lookup` says instead of an address."""
 
@@ -73,7 +74,7 @@ def matches(entry: TlbEntry, ea: u64, space: u64, indirect: u32) -> bool:
     mas1 = entry.mas1
     if mas1 >> 12 & 1 != u32(space) & 1 or mas1 & MAS1.IND != indirect:
         return False
-    tid = mas1 >> 16 & 0x3FFF
+    tid = entry_pid(entry)
     if tid != 0 and tid != u32(space >> 8) & 0x3FFF:
         return False
     mas8 = entry.mas8
@@ -96,6 +97,12 @@ def find(cpu: Vcpu, ea: u64, space: u64, indirect: u32) -> u64:
         if matches(entry, ea, space, indirect):
             return address_of(entry)
     return u64(0)
+
+
+@native(inline=True)
+def entry_pid(entry: TlbEntry) -> u32:
+    """MAS1[TID] of an entry: the PID it belongs to, 0 for all."""
+    return entry.mas1 >> 16 & 0x3FFF
 
 
 @native(inline=True)
@@ -151,7 +158,7 @@ def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
     tlb.next_victim = tlb.next_victim + 1
     entry = tlb.tlb0[tlb0_set(cpu, ea) + way]
     if entry.valid:
-        flush_page(cpu, entry.ea, entry.mask)
+        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry))
     low = u32(pte)
     rights = low >> 2 & 0x3F  # SR UR SW UW SX UX, in the order of MAS3's low bits
     if low & 0x1000 == 0:  # C=0: no store
@@ -243,47 +250,93 @@ def current_context(cpu: Vcpu) -> Context:
     return at(Context, cpu.context)
 
 
+@native(inline=True)
+def soft_slot(ea: u64) -> u64:
+    """The slot of an address in a soft data TLB."""
+    return ea >> 12 & (SOFT_DATA_ENTRIES - 1)
+
+
+@native(inline=True)
+def soft_tag(ea: u64) -> u64:
+    """What a slot holds when it translates an address: the page after it, so that zero is no page of a slot but the
+    last.
+
+    An access is looked up by its first byte and compared by its last: neighbours never share a slot.
+    """
+    return (ea + 0x1000) & PAGE
+
+
 @native
 def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
     """Cache a data translation when the page is plain memory: RAM, big-endian, not watched."""
     pa = physical(entry, ea) & PAGE
     if not in_ram(cpu, pa) or entry.mas2 & MAS2.E or entry.mas8 & MAS8.VF or cpu.debug_events:
         return
-    page = ea & PAGE
-    soft = current_context(cpu).data[page >> 12 & (SOFT_DATA_ENTRIES - 1)]
-    soft.read = page if permitted(entry, space, u32(READ)) else u64(NO_TAG)
-    soft.write = page if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
-    soft.addend = cpu.vm.ram + pa - page
+    context = current_context(cpu)
+    slot = soft_slot(ea)
+    chunk = slot // SOFT_CHUNK
+    context.used[chunk >> 6] |= u64(1) << (chunk & 63)
+    soft = context.data[slot]
+    soft.read = soft_tag(ea) if permitted(entry, space, u32(READ)) else u64(NO_TAG)
+    soft.write = soft_tag(ea) if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
+    soft.addend = cpu.vm.ram + pa - (ea & PAGE)
     cpu.stats[Stat.SOFT_FILLS] = cpu.stats[Stat.SOFT_FILLS] + 1
 
 
 # ---- invalidation --------------------------------------------------------------------------------------------------
 
 
+@native(inline=True)
+def concerned(cpu: Vcpu, number: u64, pid: u32) -> bool:
+    """Whether a context may hold translations by entries with a TID (0: of every process)."""
+    key = cpu.context_keys[number]
+    return key != 0 and (pid == 0 or key_pid(key) == pid)
+
+
 @native
-def forget_page(cpu: Vcpu, page: u64) -> None:
-    """Drop the cached translations of one 4 KiB page in every context of a vCPU."""
+def forget_page(cpu: Vcpu, page: u64, pid: u32) -> None:
+    """Drop the cached translations of one 4 KiB page in the contexts of a process."""
+    tag = soft_tag(page)
     for n in range(u64(CONTEXTS)):
-        context = at(Context, cpu.contexts + n * Context.size)
-        soft = context.data[page >> 12 & (SOFT_DATA_ENTRIES - 1)]
-        if soft.read == page or soft.write == page:
-            soft.read = u64(NO_TAG)
-            soft.write = u64(NO_TAG)
-        code = context.code[page >> 12 & (SOFT_CODE_ENTRIES - 1)]
-        if code.tag & PAGE == page:
-            code.tag = u64(NO_TAG)
+        if concerned(cpu, n, pid):
+            context = at(Context, cpu.contexts + n * Context.size)
+            soft = context.data[soft_slot(page)]
+            if soft.read == tag or soft.write == tag:
+                soft.read = u64(NO_TAG)
+                soft.write = u64(NO_TAG)
+            code = context.code[page >> 12 & (SOFT_CODE_ENTRIES - 1)]
+            if code.tag & PAGE == page:
+                code.tag = u64(NO_TAG)
+
+
+@native(cold=True)
+def forget_range(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
+    """Drop the cached translations of a large page, and of what lies in its slots."""
+    first, chunks = u64(0), ((mask >> 12) + 1) // SOFT_CHUNK
+    if chunks < SOFT_CHUNKS:
+        first = soft_slot(ea) // SOFT_CHUNK
+    else:
+        chunks = u64(SOFT_CHUNKS)
+    for n in range(u64(CONTEXTS)):
+        if concerned(cpu, n, pid):
+            context = at(Context, cpu.contexts + n * Context.size)
+            clear_chunks(context, first, first + chunks)
+            for slot in range(u64(SOFT_CODE_ENTRIES)):
+                code = context.code[slot]
+                if code.tag & ~mask == ea:
+                    code.tag = u64(NO_TAG)
 
 
 @native
 def forget_all(cpu: Vcpu) -> None:
     """Drop every cached translation of a vCPU."""
     for n in range(u64(CONTEXTS)):
-        context = at(Context, cpu.contexts + n * Context.size)
-        if context.key:
-            clear_context(context)
-            if address_of(context) != cpu.context:
-                context.key = u64(0)
-                context.used = u64(0)
+        key = cpu.context_keys[n]
+        if key != 0:
+            clear_context(at(Context, cpu.contexts + n * Context.size))
+            if key != cpu.context_key:
+                cpu.context_keys[n] = u64(0)
+                cpu.context_used[n] = u64(0)
 
 
 @native(inline=True)
@@ -293,16 +346,16 @@ def request_flush(cpu: Vcpu) -> None:
 
 
 @native
-def flush_page(cpu: Vcpu, ea: u64, mask: u64) -> None:
+def flush_page(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
     """Drop the cached translations of an entry's page (mask covers the offset), here and in the core's sibling."""
     if cpu.sibling:
         request_flush(at(Vcpu, cpu.sibling))
     pages = (mask >> 12) + 1
-    if pages > FLUSH_PAGES_LIMIT:
-        forget_all(cpu)
+    if pages >= SOFT_CHUNK:
+        forget_range(cpu, ea & ~mask, mask, pid)
         return
     for n in range(pages):
-        forget_page(cpu, (ea & PAGE) + n * 4096)
+        forget_page(cpu, (ea & PAGE) + n * 4096, pid)
 
 
 @native

@@ -8,8 +8,8 @@ from ..native.lang import at, field_addr, native
 from .locks import lock_tlb, unlock_tlb
 from .lrat import guest_page
 from .mas import tlb0_set, victim_mas0
-from .mmu import broadcast_flush, find, flush_all, flush_page, request_flush
-from .modes import clear_context, key_pid
+from .mmu import broadcast_flush, concerned, entry_pid, find, flush_all, flush_page, request_flush
+from .modes import clear_context
 from .shootdown import await_sibling
 from .state import CONTEXTS, Context, Tlb, TlbEntry, Vcpu
 
@@ -75,7 +75,7 @@ def recount_tlb1(tlb: Tlb) -> None:
 def forget_entry(cpu: Vcpu, entry: TlbEntry) -> None:
     """Drop what was cached of an entry that changes. Pages loaded through an indirect entry stay in TLB0."""
     if entry.valid and entry.mas1 & MAS1.IND == 0:
-        flush_page(cpu, entry.ea, entry.mask)
+        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry))
 
 
 @native
@@ -235,7 +235,7 @@ def invalidate_local(cpu: Vcpu, kind: u32, ea: u64) -> None:
     if mask != 0:
         process = (u32(cpu.spr[SPR.MAS6]) & MAS6.SPID) >> 16
         if kind == ADDRESS:
-            flush_page(cpu, ea & ~mask, mask)
+            flush_page(cpu, ea & ~mask, mask, process)
         elif kind == PID and process != 0:
             flush_process(cpu, process)
         else:
@@ -249,9 +249,8 @@ def flush_process(cpu: Vcpu, pid: u32) -> None:
     if cpu.sibling:
         request_flush(at(Vcpu, cpu.sibling))
     for n in range(u64(CONTEXTS)):
-        context = at(Context, cpu.contexts + n * Context.size)
-        if context.key != 0 and key_pid(context.key) == pid:
-            clear_context(context)
+        if concerned(cpu, n, pid):
+            clear_context(at(Context, cpu.contexts + n * Context.size))
 
 
 @native

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, EPCR, MSR, MSRP, SPR
 from ..native.ints import u8, u32, u64
-from ..native.lang import address_of, at, field_addr, fill, native
-from .state import CONTEXTS, SOFT_CODE_ENTRIES, SOFT_DATA_ENTRIES, Context, Mode, SoftCode, SoftData, Stat, Vcpu
+from ..native.lang import at, field_addr, fill, native
+from .state import (
+    CONTEXTS,
+    SOFT_CHUNK,
+    SOFT_CHUNKS,
+    SOFT_CODE_ENTRIES,
+    SOFT_DATA_ENTRIES,
+    Context,
+    Mode,
+    SoftCode,
+    SoftData,
+    Stat,
+    Vcpu,
+)
 
 FPSCR_SLOW = 0x80 | 0x40 | 0x20 | 0x10 | 0x08 | 0x03
 """FPSCR[VE OE UE ZE XE RN]: while any is set the host FPU is not used."""
@@ -16,7 +28,7 @@ STEP_EVENTS = (
 """Debug events that are found by executing one instruction at a time."""
 
 NO_TAG = 0xFFFF_FFFF_FFFF_FFFF
-SOFT_TABLES = SoftData.size * SOFT_DATA_ENTRIES + SoftCode.size * SOFT_CODE_ENTRIES
+CHUNK_BYTES, CODE_BYTES = SoftData.size * SOFT_CHUNK, SoftCode.size * SOFT_CODE_ENTRIES
 
 
 @native
@@ -34,9 +46,40 @@ def key_pid(key: u64) -> u32:
 
 
 @native
+def clear_chunks(context: Context, first: u64, last: u64) -> None:
+    """Empty what is used of a run of chunks of the data translations."""
+    chunk = first
+    while chunk < last:
+        used = context.used[chunk >> 6] >> (chunk & 63)
+        if used == 0:
+            chunk = (chunk | 63) + 1
+        else:
+            if used & 1:
+                fill(field_addr(context, "data", chunk * SOFT_CHUNK), u8(0xFF), u64(CHUNK_BYTES))
+                context.used[chunk >> 6] = context.used[chunk >> 6] & ~(u64(1) << (chunk & 63))
+            chunk += 1
+
+
+@native
 def clear_context(context: Context) -> None:
     """Forget every cached translation of a context."""
-    fill(field_addr(context, "data", 0), u8(0xFF), u64(SOFT_TABLES))
+    clear_chunks(context, u64(0), u64(SOFT_CHUNKS))
+    fill(field_addr(context, "code", 0), u8(0xFF), u64(CODE_BYTES))
+
+
+@native
+def reset_contexts(cpu: Vcpu) -> None:
+    """Make every context empty and unused."""
+    for n in range(u64(CONTEXTS)):
+        context = at(Context, cpu.contexts + n * Context.size)
+        clear_context(context)
+        last = context.data[SOFT_DATA_ENTRIES - 1]  # the only slot in which zero means a page
+        last.read = u64(NO_TAG)
+        last.write = u64(NO_TAG)
+        cpu.context_keys[n] = u64(0)
+        cpu.context_used[n] = u64(0)
+    cpu.context_key = u64(0)
+    cpu.context = cpu.contexts
 
 
 @native
@@ -44,23 +87,19 @@ def switch_context(cpu: Vcpu, key: u64) -> None:
     """Make the context with a key current; the least recently used one is given up when none has it."""
     cpu.stats[Stat.CONTEXT_SWITCHES] = cpu.stats[Stat.CONTEXT_SWITCHES] + 1
     cpu.context_clock += 1
-    oldest = cpu.contexts
-    oldest_use = u64(NO_TAG)
-    for n in range(u64(CONTEXTS)):
-        where = cpu.contexts + n * Context.size
-        context = at(Context, where)
-        if context.key == key:
-            context.used = cpu.context_clock
-            cpu.context = where
-            return
-        if context.used < oldest_use:
-            oldest_use = context.used
-            oldest = where
-    context = at(Context, oldest)
-    clear_context(context)
-    context.key = key
-    context.used = cpu.context_clock
-    cpu.context = address_of(context)
+    chosen = u64(0)
+    while chosen < CONTEXTS and cpu.context_keys[chosen] != key:
+        chosen += 1
+    if chosen == CONTEXTS:
+        chosen = u64(0)
+        for n in range(u64(1), u64(CONTEXTS)):
+            if cpu.context_used[n] < cpu.context_used[chosen]:
+                chosen = n
+        clear_context(at(Context, cpu.contexts + chosen * Context.size))
+        cpu.context_keys[chosen] = key
+    cpu.context_used[chosen] = cpu.context_clock
+    cpu.context_key = key
+    cpu.context = cpu.contexts + chosen * Context.size
 
 
 @native
@@ -87,7 +126,7 @@ def update_mode(cpu: Vcpu) -> None:
         mode |= Mode.VEC
     cpu.mode = mode
     key = context_key(cpu)
-    if at(Context, cpu.context).key != key:
+    if cpu.context_key != key:
         switch_context(cpu, key)
     events = step_events(cpu)
     if events != 0 and cpu.debug_events == 0:

@@ -8,7 +8,11 @@ from ..native.struct import Array, Ptr, Struct
 TLB0_ENTRIES = 1024
 TLB1_ENTRIES = 64
 LRAT_ENTRIES = 8
-SOFT_DATA_ENTRIES = 512
+SOFT_DATA_ENTRIES = 1 << 20
+"""A slot for every page of 4 GiB: what is less far apart does not share slots."""
+SOFT_CHUNK = 128
+"""Slots that are cleared together: 4 KiB of host memory, touched only where the guest is."""
+SOFT_CHUNKS = SOFT_DATA_ENTRIES // SOFT_CHUNK
 SOFT_CODE_ENTRIES = 256
 CONTEXTS = 8
 FOUND_ENTRIES = 4
@@ -90,7 +94,7 @@ class Tlb(Struct):
 
 
 class SoftData(Struct):
-    """A cached data translation. Tags are the page's effective address, or all ones; host = ea + addend."""
+    """A cached data translation: host = ea + addend. Tags are the address of the page after it, see `mmu.soft_tag`."""
 
     read: u64
     write: u64
@@ -106,12 +110,11 @@ class SoftCode(Struct):
 
 
 class Context(Struct):
-    """Soft TLB of one address space (LPID, PID, AS, GS, PR)."""
+    """Soft TLB of one address space (LPID, PID, AS, GS, PR), in host memory that is zero where it was never used."""
 
     data: Array[SoftData, SOFT_DATA_ENTRIES]
     code: Array[SoftCode, SOFT_CODE_ENTRIES]
-    key: u64
-    used: u64
+    used: Array[u64, SOFT_CHUNKS // 64]  # a bit for each chunk of `data`
 
 
 class CoreConfig(Struct):
@@ -232,6 +235,9 @@ class Vcpu(Struct):
     fp_foreign: u32  # the host's sticky flags hold what AltiVec raised, which FPSCR does not see
     contexts: u64  # address of CONTEXTS Context structs
     context_clock: u64
+    context_key: u64  # of the current one
+    context_keys: Array[u64, CONTEXTS]  # 0: not in use
+    context_used: Array[u64, CONTEXTS]
     stats: Array[u64, 64]  # see Stat
 
 

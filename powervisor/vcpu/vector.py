@@ -37,7 +37,7 @@ from ..native.vectors import (
     u32x4,
 )
 from .access import load_slow, soft_entry, store_slow
-from .mmu import PAGE, READ, WRITE, data_space, translate
+from .mmu import READ, WRITE, data_space, soft_tag, translate
 from .ops import EQ, LT, address, optimistic, to_handler
 from .state import TlbEntry, Vcpu
 
@@ -81,7 +81,7 @@ def load_vector(cpu: Vcpu, ea: u64) -> u128:
     """The quadword an effective address lies in."""
     where = address(cpu, ea) & 0xFFFF_FFFF_FFFF_FFF0
     soft = soft_entry(cpu, where)
-    if likely(soft.read == where & PAGE):
+    if likely(soft.read == soft_tag(where)):
         return reversed_bytes(load_host(u128, where + soft.addend))
     return load_vector_slow(cpu, where)
 
@@ -91,7 +91,7 @@ def store_vector(cpu: Vcpu, ea: u64, value: u128) -> None:
     """Store the quadword an effective address lies in."""
     where = address(cpu, ea) & 0xFFFF_FFFF_FFFF_FFF0
     soft = soft_entry(cpu, where)
-    if likely(soft.write == where & PAGE):
+    if likely(soft.write == soft_tag(where)):
         store_host(u128, where + soft.addend, reversed_bytes(value))
     else:
         store_vector_slow(cpu, where, value)
@@ -125,7 +125,7 @@ def element_place(cpu: Vcpu, ea: u64, size: u32) -> u64:
     the E attribute (Book I, 6.4)."""
     place = ea & (16 - u64(size))
     if not optimistic():
-        if soft_entry(cpu, ea).write != ea & PAGE and little_endian(cpu, ea, u32(WRITE)):
+        if soft_entry(cpu, ea).write != soft_tag(ea) and little_endian(cpu, ea, u32(WRITE)):
             return place ^ (16 - u64(size))
     return place
 

@@ -18,6 +18,7 @@ from powervisor.native.elf import Object
 from powervisor.native.ints import u32, u64
 from powervisor.native.lang import NativeFunction, attempt
 from powervisor.native.llvm import compile_object
+from powervisor.testing import soft_tlb
 from powervisor.translate.runtime import LIBRARY
 from powervisor.translate.stencils import HoleTable, StencilCompiler, variants
 from powervisor.vcpu import (
@@ -35,7 +36,7 @@ from powervisor.vcpu import (
     timers,
 )
 from powervisor.vcpu.sprs import ROWS
-from powervisor.vcpu.state import Context, Tlb, Vcpu
+from powervisor.vcpu.state import CONTEXTS, Context, Tlb, Vcpu
 
 MODULES = (debug, doorbells, interrupts, locks, lrat, mas, mmu_ops, modes, pending, spr_access, threads, timers)
 FAMILIES = ("system", "special", "mmu")
@@ -94,7 +95,7 @@ def state(cpu: Any) -> dict[str, Any]:
             seen[name] = ctypes.string_at(cpu.address + field.offset, size)
     seen["tlb"] = ctypes.string_at(cpu.tlb.address, Tlb.size)
     seen["context"] = int(cpu.context) - int(cpu.contexts)
-    seen["soft"] = ctypes.string_at(int(cpu.contexts), Context.size * 2)
+    seen["soft"] = [soft_tlb.data_translations(int(cpu.contexts) + n * Context.size) for n in range(CONTEXTS)]
     return seen
 
 

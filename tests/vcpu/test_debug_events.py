@@ -10,7 +10,10 @@ from powervisor.insns import assemble
 from powervisor.isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, SPR
 from powervisor.native.ints import u32, u64
 from powervisor.native.lang import attempt
+from powervisor.vcpu.access import soft_entry
 from powervisor.vcpu.debug import debug_after, debug_before, debug_data
+from powervisor.vcpu.mmu import data_space, fill_data, soft_tag
+from powervisor.vcpu.modes import NO_TAG
 from powervisor.vcpu.pending import poll
 
 
@@ -187,9 +190,11 @@ def test_returns_are_events(bench, text, event, before, after, recorded, taken):
 
 
 def test_cached_translations_do_not_hide_data_events(bench):
-    from powervisor.vcpu.access import soft_entry
-
-    soft = soft_entry(bench.cpu, u64(0x5000))
-    soft.read = 0x5000
+    cpu, ea = bench.cpu, u64(0x5000)
+    entry = cpu.tlb.tlb1[0]
+    entry.mask, entry.mas3 = 0xFFF, 0x3F
+    fill_data(cpu, ea, entry, data_space(cpu))
+    soft = soft_entry(cpu, ea)
+    assert soft.read == soft_tag(ea)
     enable(bench, DBCR0.DAC1R, DAC1=0x5000)
-    assert soft_entry(bench.cpu, u64(0x5000)).read != 0x5000 and soft.read != 0x5000
+    assert soft.read == NO_TAG

@@ -8,10 +8,21 @@ import pytest
 
 from powervisor.isa.registers import EPCR, IVOR, MAS0, MAS1, MAS3, MAS4, MAS5, MAS6, MAS8, MSR, SPR
 from powervisor.native.ints import u32, u64
-from powervisor.native.lang import Abort
+from powervisor.native.lang import Abort, at
+from powervisor.vcpu.access import load, soft_entry, write_ram
 from powervisor.vcpu.mas import load_mas_defaults
-from powervisor.vcpu.mmu import READ, data_space, physical, translate
-from powervisor.vcpu.state import Request, SoftData, TlbEntry
+from powervisor.vcpu.mmu import (
+    READ,
+    data_space,
+    flush_page,
+    forget_page,
+    physical,
+    soft_slot,
+    soft_tag,
+    translate,
+)
+from powervisor.vcpu.modes import NO_TAG
+from powervisor.vcpu.state import Context, Request, SoftData, TlbEntry
 
 ALL = MAS3.UX | MAS3.SX | MAS3.UW | MAS3.SW | MAS3.UR | MAS3.SR
 
@@ -296,13 +307,9 @@ def test_tlbivax_of_version_2_goes_by_mas5_and_mas6(make):
 
 def cache(bench: Any, ea: int) -> SoftData:
     """Cache a translation as an access would."""
-    from powervisor.vcpu.access import load
-
     load(bench.cpu, u32, u64(ea))
-    from powervisor.vcpu.access import soft_entry
-
     soft = soft_entry(bench.cpu, u64(ea))
-    assert soft.read == ea & ~0xFFF
+    assert soft.read == soft_tag(u64(ea))
     return soft
 
 
@@ -316,7 +323,7 @@ def test_a_changed_entry_is_not_used_from_the_cache(make, text):
     soft = cache(bench, 0x4000_0000)
     bench.write(SPR.MAS6, 6 << 16)
     bench.do(text, r4=0x4000_0000, r5=2, r6=0x4000_0008)
-    assert soft.read != 0x4000_0000
+    assert soft.read == NO_TAG
 
 
 def test_other_processes_keep_their_cached_translations(bench):
@@ -326,7 +333,7 @@ def test_other_processes_keep_their_cached_translations(bench):
     bench.write(SPR.MAS6, 7 << 16)
     put(bench, 0x5000_0000, 0x4000, pid=7, esel=1)
     bench.do("tlbilx 1,0,r4")
-    assert soft.read == 0x4000_0000
+    assert soft.read == soft_tag(u64(0x4000_0000))
 
 
 def test_the_other_thread_of_a_core_is_told(make):
@@ -343,4 +350,56 @@ def test_replacing_an_indirect_entry_drops_nothing(make):
     soft = cache(bench, 0x4000_0000)
     put(bench, 0x4000_0000, 0x8000, size=11, mas1=MAS1.V | MAS1.IND, rights=4)
     put(bench, 0x4020_0000, 0x9000, size=11, mas1=MAS1.V | MAS1.IND, rights=4)
-    assert soft.read == 0x4000_0000
+    assert soft.read == soft_tag(u64(0x4000_0000))
+
+
+def test_pages_less_than_4_gib_apart_do_not_evict_each_other(bench):
+    kept = []
+    for esel, distance in enumerate((0, 0x10_0000, 0x100_0000, 0x4000_0000)):
+        put(bench, 0x4000_0000 + distance, 0x3000, esel=esel, size=2)
+        kept.append(cache(bench, 0x4000_0000 + distance))
+    assert all(soft.read != NO_TAG for soft in kept)
+
+
+@pytest.mark.parametrize("ea", [0, 0xFFFF_F000, 0x1_0000_0000, 0xFFFF_FFFF_FFFF_F000])
+def test_a_page_at_either_end_is_cached_alone(make, ea):
+    bench = make("e5500")
+    bench.msr(MSR.CM)
+    empty = at(Context, bench.cpu.contexts + 1 * Context.size)
+    page = u64(ea)
+    soft = soft_entry(bench.cpu, page)
+    assert soft.read != soft_tag(page) and soft.write != soft_tag(page)
+    assert empty.data[soft_slot(page)].read != soft_tag(page)
+    put(bench, ea, 0x3000)
+    assert cache(bench, ea).addend == (bench.cpu.vm.ram + 0x3000 - ea) & (1 << 64) - 1
+    forget_page(bench.cpu, page, u32(0))
+    assert soft.read == soft.write == NO_TAG
+
+
+@pytest.mark.parametrize("size, pages", [(6, 16), (12, 1024), (16, 16384), (22, 0x10_0000)])
+def test_a_large_page_is_dropped_as_a_whole_and_nothing_else(make, size, pages):
+    bench = make("e5500")
+    bench.msr(MSR.CM)
+    bench.write(SPR.PID, 6)
+    ea = 1 << 32
+    mask = pages * 0x1000 - 1
+    put(bench, ea, 0, size=size, tlb=1, esel=5, pid=6)
+    inside = [cache(bench, ea + n * 0x1000) for n in (0, 1, 15)]
+    put(bench, 2 << 32 | 0x8000_0000, 0x3000)
+    outside = cache(bench, 2 << 32 | 0x8000_0000)
+    flush_page(bench.cpu, u64(ea), u64(mask), u32(7))
+    assert all(soft.read != NO_TAG for soft in inside)
+    flush_page(bench.cpu, u64(ea), u64(mask), u32(6))
+    assert all(soft.read == soft.write == NO_TAG for soft in inside)
+    assert pages == 0x10_0000 or outside.read != NO_TAG
+
+
+def test_an_access_across_the_end_of_a_cached_page_is_not_taken_for_the_next(make):
+    bench = make("e5500")
+    bench.msr(MSR.CM)
+    for esel, (ea, pa) in enumerate(((0xFFFF_F000, 0x3000), (0x1_0000_0000, 0x5000))):
+        put(bench, ea, pa, esel=esel)
+        cache(bench, ea)
+    write_ram(bench.cpu.vm.ram + 0x3FFE, u64(0x1122), u32(2))
+    write_ram(bench.cpu.vm.ram + 0x5000, u64(0x3344), u32(2))
+    assert load(bench.cpu, u32, u64(0xFFFF_FFFE)) == 0x1122_3344

@@ -1,0 +1,40 @@
+"""Contexts from outside: what they hold of data translations, and emptying them, at the speed tests need."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+
+from ..vcpu.modes import CHUNK_BYTES, CODE_BYTES
+from ..vcpu.state import SOFT_CHUNKS, Context
+
+_USED, _CODE = Context.offset("used"), Context.offset("code")
+
+
+def _chunks(context: int) -> Iterator[int]:
+    """Numbers of the chunks in use of the context at an address."""
+    used = int.from_bytes(ctypes.string_at(context + _USED, SOFT_CHUNKS // 8), "little")
+    while used:
+        yield (used & -used).bit_length() - 1
+        used &= used - 1
+
+
+def data_translations(context: int) -> dict[int, bytes]:
+    """The chunks in use of the context at an address."""
+    return {chunk: ctypes.string_at(context + chunk * CHUNK_BYTES, CHUNK_BYTES) for chunk in _chunks(context)}
+
+
+def put_data_translations(context: int, chunks: dict[int, bytes]) -> None:
+    """Give an empty context what `data_translations` found in another."""
+    used = sum(1 << chunk for chunk in chunks)
+    ctypes.memmove(context + _USED, used.to_bytes(SOFT_CHUNKS // 8, "little"), SOFT_CHUNKS // 8)
+    for chunk, data in chunks.items():
+        ctypes.memmove(context + chunk * CHUNK_BYTES, data, len(data))
+
+
+def empty(context: int) -> None:
+    """Drop everything that the context at an address holds."""
+    for chunk in _chunks(context):
+        ctypes.memset(context + chunk * CHUNK_BYTES, 0xFF, CHUNK_BYTES)
+    ctypes.memset(context + _USED, 0, SOFT_CHUNKS // 8)
+    ctypes.memset(context + _CODE, 0xFF, CODE_BYTES)
