@@ -6,14 +6,16 @@ import ctypes
 from collections.abc import Iterator
 
 from ..vcpu.modes import CHUNK_BYTES, CODE_BYTES
-from ..vcpu.state import SOFT_CHUNKS, Context
+from ..vcpu.state import SOFT_CHUNKS, SOFT_CODE_ENTRIES, Context
 
-_USED, _CODE = Context.offset("used"), Context.offset("code")
+_USED, _OWNED = Context.offset("used"), Context.offset("owned")
+_CODE, _CODE_OWNED = Context.offset("code"), Context.offset("code_owned")
+_BITS = SOFT_CHUNKS // 8
 
 
 def _chunks(context: int) -> Iterator[int]:
     """Numbers of the chunks in use of the context at an address."""
-    used = int.from_bytes(ctypes.string_at(context + _USED, SOFT_CHUNKS // 8), "little")
+    used = int.from_bytes(ctypes.string_at(context + _USED, _BITS), "little")
     while used:
         yield (used & -used).bit_length() - 1
         used &= used - 1
@@ -25,9 +27,10 @@ def data_translations(context: int) -> dict[int, bytes]:
 
 
 def put_data_translations(context: int, chunks: dict[int, bytes]) -> None:
-    """Give an empty context what `data_translations` found in another."""
-    used = sum(1 << chunk for chunk in chunks)
-    ctypes.memmove(context + _USED, used.to_bytes(SOFT_CHUNKS // 8, "little"), SOFT_CHUNKS // 8)
+    """Give an empty context what `data_translations` found in another, as if it were its process's own."""
+    used = sum(1 << chunk for chunk in chunks).to_bytes(_BITS, "little")
+    for bits in (_USED, _OWNED):
+        ctypes.memmove(context + bits, used, _BITS)
     for chunk, data in chunks.items():
         ctypes.memmove(context + chunk * CHUNK_BYTES, data, len(data))
 
@@ -36,5 +39,7 @@ def empty(context: int) -> None:
     """Drop everything that the context at an address holds."""
     for chunk in _chunks(context):
         ctypes.memset(context + chunk * CHUNK_BYTES, 0xFF, CHUNK_BYTES)
-    ctypes.memset(context + _USED, 0, SOFT_CHUNKS // 8)
+    ctypes.memset(context + _USED, 0, _BITS)
+    ctypes.memset(context + _OWNED, 0, _BITS)
     ctypes.memset(context + _CODE, 0xFF, CODE_BYTES)
+    ctypes.memset(context + _CODE_OWNED, 0, SOFT_CODE_ENTRIES // 8)

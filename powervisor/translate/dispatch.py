@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from ..isa.registers import MAS2
 from ..native.ints import i64, u32, u64
-from ..native.lang import Abort, at, atomic_store, atomic_xchg, attempt, bswap, call_host, field_addr, load, native
+from ..native.lang import (
+    Abort,
+    at,
+    atomic_load,
+    atomic_store,
+    atomic_xchg,
+    attempt,
+    bswap,
+    call_host,
+    field_addr,
+    load,
+    native,
+)
 from ..vcpu.access import mmio_exit
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import FOREVER, sleep
-from ..vcpu.mmu import EXECUTE, PAGE, code_space, forget_all, in_ram, physical, translate
+from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import take_pending
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
@@ -37,17 +49,29 @@ ONE_AT_A_TIME = WORDS_PER_PAGE + BLOCK_LIMIT
 
 
 @native
-def code_page(vm: Vm, pa: u64, mode: u32) -> u64:
-    """The CodePage of a physical page and mode, made when new; 0 when there is no room."""
-    slot = vm.code_map + (pa >> 12) * 8
-    lock_code(vm)
-    where = load(u64, slot)
+def known_page(slot: u64, mode: u32) -> u64:
+    """The CodePage of a mode in a list, or 0. Pages are added at the front, and taken away while nobody is here."""
+    where = atomic_load(u64, slot)
     while where != 0:
         page = at(CodePage, where)
         if page.mode == mode:
-            unlock_code(vm)
             return where
         where = page.next
+    return u64(0)
+
+
+@native
+def code_page(vm: Vm, pa: u64, mode: u32) -> u64:
+    """The CodePage of a physical page and mode, made when new; 0 when there is no room."""
+    slot = vm.code_map + (pa >> 12) * 8
+    where = known_page(slot, mode)
+    if where != 0:
+        return where
+    lock_code(vm)
+    where = known_page(slot, mode)
+    if where != 0:
+        unlock_code(vm)
+        return where
     fresh = vm.code_pages
     if fresh + CodePage.size > vm.code_pages_end:
         unlock_code(vm)
@@ -125,6 +149,7 @@ def fetch(cpu: Vcpu) -> None:
     """Translate PC and remember where its page's code is: `fetch_pa`, and `fetch_plain` when it can be translated."""
     entry = at(TlbEntry, translate(cpu, cpu.pc, code_space(cpu), u32(EXECUTE), u32(0)))
     cpu.fetch_pa = physical(entry, cpu.pc)
+    cpu.fetch_owned = u32(entry_pid(entry) != 0)
     cpu.fetch_plain = u32(in_ram(cpu, cpu.fetch_pa)) & (entry.mas2 & MAS2.E ^ 1)
 
 
@@ -201,8 +226,7 @@ def next_code(cpu: Vcpu) -> u64:
             if page == 0:
                 cpu.exit_reason = u32(ExitReason.CODE_FULL)
                 return u64(0)
-            soft.entries = page
-            soft.tag = tag
+            fill_code(cpu, page_ea, page)
         cpu.page = tag
         page_at = at(CodePage, soft.entries)
         known = page_at.entries[index]

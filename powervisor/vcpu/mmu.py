@@ -275,12 +275,27 @@ def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
     context = current_context(cpu)
     slot = soft_slot(ea)
     chunk = slot // SOFT_CHUNK
-    context.used[chunk >> 6] |= u64(1) << (chunk & 63)
+    bit = u64(1) << (chunk & 63)
+    context.used[chunk >> 6] |= bit
+    if entry_pid(entry) != 0:
+        context.owned[chunk >> 6] |= bit
     soft = context.data[slot]
     soft.read = soft_tag(ea) if permitted(entry, space, u32(READ)) else u64(NO_TAG)
     soft.write = soft_tag(ea) if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
     soft.addend = cpu.vm.ram + pa - (ea & PAGE)
     cpu.stats[Stat.SOFT_FILLS] = cpu.stats[Stat.SOFT_FILLS] + 1
+
+
+@native
+def fill_code(cpu: Vcpu, page: u64, entries: u64) -> None:
+    """Cache where the code of a page is that was just fetched from."""
+    context = current_context(cpu)
+    slot = page >> 12 & (SOFT_CODE_ENTRIES - 1)
+    bit = u64(1) << (slot & 63)
+    owned = context.code_owned[slot >> 6] & ~bit
+    context.code_owned[slot >> 6] = owned | bit if cpu.fetch_owned else owned
+    context.code[slot].entries = entries
+    context.code[slot].tag = page | u64(cpu.mode)
 
 
 # ---- invalidation --------------------------------------------------------------------------------------------------
@@ -320,7 +335,7 @@ def forget_range(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
     for n in range(u64(CONTEXTS)):
         if concerned(cpu, n, pid):
             context = at(Context, cpu.contexts + n * Context.size)
-            clear_chunks(context, first, first + chunks)
+            clear_chunks(context, first, first + chunks, False)
             for slot in range(u64(SOFT_CODE_ENTRIES)):
                 code = context.code[slot]
                 if code.tag & ~mask == ea:

@@ -9,7 +9,7 @@ from .locks import lock_tlb, unlock_tlb
 from .lrat import guest_page
 from .mas import tlb0_set, victim_mas0
 from .mmu import broadcast_flush, concerned, entry_pid, find, flush_all, flush_page, request_flush
-from .modes import clear_context
+from .modes import clear_owned
 from .shootdown import await_sibling
 from .state import CONTEXTS, Context, Tlb, TlbEntry, Vcpu
 
@@ -245,12 +245,12 @@ def invalidate_local(cpu: Vcpu, kind: u32, ea: u64) -> None:
 
 @native
 def flush_process(cpu: Vcpu, pid: u32) -> None:
-    """Drop the cached translations of the spaces of a PID: entries with its TID (not 0) are used in no other."""
+    """Drop the cached translations by entries with a TID (not 0)."""
     if cpu.sibling:
         request_flush(at(Vcpu, cpu.sibling))
     for n in range(u64(CONTEXTS)):
         if concerned(cpu, n, pid):
-            clear_context(at(Context, cpu.contexts + n * Context.size))
+            clear_owned(at(Context, cpu.contexts + n * Context.size))
 
 
 @native

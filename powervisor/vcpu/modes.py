@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, EPCR, MSR, MSRP, SPR
 from ..native.ints import u8, u32, u64
-from ..native.lang import at, field_addr, fill, native
+from ..native.lang import address_of, at, copy, field_addr, fill, native
 from .state import (
     CONTEXTS,
     SOFT_CHUNK,
@@ -31,6 +31,10 @@ NO_TAG = 0xFFFF_FFFF_FFFF_FFFF
 CHUNK_BYTES, CODE_BYTES = SoftData.size * SOFT_CHUNK, SoftCode.size * SOFT_CODE_ENTRIES
 
 
+KEY_PID = 0x3FFF << 8
+"""The PID in a context's key."""
+
+
 @native
 def context_key(cpu: Vcpu) -> u64:
     """Everything a translation depends on besides the address; never 0."""
@@ -46,25 +50,66 @@ def key_pid(key: u64) -> u32:
 
 
 @native
-def clear_chunks(context: Context, first: u64, last: u64) -> None:
-    """Empty what is used of a run of chunks of the data translations."""
+def clear_chunks(context: Context, first: u64, last: u64, owned: bool) -> None:
+    """Empty what is used, or what is a process's own, of a run of chunks of the data translations."""
     chunk = first
     while chunk < last:
-        used = context.used[chunk >> 6] >> (chunk & 63)
-        if used == 0:
+        word, bit = chunk >> 6, u64(1) << (chunk & 63)
+        found = (context.owned[word] if owned else context.used[word]) & ~(bit - 1)
+        if found == 0:
             chunk = (chunk | 63) + 1
         else:
-            if used & 1:
+            if found & bit:
                 fill(field_addr(context, "data", chunk * SOFT_CHUNK), u8(0xFF), u64(CHUNK_BYTES))
-                context.used[chunk >> 6] = context.used[chunk >> 6] & ~(u64(1) << (chunk & 63))
+                context.used[word] = context.used[word] & ~bit
+                context.owned[word] = context.owned[word] & ~bit
             chunk += 1
+
+
+@native
+def clear_owned_code(context: Context) -> None:
+    """Forget the code translations that are a process's own."""
+    for word in range(u64(SOFT_CODE_ENTRIES // 64)):
+        owned = context.code_owned[word]
+        slot = word << 6
+        while owned != 0:
+            if owned & 1:
+                context.code[slot].tag = u64(NO_TAG)
+            owned = owned >> 1
+            slot += 1
+        context.code_owned[word] = u64(0)
 
 
 @native
 def clear_context(context: Context) -> None:
     """Forget every cached translation of a context."""
-    clear_chunks(context, u64(0), u64(SOFT_CHUNKS))
+    clear_chunks(context, u64(0), u64(SOFT_CHUNKS), False)
     fill(field_addr(context, "code", 0), u8(0xFF), u64(CODE_BYTES))
+    fill(field_addr(context, "code_owned", 0), u8(0), u64(SOFT_CODE_ENTRIES // 8))
+
+
+@native
+def clear_owned(context: Context) -> None:
+    """Forget the translations of a context that are its process's own: those of every process stay."""
+    clear_chunks(context, u64(0), u64(SOFT_CHUNKS), True)
+    clear_owned_code(context)
+
+
+@native
+def inherit(context: Context, source: Context) -> None:
+    """Give an empty context the translations of every process that another one has."""
+    copy(field_addr(context, "code", 0), field_addr(source, "code", 0), u64(CODE_BYTES))
+    copy(field_addr(context, "code_owned", 0), field_addr(source, "code_owned", 0), u64(SOFT_CODE_ENTRIES // 8))
+    clear_owned_code(context)
+    for word in range(u64(SOFT_CHUNKS // 64)):
+        shared = source.used[word] & ~source.owned[word]
+        context.used[word] = shared
+        first = (word << 6) * SOFT_CHUNK
+        while shared != 0:
+            if shared & 1:
+                copy(field_addr(context, "data", first), field_addr(source, "data", first), u64(CHUNK_BYTES))
+            shared = shared >> 1
+            first += SOFT_CHUNK
 
 
 @native
@@ -95,7 +140,10 @@ def switch_context(cpu: Vcpu, key: u64) -> None:
         for n in range(u64(1), u64(CONTEXTS)):
             if cpu.context_used[n] < cpu.context_used[chosen]:
                 chosen = n
-        clear_context(at(Context, cpu.contexts + chosen * Context.size))
+        context = at(Context, cpu.contexts + chosen * Context.size)
+        clear_context(context)
+        if (cpu.context_key ^ key) & ~u64(KEY_PID) == 0 and address_of(context) != cpu.context:
+            inherit(context, at(Context, cpu.context))
         cpu.context_keys[chosen] = key
     cpu.context_used[chosen] = cpu.context_clock
     cpu.context_key = key

@@ -114,7 +114,10 @@ class Context(Struct):
 
     data: Array[SoftData, SOFT_DATA_ENTRIES]
     code: Array[SoftCode, SOFT_CODE_ENTRIES]
-    used: Array[u64, SOFT_CHUNKS // 64]  # a bit for each chunk of `data`
+    # A bit for each chunk of `data`: whether anything is in it, whether by entries of a process (MAS1[TID] not 0).
+    used: Array[u64, SOFT_CHUNKS // 64]
+    owned: Array[u64, SOFT_CHUNKS // 64]
+    code_owned: Array[u64, SOFT_CODE_ENTRIES // 64]  # a bit for each entry of `code`
 
 
 class CoreConfig(Struct):
@@ -181,6 +184,7 @@ class Vcpu(Struct):
     fetch_pa: u64  # one-at-a-time execution: where the instruction is,
     fetch_plain: u32  # whether that is big-endian RAM,
     fetch_word: u32  # and what it was
+    fetch_owned: u32  # whether a TLB entry of one process translated it
     requests: u32
     halted: u32
     exit_reason: u32
