@@ -5,13 +5,13 @@ from __future__ import annotations
 from ..isa.insn import insn
 from ..isa.registers import ESR, IVOR, MAS2, MSR, MSRP, SPR
 from ..native.ints import u8, u32, u64
-from ..native.lang import at, fill, native
+from ..native.lang import at, fill, native, unlikely
 from ..vcpu.access import soft_entry
 from ..vcpu.codemap import invalidate_code
 from ..vcpu.debug import debug_data
 from ..vcpu.interrupts import deliver, raise_alignment
 from ..vcpu.mmu import READ, WRITE, data_space, fill_data, in_ram, physical, soft_tag, storage_fault, translate
-from ..vcpu.ops import address, require_supervisor
+from ..vcpu.ops import address, optimistic, require_supervisor, to_handler
 from ..vcpu.state import TlbEntry, Vcpu
 from .storage import named
 from .strings import base
@@ -48,20 +48,38 @@ def zero_line(cpu: Vcpu, ea: u64, size: u64, space: u64, esr: u32) -> None:
         fill(cpu.vm.ram + pa, u8(0), size)
 
 
-@insn("31 0:5 ra:5 rb:5 1014:10 /:1", "dcbz ra0,rb")
+@native(inline=True)
+def zero_known_line(cpu: Vcpu, ea: u64) -> None:
+    """In a stencil: zero a line of 64 bytes in a page whose soft TLB entry allows it."""
+    soft = soft_entry(cpu, ea)
+    if unlikely(soft.zero != soft_tag(ea)):
+        to_handler()
+    fill((ea & ~u64(63)) + soft.addend, u8(0), u64(64))
+
+
+@insn("31 0:5 ra:5 rb:5 1014:10 /:1", "dcbz ra0,rb", hot=True, split="ra")
 def dcbz(cpu: Vcpu, ra: u32, rb: u32) -> None:
     """Data Cache Block set to Zero"""
     ea = effective(cpu, ra, rb)
+    if optimistic():
+        if unlikely(cpu.spr[SPR.L1CSR0] & L1CSR0_DCBZ32 != 0):
+            to_handler()
+        zero_known_line(cpu, ea)
+        return
     size = u64(cpu.core.line_size)
     if cpu.spr[SPR.L1CSR0] & L1CSR0_DCBZ32:
         size = u64(32)
     zero_line(cpu, ea, size, data_space(cpu), u32(0))
 
 
-@insn("31 1:5 ra:5 rb:5 1014:10 /:1", "dcbzl ra0,rb")
+@insn("31 1:5 ra:5 rb:5 1014:10 /:1", "dcbzl ra0,rb", hot=True, split="ra")
 def dcbzl(cpu: Vcpu, ra: u32, rb: u32) -> None:
     """Data Cache Block set to Zero by Line: always the core's line"""
-    zero_line(cpu, effective(cpu, ra, rb), u64(cpu.core.line_size), data_space(cpu), u32(0))
+    ea = effective(cpu, ra, rb)
+    if optimistic():
+        zero_known_line(cpu, ea)
+    else:
+        zero_line(cpu, ea, u64(cpu.core.line_size), data_space(cpu), u32(0))
 
 
 @insn("31 /:4 l:1 ra:5 rb:5 758:10 /:1", "dcba{l} ra0,rb")

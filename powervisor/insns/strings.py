@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from ..isa.insn import insn
 from ..native.ints import i64, u8, u32, u64
-from ..native.lang import native
-from ..vcpu.access import load, store
+from ..native.lang import bswap, native
+from ..native.lang import load as load_host
+from ..native.lang import store as store_host
+from ..vcpu.access import load, soft_entry, store
 from ..vcpu.interrupts import raise_alignment
+from ..vcpu.mmu import soft_tag
 from ..vcpu.ops import address
 from ..vcpu.state import Vcpu
+
+NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @native(inline=True)
@@ -17,17 +22,51 @@ def base(cpu: Vcpu, ra: u32) -> u64:
     return cpu.gpr[ra] if ra != 0 else u64(0)
 
 
+@native(inline=True)
+def known_bytes(cpu: Vcpu, ea: u64, size: u32, write: bool) -> u64:
+    """Host address of some bytes, at least one, when the soft TLB knows their page; else NOWHERE."""
+    where = address(cpu, ea)
+    soft = soft_entry(cpu, where)
+    tag = soft.write if write else soft.read
+    return where + soft.addend if tag == soft_tag(where + u64(size) - 1) else u64(NOWHERE)
+
+
+@native
+def load_words(cpu: Vcpu, rt: u32, start: u64, ra: u32) -> None:
+    """Load registers `rt` to 31; one that holds the address is left alone, but for 31."""
+    host = known_bytes(cpu, start, 4 * (32 - rt), False)
+    ea = start
+    for n in range(rt, u32(32)):
+        value = u64(0)
+        if host == NOWHERE:
+            value = u64(load(cpu, u32, ea))
+        else:
+            value = u64(bswap(load_host(u32, host + (ea - start))))
+        if n != ra or n == 31:
+            cpu.gpr[n] = value
+        ea += 4
+
+
+@native
+def store_words(cpu: Vcpu, rs: u32, start: u64) -> None:
+    """Store registers `rs` to 31."""
+    host = known_bytes(cpu, start, 4 * (32 - rs), True)
+    ea = start
+    for n in range(rs, u32(32)):
+        if host == NOWHERE:
+            store(cpu, u32, ea, u32(cpu.gpr[n]))
+        else:
+            store_host(u32, host + (ea - start), bswap(u32(cpu.gpr[n])))
+        ea += 4
+
+
 @insn("46 rt:5 ra:5 d:s16", "lmw rt,d(ra)", restartable=True)
 def lmw(cpu: Vcpu, rt: u32, ra: u32, d: i64) -> None:
     """Load Multiple Word"""
     ea = base(cpu, ra) + u64(d)
     if ea & 3:
         raise_alignment(cpu, address(cpu, ea), False)
-    for n in range(rt, u32(32)):
-        value = u64(load(cpu, u32, ea))
-        if n != ra or n == 31:
-            cpu.gpr[n] = value
-        ea += 4
+    load_words(cpu, rt, ea, ra)
 
 
 @insn("47 rs:5 ra:5 d:s16", "stmw rs,d(ra)", restartable=True)
@@ -36,25 +75,28 @@ def stmw(cpu: Vcpu, rs: u32, ra: u32, d: i64) -> None:
     ea = base(cpu, ra) + u64(d)
     if ea & 3:
         raise_alignment(cpu, address(cpu, ea), True)
-    for n in range(rs, u32(32)):
-        store(cpu, u32, ea, u32(cpu.gpr[n]))
-        ea += 4
+    store_words(cpu, rs, ea)
 
 
 @native
 def load_string(cpu: Vcpu, rt: u32, start: u64, count: u32, ra: u32, rb: u32) -> None:
     """Load `count` bytes into successive registers, four in each; a register that holds the address is left alone."""
+    if count == 0:
+        return
+    host = known_bytes(cpu, start, count, False)
     n = rt
-    ea = start
-    left = count
-    while left != 0:
+    done = u32(0)
+    while done < count:
         word = u32(0)
-        for _ in range(u32(4)):
-            word = word << 8
-            if left != 0:
-                word |= u32(load(cpu, u8, ea))
-                ea += 1
-                left -= 1
+        if host != NOWHERE and count - done >= 4:
+            word = bswap(load_host(u32, host + u64(done)))
+            done += 4
+        else:
+            for _ in range(u32(4)):
+                word = word << 8
+                if done < count:
+                    word |= u32(load(cpu, u8, start + u64(done)))
+                    done += 1
         if n != ra and n != rb:
             cpu.gpr[n] = u64(word)
         n = (n + 1) & 31
@@ -63,17 +105,22 @@ def load_string(cpu: Vcpu, rt: u32, start: u64, count: u32, ra: u32, rb: u32) ->
 @native
 def store_string(cpu: Vcpu, rs: u32, start: u64, count: u32) -> None:
     """Store `count` bytes of successive registers."""
+    if count == 0:
+        return
+    host = known_bytes(cpu, start, count, True)
     n = rs
-    ea = start
-    left = count
-    while left != 0:
+    done = u32(0)
+    while done < count:
         word = u32(cpu.gpr[n])
-        for _ in range(u32(4)):
-            if left != 0:
-                store(cpu, u8, ea, u8(word >> 24))
-                word = word << 8
-                ea += 1
-                left -= 1
+        if host != NOWHERE and count - done >= 4:
+            store_host(u32, host + u64(done), bswap(word))
+            done += 4
+        else:
+            for _ in range(u32(4)):
+                if done < count:
+                    store(cpu, u8, start + u64(done), u8(word >> 24))
+                    word = word << 8
+                    done += 1
         n = (n + 1) & 31
 
 

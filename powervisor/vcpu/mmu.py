@@ -283,6 +283,7 @@ def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
     soft.read = soft_tag(ea) if permitted(entry, space, u32(READ)) else u64(NO_TAG)
     soft.write = soft_tag(ea) if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
     soft.addend = cpu.vm.ram + pa - (ea & PAGE)
+    soft.zero = soft.write if entry.mas2 & (MAS2.W | MAS2.I) == 0 and cpu.core.line_size == 64 else u64(NO_TAG)
     cpu.stats[Stat.SOFT_FILLS] = cpu.stats[Stat.SOFT_FILLS] + 1
 
 
@@ -319,6 +320,7 @@ def forget_page(cpu: Vcpu, page: u64, pid: u32) -> None:
             if soft.read == tag or soft.write == tag:
                 soft.read = u64(NO_TAG)
                 soft.write = u64(NO_TAG)
+                soft.zero = u64(NO_TAG)
             code = context.code[page >> 12 & (SOFT_CODE_ENTRIES - 1)]
             if code.tag & PAGE == page:
                 code.tag = u64(NO_TAG)

@@ -96,20 +96,11 @@ def clear_owned(context: Context) -> None:
 
 
 @native
-def inherit(context: Context, source: Context) -> None:
-    """Give an empty context the translations of every process that another one has."""
+def inherit_code(context: Context, source: Context) -> None:
+    """Give an empty context the code translations of every process that another one has."""
     copy(field_addr(context, "code", 0), field_addr(source, "code", 0), u64(CODE_BYTES))
     copy(field_addr(context, "code_owned", 0), field_addr(source, "code_owned", 0), u64(SOFT_CODE_ENTRIES // 8))
     clear_owned_code(context)
-    for word in range(u64(SOFT_CHUNKS // 64)):
-        shared = source.used[word] & ~source.owned[word]
-        context.used[word] = shared
-        first = (word << 6) * SOFT_CHUNK
-        while shared != 0:
-            if shared & 1:
-                copy(field_addr(context, "data", first), field_addr(source, "data", first), u64(CHUNK_BYTES))
-            shared = shared >> 1
-            first += SOFT_CHUNK
 
 
 @native
@@ -121,6 +112,7 @@ def reset_contexts(cpu: Vcpu) -> None:
         last = context.data[SOFT_DATA_ENTRIES - 1]  # the only slot in which zero means a page
         last.read = u64(NO_TAG)
         last.write = u64(NO_TAG)
+        last.zero = u64(NO_TAG)
         cpu.context_keys[n] = u64(0)
         cpu.context_used[n] = u64(0)
     cpu.context_key = u64(0)
@@ -143,7 +135,7 @@ def switch_context(cpu: Vcpu, key: u64) -> None:
         context = at(Context, cpu.contexts + chosen * Context.size)
         clear_context(context)
         if (cpu.context_key ^ key) & ~u64(KEY_PID) == 0 and address_of(context) != cpu.context:
-            inherit(context, at(Context, cpu.context))
+            inherit_code(context, at(Context, cpu.context))
         cpu.context_keys[chosen] = key
     cpu.context_used[chosen] = cpu.context_clock
     cpu.context_key = key

@@ -99,7 +99,7 @@ class SoftData(Struct):
     read: u64
     write: u64
     addend: u64
-    spare: u64
+    zero: u64  # the page may be written by dcbz of 64 bytes
 
 
 class SoftCode(Struct):
