@@ -11,7 +11,7 @@ from ..vcpu.doorbells import clear, send
 from ..vcpu.fpscr import delayed_interrupt, deliver_delayed
 from ..vcpu.interrupts import deliver, raise_program
 from ..vcpu.modes import set_msr
-from ..vcpu.ops import jump, optimistic, require_hypervisor, require_supervisor, to_handler
+from ..vcpu.ops import cia, jump, optimistic, require_hypervisor, require_supervisor, to_handler
 from ..vcpu.pending import check_pending, following, quiet
 from ..vcpu.state import ExitReason, Mode, Request, Vcpu
 
@@ -156,10 +156,11 @@ def wrteei(cpu: Vcpu, e: u32) -> None:
 # ---- synchronisation -----------------------------------------------------------------------------------------------
 
 
-@insn("19 /:15 150:10 /:1", "isync", ends=True)
+@insn("19 /:15 150:10 /:1", "isync", hot=True, ends=True)
 def isync(cpu: Vcpu) -> None:
-    """Instruction Synchronize"""
-    fence()
+    """Instruction Synchronize: later accesses stay behind earlier loads, and dropped code is left"""
+    light_fence()
+    jump(cpu, cia(cpu) + 4)
 
 
 @insn("31 /:3 lt:2 /:10 598:10 /:1", "sync lt", hot=True)

@@ -82,7 +82,7 @@ def test_hot_instructions_have_stencils(wide):
     for entry in INSNS:
         for variant in (v for v in variants(entry) if v.cached is None) if entry.hot else ():
             text = StencilCompiler(Module(), HoleTable(), variant, wide, set()).stencil(entry.name)
-            assert "n.next" in text
+            assert "n.next" in text or entry.ends
 
 
 def state(cpu: Any) -> dict[str, Any]:
