@@ -184,6 +184,7 @@ def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
 @native
 def resume(cpu: Vcpu) -> u64:
     """A region stopped before an instruction that it cannot execute: do that one, then as `next_code`."""
+    cpu.stats[Stat.REGION_STOPS] = cpu.stats[Stat.REGION_STOPS] + 1
     step(cpu)
     return next_code(cpu)
 

@@ -284,6 +284,7 @@ class Stat:
     TRANSLATED_INSNS = 20
     CODE_LOOKUPS = 21
     HALTS = 22
+    REGION_STOPS = 23
     CONTEXT_SWITCHES = 24
 
 

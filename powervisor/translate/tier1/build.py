@@ -10,18 +10,22 @@ Symbols that the loader resolves: `page.<d>` the CodePage at a distance from hom
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from ...isa.insn import Insn, Table
 from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
+from ...vcpu.modes import NO_TAG
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
 from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
 from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir
 from .shape import PAGE_SIZE, Block, Region, displacement
 
+MOST_NEAR = 8
+"""Groups of accesses whose page is remembered."""
 MOST_RETURNS = 12
 """In-region return addresses that a return is compared with."""
 
@@ -60,6 +64,7 @@ class Builder:
         self.returns = self.return_sites()
         self.dirty = self.dirty_at_start()
         self.used = self.used_from()
+        self.near = self.nearby()
         self.lines: list[str] = []
         self.counter = 0
         self.exits: set[tuple[str, int]] = set()
@@ -99,8 +104,15 @@ class Builder:
     def following(self, start: int) -> list[int]:
         """Blocks that may follow, returns included."""
         last = self.blocks[start][-1]
-        returns = last.insn.ends and not is_relative(last.insn)
-        return self.successors[start] + (self.returns if returns else [])
+        return self.successors[start] + self.indirect(last)
+
+    def indirect(self, last: Step) -> list[int]:
+        """Blocks that a branch to LR or CTR may lead to."""
+        if not last.insn.ends or is_relative(last.insn):
+            return []
+        if last.insn.name == "bclr":
+            return self.returns
+        return [] if last.operands["lk"] else list(self.region.cases)
 
     def dirty_at_start(self) -> dict[int, int]:
         """For each block, the slots that may have changed since the region was entered."""
@@ -134,6 +146,33 @@ class Builder:
                 if whole != used[start]:
                     used[start], changed = whole, True
         return used
+
+    def nearby(self) -> dict[tuple[str, ...], int]:
+        """Groups of accesses that are likely to stay in one page for a while, and the place that remembers it.
+
+        Accesses with the same base register form a group when the region does not load that register, but counts it
+        up or leaves it alone: following pointers, a remembered page would only cost time.
+        """
+        loaded: set[int] = set()
+        for steps in self.blocks.values():
+            for step in steps:
+                if step.meaning.access == "read":
+                    loaded |= {slot.number for slot in slots_in(step.writes)} - {int(step.operands.get("ra", -1))}
+        counts: Counter[tuple[str, ...]] = Counter()
+        for steps in self.blocks.values():
+            for step in steps:
+                group = self.group(step)
+                if group is not None and int(group[1]) not in loaded:
+                    counts[group] += 1
+        return {group: n for n, (group, _) in enumerate(counts.most_common(MOST_NEAR))}
+
+    @staticmethod
+    def group(step: Step) -> tuple[str, ...] | None:
+        """The group of an access: what it does and its base register."""
+        if not step.meaning.access or "ra" not in step.operands:
+            return None
+        registers = [str(int(step.operands[name])) for name in ("ra", "rb") if name in step.operands]
+        return step.meaning.access, *registers
 
     # ---- text ------------------------------------------------------------------------------------------------------
 
@@ -172,6 +211,7 @@ start:
   %budget = alloca i64
   %base = alloca i64
   %to = alloca i64
+  %near = alloca [{16 * max(len(self.near), 1)} x i8], align 16
   store i64 %bud, ptr %budget
   switch i64 %x, label %e0 [{switch}]
 """
@@ -181,11 +221,11 @@ start:
         names = {d for m in meanings.values() for d in m.declarations}
         names |= {f'declare {CONVENTION} void @"{n}"(ptr, ptr, i64, i64, i64)' for n in ("rt.lookup", "rt.once")}
         for distance in self.region.pages:
-            names.add(f'@"page.{distance}" = external global i8')
-            names.add(f'@"generation.{distance}" = external global i8, !absolute_symbol !10')
+            names.add(f'@"page.{distance}" = external dso_local global i8')
+            names.add(f'@"generation.{distance}" = external dso_local global i8, !absolute_symbol !10')
         return "\n".join([*parts, *sorted(names)]) + TAIL + (
             "!10 = !{i64 0, i64 2147483648}\n"
-            'attributes #3 = { nounwind "no-builtins" "no-jump-tables"="true" }\n'
+            'attributes #3 = { nounwind "no-builtins" }\n'
         )
 
     def entry_point(self, number: int) -> str:
@@ -208,6 +248,9 @@ start:
         self.put(f"store i64 {self.temp(f'sub i64 {page}, {entry // PAGE_SIZE * PAGE_SIZE}')}, ptr %base")
         for slot in slots_in(self.used[entry]):
             self.load(slot)
+        for number in self.near.values():
+            self.put(f"store i64 {NO_TAG}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
+            self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
         self.put(f"br label %{block_name(entry)}")
 
     def load(self, slot: Slot) -> None:
@@ -271,11 +314,14 @@ start:
         if code == TAKEN:
             self.edge(last.at, last.at + displacement(last.insn, last.word), dirty)
         else:
-            self.jump(last.at, dirty)
+            self.jump(last, dirty)
 
     def call(self, step: Step) -> str:
         """Call an instruction's meaning."""
         texts = ["ptr %cpu", "ptr %frame", "ptr %ctx"]
+        number = self.near.get(self.group(step) or ())
+        near = "null" if number is None else self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
+        texts.append(f"ptr {near}")
         texts.append(f"i64 {self.effective(step.at) if '%cia' in step.meaning.text.split('{', 1)[1] else '0'}")
         for name in step.meaning.arguments:
             kind = "i64" if step.insn.fields[name].signed else "i32"
@@ -340,19 +386,24 @@ start:
         self.go("far", self.effective(target), dirty)
         self.label(on)
 
-    def jump(self, at: int, dirty: int) -> None:
-        """Continue at the frame's npc: at a return address inside the region, or elsewhere."""
+    def jump(self, last: Step, dirty: int) -> None:
+        """Continue at the frame's npc, inside the region or elsewhere."""
         place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('npc')}")
         target = self.temp(f"load i64, ptr {place}")
-        for site in self.returns:
-            here, on = self.new_label("here"), self.new_label("on")
-            same = self.temp(f"icmp eq i64 {target}, {self.effective(site)}")
-            self.put(f"br i1 {same}, label %{here}, label %{on}")
-            self.label(here)
-            self.check(site, dirty)
-            self.cross(at, site, dirty)
-            self.put(f"br label %{block_name(site)}")
-            self.label(on)
+        sites = self.indirect(last)
+        if sites:
+            distance = self.temp(f"sub i64 {target}, {self.temp('load i64, ptr %base')}")
+            word = self.temp(f"ashr i64 {distance}, 2")  # targets are words: neighbours are denser so
+            labels = {site: self.new_label("here") for site in sites}
+            away = self.new_label("away")
+            cases = " ".join(f"i64 {site // 4}, label %{label}" for site, label in labels.items())
+            self.put(f"switch i64 {word}, label %{away} [{cases}]")
+            for site, label in labels.items():
+                self.label(label)
+                self.check(site, dirty)
+                self.cross(last.at, site, dirty)
+                self.put(f"br label %{block_name(site)}")
+            self.label(away)
         self.go("far", target, dirty)
 
     # ---- ways out --------------------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...insns import TABLE
@@ -29,8 +30,8 @@ class Statistics:
     hot: int = 0
     compiled: int = 0
     from_cache: int = 0
-    refused: int = 0
-    outdated: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Those that did not become regions, by reason."""
     instructions: int = 0
     bytes: int = 0
 
@@ -115,6 +116,8 @@ class RegionCompiler:
         self._epoch = 0
         self._installing = threading.Lock()
         self.statistics = Statistics()
+        self.installed: list[tuple[int, int, int, Region]] = []
+        """Address and size of the code of each region, its effective home page, and the region."""
 
     def hot(self, cpu: Any) -> None:
         """What ExitReason.HOT is about, on the vCPU's thread."""
@@ -134,6 +137,7 @@ class RegionCompiler:
         """All translated code goes, regions with it: called while no vCPU is in native code."""
         with self._installing:
             self._epoch += 1
+            self.installed.clear()
 
     def close(self) -> None:
         """End the thread and the process behind it."""
@@ -161,7 +165,7 @@ class RegionCompiler:
         """One region: from the cache or from the worker."""
         with self._installing:
             if request.epoch != self._epoch:
-                self.statistics.outdated += 1
+                self.statistics.refused["code has changed"] += 1
                 return
             pages = Pages(self.vm, request)
             head = 4 * request.index
@@ -169,11 +173,11 @@ class RegionCompiler:
             found = store.find(self.core.name, pages.mode, words, lambda r: r.entries[0] == head and pages.have(r))
             region = found[0] if found else self._former(pages).form(head)
         if region is None:
-            self.statistics.refused += 1
+            self.statistics.refused["begins with an instruction for handlers"] += 1
             return
         code = found[1] if found else self._worker.compile(region)
         if not code:
-            self.statistics.refused += 1
+            self.statistics.refused["not compiled"] += 1
             return
         if found:
             self.statistics.from_cache += 1
@@ -184,7 +188,7 @@ class RegionCompiler:
             if request.epoch == self._epoch and Pages(self.vm, request).have(region):
                 self._install(region, pages, code)
             else:
-                self.statistics.outdated += 1
+                self.statistics.refused["code has changed"] += 1
 
     def _former(self, pages: Pages) -> Former:
         return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed)
@@ -195,7 +199,7 @@ class RegionCompiler:
         room = sum(section.size + section.align + 16 for section in image.sections.values())
         start = self._reserve(self.vm.address, room)
         if not start:
-            self.statistics.refused += 1
+            self.statistics.refused["code space is full"] += 1
             return
         used = 0
 
@@ -215,11 +219,12 @@ class RegionCompiler:
 
         try:
             symbols = image.load(place, resolve)
-        except (RelocationError, KeyError):
-            self.statistics.refused += 1
+        except (RelocationError, KeyError) as error:
+            self.statistics.refused[f"object: {error}"] += 1
             return
         self.statistics.instructions += region.size
         self.statistics.bytes += room
+        self.installed.append((start, room, pages.request.page & PAGE_MASK, region))
         for number, entry in enumerate(region.entries):
             page = pages.page(entry // PAGE_SIZE)
             assert page is not None

@@ -14,11 +14,12 @@ from typing import Any
 
 from ...isa.insn import FORM_FIELDS, Insn
 from ...native.compile import FunctionCompiler, Module
-from ...native.ints import i64, u8, u32, u64
+from ...native.ints import i64, u8, u32, u64, u128
 from ...native.lang import NativeFunction
 from ...native.source import syntax
 from ...native.values import Const, Frame, Place, Value
-from ...vcpu import mmu, ops
+from ...vcpu import access as access_natives
+from ...vcpu import mmu, ops, vector
 from ...vcpu.state import Context, Vcpu
 from ..stencils import value_groups
 from .frame import ARRAYS, COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, READ_ONLY, SCALARS, SPRS, offset_of
@@ -28,7 +29,8 @@ GO_ON, LEAVE, TAKEN, JUMP = range(4)
 relative branch is taken; the address is in the frame's `npc`."""
 
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
-PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, i64 %cia"
+PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i64 %cia"
+"""`near` is where the page is remembered that accesses like this one meet (see `build.Builder.nearby`), or null."""
 
 
 class NotForRegions(Exception):
@@ -50,6 +52,8 @@ class Meaning:
     reads: frozenset[Token]
     writes: frozenset[Token]
     leaves: bool
+    access: str
+    """"read", "write" or "": the access that may be answered from %near."""
 
     def slots(self, tokens: frozenset[Token], operands: dict[str, Any]) -> int:
         """Bit mask of the slots that tokens mean in an instruction with these operands."""
@@ -146,6 +150,7 @@ class MeaningCompiler(FunctionCompiler):
         self.reads: set[Token] = set()
         self.writes: set[Token] = set()
         self.leaves = False
+        self.access = ""
 
     def meaning(self, symbol: str) -> Meaning:
         """The function and what it does."""
@@ -173,7 +178,7 @@ class MeaningCompiler(FunctionCompiler):
         return Meaning(
             symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #1 {{\n{text}\n}}\n',
             frozenset(self.module.declarations), tuple(arguments), frozenset(self.reads), frozenset(self.writes),
-            self.leaves,
+            self.leaves, self.access,
         )  # fmt: skip
 
     def lookup(self, name: str, node: ast.AST) -> Any:
@@ -322,6 +327,71 @@ class MeaningCompiler(FunctionCompiler):
         flipped = [self.temp(f"xor i64 {self.coerce(v, u64, node).ref}, -9223372036854775808") for v in (a, b)]
         self.compared(node, bf, *flipped)
 
+    # ---- memory ----------------------------------------------------------------------------------------------------
+
+    def host_address(self, node: ast.AST, cpu: Any, where: Value, size: int, access: str) -> Value:
+        """Host address of an access: its page is the one remembered, or in the soft TLB; else leave."""
+        self.access = access
+        host = self.alloca(u64, "host")
+        last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
+        tag = self.inline_call(mmu.soft_tag, [last], node)
+        ask, table, near, hit, keep, done, out = (
+            self.new_label(hint) for hint in ("ask", "table", "near", "hit", "keep", "done", "out")
+        )
+        absent = self.temp("icmp eq ptr %near, null")
+        self.put(f"br i1 {absent}, label %{table}, label %{ask}")
+        self.lines.append(f"{ask}:")
+        known = self.temp("load i64, ptr %near")
+        same = self.temp(f"icmp eq i64 {known}, {tag.ref}")
+        self.put(f"br i1 {same}, label %{near}, label %{table}, !prof !0")
+        self.lines.append(f"{near}:")
+        kept = self.temp("getelementptr i8, ptr %near, i64 8")
+        addend = self.temp(f"load i64, ptr {kept}")
+        self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
+        self.put(f"br label %{done}")
+        self.lines.append(f"{table}:")
+        soft = self.inline_call(access_natives.soft_entry, [cpu, where], node)
+        found = self.read(self.field_place(soft, access, node))
+        good = self.temp(f"icmp eq i64 {found.ref}, {tag.ref}")
+        self.put(f"br i1 {good}, label %{hit}, label %{out}, !prof !0")
+        self.lines.append(f"{out}:")
+        self.leave()
+        self.lines.append(f"{hit}:")
+        self.terminated = False
+        addend = self.read(self.field_place(soft, "addend", node)).ref
+        self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
+        self.put(f"br i1 {absent}, label %{done}, label %{keep}")
+        self.lines.append(f"{keep}:")
+        self.put(f"store i64 {tag.ref}, ptr %near")
+        self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
+        self.put(f"br label %{done}")
+        self.lines.append(f"{done}:")
+        return Value(u64, self.temp(f"load i64, ptr {host}"))
+
+    def on_load(self, node: ast.AST, cpu: Any, kind: Any, ea: Any) -> Value:
+        where = self.inline_call(ops.address, [cpu, ea], node)
+        host = self.host_address(node, cpu, where, kind.value.size, "read")
+        swapped: Value = self.word_bswap(node, self.word_load(node, kind, host))
+        return swapped
+
+    def on_store(self, node: ast.AST, cpu: Any, kind: Any, ea: Any, value: Any) -> None:
+        where = self.inline_call(ops.address, [cpu, ea], node)
+        host = self.host_address(node, cpu, where, kind.value.size, "write")
+        self.word_store(node, kind, host, self.word_bswap(node, self.coerce(value, kind.value, node)))
+
+    def quadword(self, node: ast.AST, cpu: Any, ea: Any, access: str) -> Value:
+        where = self.inline_call(ops.address, [cpu, ea], node)
+        aligned = Value(u64, self.temp(f"and i64 {where.ref}, -16"))
+        return self.host_address(node, cpu, aligned, 1, access)
+
+    def on_load_vector(self, node: ast.AST, cpu: Any, ea: Any) -> Any:
+        value = self.word_load(node, Const(u128), self.quadword(node, cpu, ea, "read"))
+        return self.inline_call(vector.reversed_bytes, [value], node)
+
+    def on_store_vector(self, node: ast.AST, cpu: Any, ea: Any, value: Any) -> None:
+        host = self.quadword(node, cpu, ea, "write")
+        self.word_store(node, Const(u128), host, self.inline_call(vector.reversed_bytes, [value], node))
+
     # ---- calls -----------------------------------------------------------------------------------------------------
 
     def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
@@ -381,6 +451,8 @@ class MeaningCompiler(FunctionCompiler):
 OVERRIDES: dict[NativeFunction, str] = {
     ops.mode64: "on_mode64", ops.optimistic: "on_optimistic", ops.cia: "on_cia", ops.jump: "on_jump",
     ops.jump_relative: "on_jump_relative", mmu.current_context: "on_current_context",
+    access_natives.load: "on_load", access_natives.store: "on_store",
+    vector.load_vector: "on_load_vector", vector.store_vector: "on_store_vector",
     ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
     ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
 }  # fmt: skip

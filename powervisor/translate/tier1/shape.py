@@ -15,10 +15,17 @@ from ...isa.insn import Insn, Table
 from ..stencils import is_relative
 from .meaning import NotForRegions, meaning_of
 
-MOST_INSNS = 160
-MOST_ENTRIES = 8
-MOST_PAGES = 3
+MOST_INSNS = 300
+MOST_ENTRIES = 16
+MOST_PAGES = 4
+MOST_CASES = 40
+"""Targets of an indirect jump."""
+CASES_REACH = 2048
+"""Bytes before and after an indirect jump where its targets are looked for."""
 PAGE_SIZE = 4096
+NOP = 0x60000000
+PROLOGUES = {0x7C0802A6} | {0x94210000 | -size & 0xFFFF for size in range(16, 1024, 16)}
+"""mflr r0 and stwu r1,-size(r1): how functions begin."""
 RETURNS_ELSEWHERE = ("rfi", "rfci", "rfdi", "rfmci", "rfgi")
 
 
@@ -43,6 +50,8 @@ class Region:
     mode: int
     entries: tuple[int, ...]
     blocks: tuple[Block, ...]
+    cases: tuple[int, ...] = ()
+    """Where indirect jumps may lead inside the region."""
 
     @property
     def pages(self) -> tuple[int, ...]:
@@ -58,13 +67,14 @@ class Region:
 def packed(region: Region) -> bytes:
     """A region as bytes, for another process or the cache."""
     blocks = [[block.start, *block.words] for block in region.blocks]
-    return json.dumps([region.core, region.mode, region.entries, blocks]).encode()
+    return json.dumps([region.core, region.mode, region.entries, blocks, region.cases]).encode()
 
 
 def unpacked(data: bytes) -> Region:
     """The region that `packed` gave."""
-    core, mode, entries, blocks = json.loads(data)
-    return Region(core, mode, tuple(entries), tuple(Block(start, tuple(words)) for start, *words in blocks))
+    core, mode, entries, blocks, cases = json.loads(data)
+    made = tuple(Block(start, tuple(words)) for start, *words in blocks)
+    return Region(core, mode, tuple(entries), made, tuple(cases))
 
 
 def displacement(insn: Insn, word: int) -> int:
@@ -85,7 +95,9 @@ class Former:
         self.leaders: set[int] = set()
         self.entries: dict[int, None] = {}
         self.queue: deque[int] = deque()
-        self.calls: list[int] = []
+        self.calls: list[tuple[int, int]] = []
+        """Return addresses of calls, and what was called."""
+        self.cases: dict[int, None] = {}
 
     def form(self, head: int) -> Region | None:
         """The region around a hot instruction; None when there is nothing to compile."""
@@ -95,10 +107,14 @@ class Former:
             self.scan(self.queue.popleft())
         if head not in self.words:
             return None
+        for back, target in self.calls:  # what is called elsewhere returns by an entry
+            if target not in self.words:
+                self.entries.setdefault(back)
         self.leaders &= self.words.keys()
         blocks = tuple(self.block(start) for start in sorted(self.leaders))
         entries = [entry for entry in self.entries if entry in self.leaders]
-        return Region(self.core, self.mode, tuple(entries[:MOST_ENTRIES]), blocks)
+        cases = tuple(case for case in self.cases if case in self.leaders)
+        return Region(self.core, self.mode, tuple(entries[:MOST_ENTRIES]), blocks, cases)
 
     def scan(self, at: int) -> None:
         """Take a run of instructions up to a branch or one that is not for regions."""
@@ -129,18 +145,40 @@ class Former:
         """Follow a branch."""
         operands = insn.operands(word)
         always = int(operands.get("bo", 20)) & 20 == 20
+        relative = is_relative(insn)
+        target = at + displacement(insn, word) if relative else None
         if operands["lk"]:
-            self.entry(at + 4)
-        elif not always:
+            self.calls.append((at + 4, -1 if target is None else target))
+        if operands["lk"] or not always:
             self.queue.append(at + 4)
-        if not is_relative(insn):
-            return
-        target = at + displacement(insn, word)
-        if target in self.words or self.executed(target):
-            if operands["lk"] or target <= at:
+        if target is None:
+            if insn.name == "bcctr" and not operands["lk"]:
+                self.switch(at)
+        elif target in self.words or self.executed(target):
+            if target <= at and not operands["lk"]:
                 self.entry(target)
             else:
                 self.queue.append(target)
+
+    def switch(self, at: int) -> None:
+        """An indirect jump leads to code nearby that was executed and that nothing falls into."""
+        first = max(at - CASES_REACH, at // PAGE_SIZE * PAGE_SIZE)
+        last = min(at + CASES_REACH, (at // PAGE_SIZE + 1) * PAGE_SIZE)
+        for case in range(first, last, 4):
+            if len(self.cases) < MOST_CASES and self.executed(case) and self.is_case(case):
+                self.cases.setdefault(case)
+                self.queue.append(case)
+
+    def is_case(self, at: int) -> bool:
+        """Whether an address follows an unconditional jump, and is not where a function begins."""
+        before = at - 4
+        while (word := self.word(before)) == NOP:
+            before -= 4
+        insn = self.table.decode(word) if word is not None else None
+        if word is None or insn is None or not insn.ends or "lk" not in insn.fields:
+            return False
+        operands = insn.operands(word)
+        return not operands["lk"] and int(operands.get("bo", 20)) & 20 == 20 and self.word(at) not in PROLOGUES
 
     def entry(self, at: int) -> None:
         """A place where the region may be entered."""
