@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from powervisor.isa.registers import EPCR, IVOR, MAS0, MAS1, MAS3, MAS4, MAS5, MAS6, MAS8, MSR, SPR
+from powervisor.isa.registers import EPCR, IVOR, MAS0, MAS1, MAS2, MAS3, MAS4, MAS5, MAS6, MAS8, MSR, SPR
 from powervisor.native.ints import u32, u64
 from powervisor.native.lang import Abort, at
 from powervisor.vcpu.access import load, soft_entry, write_ram
 from powervisor.vcpu.mas import load_mas_defaults
 from powervisor.vcpu.mmu import (
     READ,
+    current_context,
     data_space,
+    fill_code,
     flush_page,
     forget_page,
     physical,
@@ -21,6 +23,7 @@ from powervisor.vcpu.mmu import (
     soft_tag,
     translate,
 )
+from powervisor.vcpu.mmu_ops import flush_process
 from powervisor.vcpu.modes import NO_TAG
 from powervisor.vcpu.state import Context, Request, SoftData, TlbEntry
 
@@ -403,3 +406,28 @@ def test_an_access_across_the_end_of_a_cached_page_is_not_taken_for_the_next(mak
     write_ram(bench.cpu.vm.ram + 0x3FFE, u64(0x1122), u32(2))
     write_ram(bench.cpu.vm.ram + 0x5000, u64(0x3344), u32(2))
     assert load(bench.cpu, u32, u64(0xFFFF_FFFE)) == 0x1122_3344
+
+
+@pytest.mark.parametrize("attributes, zeroed", [(0, True), (MAS2.W, False), (MAS2.I, False)])
+def test_only_cacheable_pages_are_cached_for_dcbz(bench, attributes, zeroed):
+    put(bench, 0x4000_0000 | attributes, 0x3000)
+    soft = cache(bench, 0x4000_0000)
+    assert soft.write == soft_tag(u64(0x4000_0000))
+    assert (soft.zero == soft.write) == zeroed
+
+
+def test_a_process_ends_and_the_code_of_all_stays(bench):
+    cpu = bench.cpu
+    bench.write(SPR.PID, 6)
+    for owned, page in ((0, 0x5000), (1, 0x6000)):
+        cpu.fetch_owned = owned
+        fill_code(cpu, u64(page), u64(0x1000))
+    bench.write(SPR.PID, 7)
+    inherited = current_context(cpu).code
+    assert inherited[5].tag & ~0xFFF == 0x5000 and inherited[6].tag == NO_TAG
+    bench.write(SPR.PID, 6)
+    flush_process(cpu, u32(7))
+    code = current_context(cpu).code
+    assert code[5].tag & ~0xFFF == 0x5000 and code[6].tag & ~0xFFF == 0x6000
+    flush_process(cpu, u32(6))
+    assert code[5].tag & ~0xFFF == 0x5000 and code[6].tag == NO_TAG
