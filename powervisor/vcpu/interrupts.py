@@ -84,8 +84,10 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     vector = (cpu.spr[SPR.IVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[ivor_spr(number)] & 0xFFF0)
     if new & MSR.CM == 0:
         vector = vector & 0xFFFF_FFFF
-    if vector == return_pc and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0 and (
-        number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB
+    if (
+        vector == return_pc
+        and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0
+        and (number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB)
     ):
         # It would be taken for ever, and no watchdog will reset the guest out of it: the user is told instead.
         cpu.exit_reason = u32(ExitReason.CHECKSTOP)
@@ -192,8 +194,8 @@ def raise_program(cpu: Vcpu, esr: u32) -> None:
 
 
 @native(cold=True)
-def raise_alignment(cpu: Vcpu, ea: u64, store: bool) -> None:
-    """Alignment interrupt with DEAR and ESR[ST]."""
+def raise_alignment(cpu: Vcpu, ea: u64, store: bool, esr: u32) -> None:
+    """Alignment interrupt with DEAR and ESR: ST, and the bits the access adds (EPID)."""
     cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(u32(ESR.ST)) if store else u64(0)
+    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if store else u64(esr)
     deliver(cpu, IVOR.ALIGNMENT, cpu.pc)
