@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..isa.registers import SPR, TCR, TSR
 from ..native.ints import i32, i64, u32, u64
 from ..native.lang import at, call_host, field_addr, native
-from .locks import BILLION, FOREVER
-from .state import ExitReason, Vcpu
+from .locks import BILLION, FOREVER, wake
+from .state import ExitReason, Request, Vcpu
 
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 CLOCK_MONOTONIC = 1
@@ -48,7 +48,9 @@ def set_timebase(cpu: Vcpu, value: u64) -> None:
     advance(cpu, now)
     cpu.tb_offset = value - now
     if cpu.sibling:
-        at(Vcpu, cpu.sibling).tb_offset = value - now
+        other = at(Vcpu, cpu.sibling)
+        other.tb_offset = value - now
+        wake(other, u32(Request.LINES))  # `check_timers` finds its deadlines anew
     arm(cpu, now)
 
 
@@ -59,7 +61,7 @@ def set_timebase(cpu: Vcpu, value: u64) -> None:
 def next_rise(cpu: Vcpu, now: u64, period: u32) -> u64:
     """Tick at which a time base bit (0: most significant) next changes from 0 to 1, NEVER when too far away."""
     bit = u64(1) << (63 - period)
-    tb = now + cpu.tb_offset
+    tb = now + cpu.armed_offset
     rise = ((tb - bit) & ~((bit << 1) - 1)) + bit * 3
     deadline = now + (rise - tb)
     return deadline if deadline > now else u64(NEVER)
@@ -81,6 +83,7 @@ def watchdog_period(tcr: u32) -> u32:
 def arm(cpu: Vcpu, now: u64) -> None:
     """Find the next deadline after TCR, TSR, DEC or the time base changed; one that changes nothing does not count."""
     tcr, tsr = u32(cpu.spr[SPR.TCR]), u32(cpu.spr[SPR.TSR])
+    cpu.armed_offset = cpu.tb_offset
     first = u64(NEVER)
     if tsr & TSR.DIS == 0:
         first = cpu.dec_deadline
@@ -136,7 +139,11 @@ def advance(cpu: Vcpu, now: u64) -> None:
 @native
 def check_timers(cpu: Vcpu) -> None:
     """Look at the clock; set the TSR bits of what expired and find the next deadline."""
-    if cpu.next_deadline != NEVER:
+    if cpu.armed_offset != cpu.tb_offset:
+        now = ticks(cpu)
+        advance(cpu, now)
+        arm(cpu, now)
+    elif cpu.next_deadline != NEVER:
         now = ticks(cpu)
         if now >= cpu.next_deadline:
             advance(cpu, now)

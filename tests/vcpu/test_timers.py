@@ -6,7 +6,7 @@ import pytest
 
 from powervisor.isa.registers import IVOR, MSR, SPR, TCR, TSR
 from powervisor.vcpu.locks import FOREVER
-from powervisor.vcpu.state import ExitReason
+from powervisor.vcpu.state import ExitReason, Request
 from powervisor.vcpu.timers import NEVER, idle_timeout_ns, ticks
 
 
@@ -55,6 +55,21 @@ def test_threads_share_the_time_base(make):
     bench.write(SPR.TBL_WRITE, 5000)
     bench.use(1)
     assert bench.read(SPR.TBL) == 5000
+
+
+def test_writing_the_time_base_moves_the_timers_of_the_other_thread_too(make):
+    bench = make("e6500", 2, 2)
+    other = bench.use(1)
+    bench.write(SPR.TCR, period(50) & (TCR.FP | TCR.FPEXT))
+    bench.use(0)
+    other.requests = 0
+    bench.write(SPR.TBL_WRITE, (1 << 13) - 5)
+    assert other.requests & Request.LINES  # it may be asleep until its old deadline
+    bench.use(1)
+    bench.poll()
+    assert idle_timeout_ns(other) == 13  # 5 ticks
+    bench.after(5)
+    assert bench.read(SPR.TSR) & TSR.FIS
 
 
 def test_the_decrementer_interrupts_once_and_stays_zero(bench):

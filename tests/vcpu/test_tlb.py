@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -403,3 +404,23 @@ def test_an_access_across_the_end_of_a_cached_page_is_not_taken_for_the_next(mak
     write_ram(bench.cpu.vm.ram + 0x3FFE, u64(0x1122), u32(2))
     write_ram(bench.cpu.vm.ram + 0x5000, u64(0x3344), u32(2))
     assert load(bench.cpu, u32, u64(0xFFFF_FFFE)) == 0x1122_3344
+
+
+@pytest.mark.parametrize(
+    ("text", "mas0"), [("tlbre", 0), ("tlbre", MAS0.ATSEL), ("tlbwe", 0), ("tlbwe", MAS0.ATSEL), ("tlbsx 0,r4", 0)]
+)
+def test_a_thread_waits_while_the_other_changes_the_tlbs(make, text, mas0):
+    bench = make("e6500", 2, 2)
+    bench.cpu.spr[SPR.MAS0] = mas0
+    waited = []
+
+    def yielded(*_: int) -> int:
+        waited.append(True)
+        bench.cpus[1].tlb.lock = 0  # the other thread has done its change
+        return 0
+
+    syscall = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(yielded)
+    bench.vm.futex = ctypes.cast(syscall, ctypes.c_void_p).value
+    bench.cpus[1].tlb.lock = 1
+    bench.do(text, r4=0)
+    assert waited and bench.cpu.tlb.lock == 0
