@@ -9,7 +9,6 @@ from .debug import EVENTS
 from .interrupts import take, to_guest
 from .ops import address
 from .state import Doorbell, Line, Vcpu
-from .timers import check_timers
 
 NONE = 0xFFFF_FFFF
 """No interrupt is deliverable."""
@@ -19,9 +18,7 @@ TIMER_EVENTS = TSR.WIS | TSR.DIS | TSR.FIS
 @native(inline=True)
 def quiet(cpu: Vcpu) -> bool:
     """Whether no source of an asynchronous interrupt is active, enabled or not."""
-    return (
-        cpu.lines | cpu.doorbells | u32(cpu.spr[SPR.TSR]) & TIMER_EVENTS | u32(cpu.spr[SPR.DBSR]) & EVENTS
-    ) == 0
+    return (cpu.lines | cpu.doorbells | u32(cpu.spr[SPR.TSR]) & TIMER_EVENTS | u32(cpu.spr[SPR.DBSR]) & EVENTS) == 0
 
 
 @native
@@ -121,13 +118,6 @@ def take_pending(cpu: Vcpu) -> None:
             return
         acknowledge(cpu, number)
         take(cpu, number, cpu.pc)
-
-
-@native
-def poll(cpu: Vcpu) -> None:
-    """Between two instructions: look at the clock and take what is pending. PC is at the next instruction."""
-    check_timers(cpu)
-    take_pending(cpu)
 
 
 @native(inline=True)

@@ -14,7 +14,6 @@ from powervisor.vcpu.access import soft_entry
 from powervisor.vcpu.debug import debug_after, debug_before, debug_data
 from powervisor.vcpu.mmu import data_space, fill_data, soft_tag
 from powervisor.vcpu.modes import NO_TAG
-from powervisor.vcpu.pending import poll
 
 
 def enable(bench: Any, events: int, msr: int = MSR.DE, **sprs: int) -> None:
@@ -36,7 +35,7 @@ def step(bench: Any, text: str, **registers: int) -> None:
     bench.do(text, **registers)
     if events and cpu.stats[16] == before:
         debug_after(cpu, u32(assemble(text, 0x1000)), events)
-    poll(cpu)
+    bench.poll()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_duvd_keeps_events_out_of_the_hypervisor(bench):
     assert bench.cpu.debug_events == DBCR0.ICMP
     bench.cpu.spr[SPR.DBSR] = DBSR.ICMP
     bench.msr(MSR.DE)
-    poll(bench.cpu)
+    bench.poll()
     assert bench.taken() is None
 
 
@@ -167,7 +166,7 @@ def test_a_trap_is_a_debug_event(bench, msr, number):
 def test_an_interrupt_taken_is_an_event(bench, msr, bits):
     enable(bench, DBCR0.IRPT, msr)
     bench.do("sc")
-    poll(bench.cpu)
+    bench.poll()
     assert bench.cpu.spr[SPR.DBSR] == bits
     assert bench.taken() == (IVOR.DEBUG if msr else IVOR.SYSTEM_CALL)
 
@@ -183,7 +182,7 @@ def test_an_interrupt_taken_is_an_event(bench, msr, bits):
 def test_returns_are_events(bench, text, event, before, after, recorded, taken):
     enable(bench, event, before, SRR0=0x3000, SRR1=after, CSRR0=0x3000, CSRR1=after)
     bench.do(text)
-    poll(bench.cpu)
+    bench.poll()
     assert bench.cpu.spr[SPR.DBSR] == recorded
     assert (bench.taken() == IVOR.DEBUG) == taken
     assert int(bench.cpu.spr[SPR.DSRR0] if taken else bench.cpu.pc) == 0x3000
