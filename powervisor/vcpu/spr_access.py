@@ -174,9 +174,8 @@ def write_effect(cpu: Vcpu, n: u32, value: u64) -> None:
         cpu.spr[n] = value & ~u64(DBCR0.RST) if n == SPR.DBCR0 else value
         update_mode(cpu)
         if n == SPR.DBCR0 and low & DBCR0.RST:
-            cpu.reset_request = (low & DBCR0.RST) >> 28
             cpu.exit_reason = u32(ExitReason.RESET)
-            cpu.exit_detail = cpu.reset_request
+            cpu.exit_detail = (low & DBCR0.RST) >> 28
     elif n == SPR.DEC:
         write_dec(cpu, low)
     elif n == SPR.TSR:

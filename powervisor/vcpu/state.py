@@ -236,7 +236,6 @@ class Vcpu(Struct):
     index: u32
     thread: u32
     sibling: u64  # Vcpu of the core's other thread, or 0
-    reset_request: u32
     fp_foreign: u32  # the host's sticky flags hold what AltiVec raised, which FPSCR does not see
     contexts: u64  # address of CONTEXTS Context structs
     context_clock: u64

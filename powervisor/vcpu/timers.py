@@ -111,7 +111,6 @@ def watchdog_expired(cpu: Vcpu) -> None:
     elif tcr & TCR.WRC:
         tsr = (tsr & ~u32(TSR.WRS)) | (tcr & TCR.WRC)
         cpu.spr[SPR.TCR] = u64(tcr & ~u32(TCR.WRC))
-        cpu.reset_request = tcr >> 28 & 3
         cpu.exit_reason = u32(ExitReason.WATCHDOG)
         cpu.exit_detail = tcr >> 28 & 3
     cpu.spr[SPR.TSR] = u64(tsr)
