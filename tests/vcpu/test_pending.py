@@ -232,13 +232,14 @@ def test_in_proxy_mode_taking_the_interrupt_acknowledges_it(bench):
 
 
 def test_a_guest_directed_vector_goes_to_gepr(bench):
-    Controller(bench.vm, True, 0x42)
+    controller = Controller(bench.vm, True, 0x42)
     bench.cpu.spr[SPR.EPCR] = EPCR.EXTGS
     bench.msr(MSR.GS | MSR.EE)
     bench.cpu.lines = Line.EXTERNAL
     bench.after(0)
     assert (bench.cpu.spr[SPR.GEPR], bench.cpu.spr[SPR.EPR]) == (0x42, 0)
     assert bench.read(SPR.EPR) == 0x42  # the guest's own
+    assert controller.acknowledged == [0]
 
 
 def test_out_of_proxy_mode_software_acknowledges(bench):
