@@ -146,9 +146,9 @@ class Vcpu:
 
     def follow_timebase(self, other: Vcpu) -> None:
         """Give this core, which is held, the time base of another one."""
-        self.state.tb_offset = other.state.tb_offset
+        self.state.tb_offset = (int(other.state.tb_offset) - int(other.state.frozen_for)) & (1 << 64) - 1
         if int(self.state.sibling):
-            State.at(int(self.state.sibling)).tb_offset = other.state.tb_offset
+            State.at(int(self.state.sibling)).tb_offset = self.state.tb_offset
 
     def start(self, pc: int, gpr: dict[int, int]) -> None:
         """Leave the held state at an address."""

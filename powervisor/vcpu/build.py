@@ -77,7 +77,7 @@ def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0) -> None:
     """Reset state of the registers; thread 0 empties the core's TLBs.
 
     `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as Book
-    III-E 8.4.3 and 9.5.2 have it; both are 0 after power-on.
+    III-E has it; both are 0 after power-on.
     """
     kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
     ctypes.memset(cpu.address, 0, Vcpu.size)

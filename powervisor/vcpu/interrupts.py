@@ -10,6 +10,7 @@ from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import update_mode
 from .state import ExitReason, Request, Stat, Vcpu
+from .timers import freeze_timers
 
 
 @native(inline=True)
@@ -34,6 +35,13 @@ def is_critical(number: u32) -> bool:
 
 
 @native
+def record(cpu: Vcpu, event: u32, msr: u32) -> None:
+    """Set a debug event in DBSR, with IDE while MSR[DE] keeps the interrupt away."""
+    cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(event if msr & MSR.DE else event | DBSR.IDE)
+    freeze_timers(cpu)
+
+
+@native
 def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
     """Interrupt taken debug events, with the MSR from before the interrupt; the interrupt comes at the vector."""
     control = u32(cpu.spr[SPR.DBCR0])
@@ -45,9 +53,7 @@ def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
     elif number != IVOR.DEBUG and number != IVOR.MACHINE_CHECK:
         event = u32(DBSR.IRPT) if control & DBCR0.IRPT else u32(0)
     if event:
-        if before & MSR.DE == 0:
-            event |= DBSR.IDE
-        cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(event)
+        record(cpu, event, before)
         atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))
 
 
@@ -185,10 +191,9 @@ def raise_program(cpu: Vcpu, esr: u32) -> None:
     """Program interrupt with a syndrome; PC at the instruction. A trap may be a debug event instead (8.4.3)."""
     if esr == ESR.PTR and u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IDM | DBCR0.TRAP) == DBCR0.IDM | DBCR0.TRAP:
         if cpu.msr & MSR.GS or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0:
+            record(cpu, DBSR.TRAP, cpu.msr)
             if cpu.msr & MSR.DE:
-                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.TRAP
                 deliver(cpu, IVOR.DEBUG, cpu.pc)
-            cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | (DBSR.TRAP | DBSR.IDE)
     cpu.spr[SPR.ESR] = u64(esr)
     deliver(cpu, IVOR.PROGRAM, cpu.pc)
 

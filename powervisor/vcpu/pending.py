@@ -6,7 +6,7 @@ from ..isa.registers import DBCR0, DBSR, EPCR, HID0, IVOR, MCSR, MSR, SPR, TCR, 
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_and, atomic_load, call_host, field_addr, native
 from .debug import EVENTS
-from .interrupts import take, to_guest
+from .interrupts import record, take, to_guest
 from .ops import address
 from .state import Doorbell, Line, Vcpu
 
@@ -109,9 +109,7 @@ def take_pending(cpu: Vcpu) -> None:
     """Take every deliverable interrupt; PC is at the next instruction. One that is taken may enable another."""
     if atomic_load(u32, field_addr(cpu, "lines")) & Line.DEBUG_UNCONDITIONAL:
         atomic_and(u32, field_addr(cpu, "lines"), ~u32(Line.DEBUG_UNCONDITIONAL))
-        cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.UDE
-        if cpu.msr & MSR.DE == 0:
-            cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.IDE
+        record(cpu, DBSR.UDE, cpu.msr)
     while not quiet(cpu):
         number = highest(cpu)
         if number == NONE:

@@ -1,12 +1,12 @@
 """Time base, decrementer, fixed-interval timer and watchdog (Book III-E, chapter 8).
 
-A *tick* is one increment of the time base, counted since the machine's clock began. Deadlines are ticks; what a guest
-adds by writing its time base is in `Vcpu.tb_offset`.
+A *tick* is one increment of the time base, counted since the machine's clock began, without those for which DBCR0[FT]
+froze this core's timers. Deadlines are ticks; what a guest adds by writing its time base is in `Vcpu.tb_offset`.
 """
 
 from __future__ import annotations
 
-from ..isa.registers import SPR, TCR, TSR
+from ..isa.registers import DBCR0, DBSR, SPR, TCR, TSR
 from ..native.ints import i32, i64, u32, u64
 from ..native.lang import at, call_host, field_addr, native
 from .locks import BILLION, FOREVER, wake
@@ -28,11 +28,31 @@ def host_ns(cpu: Vcpu) -> i64:
 
 
 @native
-def ticks(cpu: Vcpu) -> u64:
+def machine_ticks(cpu: Vcpu) -> u64:
     """Ticks of the machine's clock now; seconds and fraction apart, so that nothing is rounded twice or overflows."""
     ns = u64(host_ns(cpu) - cpu.vm.timebase_start - cpu.vm.clock_pause)
     hz = cpu.vm.timebase_hz
     return ns // BILLION * hz + ns % BILLION * hz // BILLION
+
+
+@native
+def ticks(cpu: Vcpu) -> u64:
+    """Ticks of this core's timers now."""
+    return cpu.frozen_tick if cpu.frozen else machine_ticks(cpu) - cpu.frozen_for
+
+
+@native
+def freeze_timers(cpu: Vcpu) -> None:
+    """After DBSR or DBCR0 changed: with DBCR0[FT] all timers stand still while DBSR holds an event."""
+    wanted = u32(cpu.spr[SPR.DBCR0]) & DBCR0.FT != 0 and u32(cpu.spr[SPR.DBSR]) & ~u32(DBSR.MRR) != 0
+    if wanted and cpu.frozen == 0:
+        now = ticks(cpu)
+        advance(cpu, now)
+        cpu.frozen_tick = now
+        cpu.frozen = u32(1)
+    elif not wanted and cpu.frozen:
+        cpu.frozen = u32(0)
+        cpu.frozen_for = machine_ticks(cpu) - cpu.frozen_tick
 
 
 @native
@@ -151,7 +171,7 @@ def check_timers(cpu: Vcpu) -> None:
 @native
 def idle_timeout_ns(cpu: Vcpu) -> u64:
     """Nanoseconds until a timer changes TSR, 0 when one is due, FOREVER when none will."""
-    if cpu.next_deadline == NEVER:
+    if cpu.next_deadline == NEVER or cpu.frozen:
         return u64(FOREVER)
     now = ticks(cpu)
     if now >= cpu.next_deadline:

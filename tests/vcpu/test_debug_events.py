@@ -58,6 +58,45 @@ def test_instruction_addresses_are_compared_before_execution(bench, control, one
         assert bench.taken() is None and bench.cpu.gpr[3] == 1
 
 
+PAIRS = [(SPR.IAC1, DBSR.IAC1, SPR.DBCR1, 0), (SPR.IAC3, DBSR.IAC3, SPR.DBCR1, 16), (SPR.IAC5, DBSR.IAC5, SPR.DBCR5, 0),
+         (SPR.IAC7, DBSR.IAC7, SPR.DBCR5, 16)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spr", "event", "modes", "shift"), PAIRS)
+def test_an_e6500_compares_eight_instruction_addresses(make, spr, event, modes, shift):
+    both = event | event >> 1
+    for mode, low, high, msr, expected in (
+        (0, 0x1000, 0x2000, 0, event), (0, 0x2000, 0x1000, 0, event >> 1), (0, 0x2000, 0x3000, 0, 0),
+        (0x0080_0000, 0x0800, 0x1800, 0, both), (0x00C0_0000, 0x0800, 0x1800, 0, 0),
+        (0xC000_0000, 0x1000, 0x1000, 0, event >> 1), (0x0C00_0000, 0x1000, 0x1000, 0, event),
+        (0x8000_0000, 0x1000, 0x2000, MSR.PR, 0),
+    ):  # fmt: skip
+        bench = make("e6500")
+        bench.write(spr, low)
+        bench.write(spr + 1, high)
+        bench.write(modes, mode >> shift)
+        bench.write(SPR.DBCR0, DBCR0.IDM | both)
+        bench.msr(MSR.DE | msr)
+        bench.cpu.pc = 0x1000
+        step(bench, "addi r3,0,1")
+        assert bench.cpu.spr[SPR.DBSR] == expected, (hex(mode), hex(low))
+        assert (bench.taken() == IVOR.DEBUG) == bool(expected)
+
+
+def test_only_an_e6500_has_more_than_two_instruction_comparators(bench):
+    more = DBCR0.IAC3 | DBCR0.IAC4 | DBCR0.IAC5 | DBCR0.IAC6 | DBCR0.IAC7 | DBCR0.IAC8
+    bench.write(SPR.DBCR0, more)
+    bench.write(SPR.DBCR1, 0xFFFF_FFFF)
+    assert bench.read(SPR.DBCR0) == (more if bench.core.name == "e6500" else 0)
+    assert bench.read(SPR.DBCR1) == (0xFFC0_FFC0 if bench.core.name == "e6500" else 0xFFC0_0000)
+
+
+def test_no_external_debugger_has_taken_resources(make):
+    bench = make("e6500")
+    bench.write(SPR.EDBRAC0, 0xFFFF_FFFF)
+    assert bench.read(SPR.EDBRAC0) == 0
+
+
 @pytest.mark.parametrize(
     ("events", "ea", "size", "store", "bits"),
     [
