@@ -7,13 +7,13 @@ from functools import cache
 from typing import Any
 
 from powervisor.isa import cores
-from powervisor.isa.registers import ESR, IVOR, SPR
+from powervisor.isa.registers import IVOR, SPR
 from powervisor.translate.engine import Engine
 from powervisor.translate.oracle import Oracle
 from powervisor.vcpu import fpscr
 from powervisor.vcpu.state import ExitReason
 
-from .oracle_user import SIGNAL, SIGNAL_OF_PROGRAM, load_state, saved_state, user_msr
+from .oracle_user import load_state, saved_state, signal_of, user_msr
 from .qemu_user import BUFFER, BUFFER_SIZE, CODE, Case, Outcome
 
 RAM = 4 << 20
@@ -61,13 +61,7 @@ class NativeUser:
         number = (int(cpu.pc) - VECTORS) >> 4
         if number == IVOR.SYSTEM_CALL:
             return Outcome(saved_state(cpu, ram[BUFFER : BUFFER + BUFFER_SIZE]), 0, address)
-        program = number == IVOR.PROGRAM
-        return Outcome(
-            None, SIGNAL_OF_PROGRAM[int(cpu.spr[SPR.ESR]) & PROGRAM_CAUSES] if program else SIGNAL[number], address
-        )
-
-
-PROGRAM_CAUSES = ESR.PIL | ESR.PPR | ESR.PTR | ESR.FP
+        return Outcome(None, signal_of(cpu, number), address)
 
 
 @cache

@@ -13,8 +13,8 @@ from .qemu_user import AREA, BUFFER, BUFFER_SIZE, CODE, Case, Outcome, State
 
 XER_BITS = 0xE000_007F  # later architectures keep copies of OV and CA in others
 
-SIGNAL_OF_PROGRAM = {ESR.PIL: 4, ESR.PPR: 4, ESR.PTR: 5, ESR.FP: 8}
-SIGNAL = {IVOR.ALIGNMENT: 7, IVOR.DATA_STORAGE: 11, IVOR.DATA_TLB: 11}
+_SIGNAL_OF_PROGRAM = {ESR.PIL: 4, ESR.PPR: 4, ESR.PTR: 5, ESR.FP: 8}
+_SIGNAL = {IVOR.ALIGNMENT: 7, IVOR.DATA_STORAGE: 11, IVOR.DATA_TLB: 11}
 _VECTORS = 0x40_0000
 
 
@@ -64,6 +64,13 @@ def saved_state(cpu: Any, memory: bytes) -> State:
     )  # fmt: skip
 
 
+def signal_of(cpu: Any, interrupt: int) -> int:
+    """The signal that Linux makes of an interrupt just taken."""
+    if interrupt == IVOR.PROGRAM:
+        return _SIGNAL_OF_PROGRAM[int(cpu.spr[SPR.ESR]) & 0x0F00_0000]
+    return _SIGNAL[interrupt]
+
+
 def run_oracle(core: str, case: Case, address: int = CODE, wide: bool | None = None) -> Outcome:
     """Execute a case; `wide` chooses 64-bit mode (by default what `core` has)."""
     wide = core != "e500mc" if wide is None else wide
@@ -81,8 +88,7 @@ def run_oracle(core: str, case: Case, address: int = CODE, wide: bool | None = N
         machine.execute(case.words[index])
         if not cpu.msr & MSR.PR:
             number = (int(cpu.pc) - _VECTORS) >> 4
-            signal = SIGNAL_OF_PROGRAM[int(cpu.spr[SPR.ESR]) & 0x0F00_0000] if number == 6 else SIGNAL[number]
-            return Outcome(None, signal, address)
+            return Outcome(None, signal_of(cpu, number), address)
     return Outcome(saved_state(cpu, machine.ram[BUFFER : BUFFER + BUFFER_SIZE]), 0, address)
 
 
