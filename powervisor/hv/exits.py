@@ -7,7 +7,10 @@ from enum import IntEnum
 
 
 class Scope(IntEnum):
-    """What a reset covers, as DBCR0[RST] and DBSR[MRR] number it."""
+    """What a reset covers, as DBCR0[RST] and DBSR[MRR] number it in the PPC440 manual and in QEMU.
+
+    Book E leaves the values to the implementation, and Linux says of its names for them that Freescale's cores differ.
+    """
 
     CORE = 1
     CHIP = 2

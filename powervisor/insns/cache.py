@@ -57,7 +57,7 @@ def zero_known_line(cpu: Vcpu, ea: u64) -> None:
 
 @native(inline=True)
 def zeroed_size(cpu: Vcpu) -> u64:
-    """Bytes that dcbz and dcbzep set to zero: the core's line, or 32 with L1CSR0[DCBZ32]."""
+    """Bytes that dcbz and dcbzep set to zero: the core's line, or 32 with L1CSR0[DCBZ32] (dcbzep: assumed)."""
     return u64(32) if cpu.spr[SPR.L1CSR0] & L1CSR0.DCBZ32 else u64(cpu.core.line_size)
 
 
@@ -151,7 +151,7 @@ def require_locking(cpu: Vcpu, ea: u64, esr: u32, kind: u32) -> None:
 
 def locking(name: str, title: str, xo: int, instruction_side: bool, kind: int = READ) -> None:
     """Declare a cache locking instruction. dcbtstls takes the line for storing and is checked as a store, the others
-    as loads (Book III-E, access control of cache management instructions)."""
+    as loads. From knowledge of Book III-E: no text of it was at hand."""
     syndrome = ESR.ILK if instruction_side else ESR.DLK
 
     @insn(f"31 /:1 ct:4 ra:5 rb:5 {xo}:10 /:1", f"{name} ct,ra0,rb", needs="ecl")

@@ -76,8 +76,8 @@ MRR_SHIFT = WRS_SHIFT = 28
 def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0) -> None:
     """Reset state of the registers; thread 0 empties the core's TLBs.
 
-    `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as Book
-    III-E has it; both are 0 after power-on.
+    `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as the
+    PPC440 manual has it; both are 0 after power-on.
     """
     kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
     ctypes.memset(cpu.address, 0, Vcpu.size)

@@ -102,7 +102,8 @@ def all_fields(register: type[Register]) -> int:
 MAV1_TSIZE = 0x0000_0F00  # powers of four only: the field's least significant bit does not exist
 MORE_COMPARATORS = DBCR0.IAC3 | DBCR0.IAC4 | DBCR0.IAC5 | DBCR0.IAC6 | DBCR0.IAC7 | DBCR0.IAC8
 """Only with category iac8. Freescale's debug drivers for Linux name these registers for e6500, and none of them nor DVC
-for e500mc and e5500; the fields are those of Freescale's e200z7, which has them under the same numbers."""
+for e500mc and e5500. The bits of DBCR0 are those of Freescale's MPC57xx (e200z7), which has the same registers;
+that DBSR has the same bits, and DBCR5 the layout of DBCR1, is assumed."""
 
 
 def core_mask(name: str, core: Core) -> int:

@@ -43,7 +43,7 @@ def ticks(cpu: Vcpu) -> u64:
 
 @native
 def freeze_timers(cpu: Vcpu) -> None:
-    """After DBSR or DBCR0 changed: with DBCR0[FT] all timers stand still while DBSR holds an event."""
+    """After DBSR or DBCR0 changed: with DBCR0[FT] all timers stand still while DBSR holds an event (PPC440 manual)."""
     wanted = u32(cpu.spr[SPR.DBCR0]) & DBCR0.FT != 0 and u32(cpu.spr[SPR.DBSR]) & ~u32(DBSR.MRR) != 0
     if wanted and cpu.frozen == 0:
         now = ticks(cpu)
