@@ -20,7 +20,7 @@ from .devices.mpic_native import ENTRY_POINTS
 from .devices.ns16550 import Ns16550
 from .devices.spintable import MAP_SIZE, SpinTable
 from .errors import PowervisorError
-from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset
+from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset, Scope
 from .hv.vcpu import Vcpu
 from .hv.vm import Vm, word_addresses
 from .isa import cores as core_models
@@ -90,9 +90,7 @@ class Machine:
         self._resetting = False
         self._closed = self._gone = False
         self._vm: Vm | None = None
-        self.topology = CpuTopology(
-            core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr
-        )
+        self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
         try:
             self.space = PhysicalSpace(self.ram)
@@ -107,9 +105,7 @@ class Machine:
 
     def _build(self, core: core_models.Core, options: BootOptions, progress: Callable[[str], None] | None) -> None:
         mpic_part = self.board.part(self.board.interrupt_parent)
-        self.mpic = Mpic(
-            mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self._core_reset
-        )
+        self.mpic = Mpic(mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self._core_reset)
         self.context = Context(
             self.ram, self.space, Dma(self.space), self.mpic, self.clock, self.topology, self._chardevs,
             poweroff=self._poweroff, reset=self._board_reset, release_cpu=self._release,
@@ -162,16 +158,27 @@ class Machine:
 
     # ---- power, reset, secondary CPUs --------------------------------------------------------------------------------
 
-    def _power_on(self) -> None:
-        """The state after power-on and loading: CPU 0 (and those a loader names) at their entry, others held."""
+    def _power_on(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
+        """The state after a reset and loading: CPU 0 (and those a loader names) at their entry, others held.
+
+        `scope` and `watchdog` (by vCPU) are what the guest finds of the reset's cause.
+        """
         self.plan.load(self.space)
         self.vm.start_time()
         for vcpu in self.vcpus:
-            vcpu.reset()
-            vcpu.regs["pir"] = self.topology.pir(vcpu.index)
-        for index, entry in self.plan.entries.items():
-            self.vcpus[index].map_initial(0, 0, entry.map_size)
-            self.vcpus[index].start(entry.pc, entry.gpr)
+            self._reset_vcpu(vcpu, scope, (watchdog or {}).get(vcpu.index, 0))
+        for index in self.plan.entries:
+            self._enter(index)
+
+    def _reset_vcpu(self, vcpu: Vcpu, scope: int, watchdog: int) -> None:
+        vcpu.reset(scope, watchdog)
+        vcpu.regs["pir"] = self.topology.pir(vcpu.index)
+
+    def _enter(self, index: int) -> None:
+        """Let a vCPU begin where the loader says."""
+        entry = self.plan.entries[index]
+        self.vcpus[index].map_initial(0, 0, entry.map_size)
+        self.vcpus[index].start(entry.pc, entry.gpr)
 
     def _release(self, index: int, pc: int, r3: int, map_base: int) -> None:
         vcpu = self.vcpus[index]
@@ -183,20 +190,33 @@ class Machine:
     def _core_reset(self, index: int, held: bool) -> None:
         """MPIC PIR: a core goes back to its spin-table entry."""
         if held:
-            vcpu = self.vcpus[index]
-            self._later(lambda: self._hold(vcpu))
+            self._later(lambda: self._reset_core(index))
 
-    def _hold(self, vcpu: Vcpu) -> None:
-        """Reset the core of a vCPU, all its threads: they share its TLBs."""
+    def _core_of(self, index: int) -> range:
+        """The vCPUs that are threads of one core."""
+        first = index - index % self.topology.threads
+        return range(first, first + self.topology.threads)
+
+    def _reset_core(self, index: int, by_guest: Reset | None = None) -> None:
+        """Reset the core of a vCPU, all its threads: they share its TLBs. The others go on, and so does the time base.
+
+        It waits in its spin-table entry. One that boots begins anew where the loader said, if it asked for the reset
+        itself; RAM stays as it is.
+        """
         spin_table = self.built.devices[self.board.spin_table]
         assert isinstance(spin_table, SpinTable)
-        first = vcpu.index - vcpu.index % self.topology.threads
-        with self.vm.quiet(), self.lock:
-            for thread in self.vcpus[first : first + self.topology.threads]:
-                thread.reset()
-                thread.regs["pir"] = self.topology.pir(thread.index)
-                self.mpic.attach(thread.index, *word_addresses(thread))  # drives again what the reset wiped out
-            spin_table.hold(first)
+        core = self._core_of(index)
+        with self.vm.quiet():
+            self.vm.flush_code()  # the core's caches hold nothing: new code needs no icbi
+            with self.lock:
+                if by_guest is not None and not self.vcpus[index].asking:  # another reset came first
+                    return
+                for thread in core:
+                    self._reset_vcpu(self.vcpus[thread], Scope.CORE, by_guest.watchdog if by_guest else 0)
+                    self.mpic.attach(thread, *word_addresses(self.vcpus[thread]))  # drives what the reset wiped out
+                spin_table.hold(core[0])
+                if by_guest is not None and core[0] in self.plan.entries:
+                    self._enter(core[0])
 
     def _later(self, call: Callable[[], None]) -> None:
         """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
@@ -220,9 +240,22 @@ class Machine:
         self._end(Outcome("poweroff"))
 
     def _board_reset(self) -> None:
-        self._reset("board reset")
+        """GUTS RSTCR: the board pulls HRESET, which looks like power-on to every core."""
+        self._reset("board reset", self._reboot)
 
-    def _reset(self, cause: str) -> None:
+    def _guest_reset(self, vcpu: Vcpu, reset: Reset) -> None:
+        """DBCR0[RST] or the watchdog: of the vCPU's core, or of everything."""
+        with self.lock:
+            if not vcpu.asking:  # another reset came first
+                return
+            vcpu.hold()
+        if reset.scope == Scope.CORE:
+            self._later(lambda: self._reset_core(vcpu.index, reset))
+        else:
+            watchdog = dict.fromkeys(self._core_of(vcpu.index), reset.watchdog)
+            self._reset(f"cpu{vcpu.index}: {reset.cause}", lambda: self._reboot(reset.scope, watchdog))
+
+    def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
         if self.no_reboot:
             self._end(Outcome("reset", cause))
             return
@@ -230,15 +263,15 @@ class Machine:
             if self._resetting or self._outcome is not None:
                 return
             self._resetting = True
-        self._later(self._reboot)
+        self._later(reboot)
 
-    def _reboot(self) -> None:
+    def _reboot(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
         with self.vm.quiet():
             self.vm.flush_code()  # after a reset no cache holds anything: new code needs no icbi
             with self.lock:
                 for device in (*self.built.everything(), self.mpic):
                     device.reset()
-                self._power_on()
+                self._power_on(scope, watchdog)
             self._resetting = False
 
     def _end(self, outcome: Outcome) -> None:
@@ -271,7 +304,7 @@ class Machine:
             self._end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
             return False
         elif isinstance(exit_, Reset):
-            self._reset(f"cpu{vcpu.index}: {exit_.cause}")
+            self._guest_reset(vcpu, exit_)
         elif not isinstance(exit_, (Kick, Budget)):
             raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
         if self.mpic.events:

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Scope(IntEnum):
+    """What a reset covers, as DBCR0[RST] and DBSR[MRR] number it in the PPC440 manual and in QEMU.
+
+    Book E leaves the values to the implementation, and Linux says of its names for them that Freescale's cores differ.
+    """
+
+    CORE = 1
+    CHIP = 2
+    SYSTEM = 3
 
 
 @dataclass(slots=True)
@@ -32,10 +44,14 @@ class Debug:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The guest asked for a reset: DBCR0[RST] or the watchdog; `cause` says which, `scope` 1 core 2 chip 3 system."""
+    """The guest asked for a reset: DBCR0[RST] or the watchdog, `cause` says which.
+
+    The vCPU runs on if it is let; it should be held until it is reset. `watchdog` is what TSR[WRS] is to hold then.
+    """
 
     cause: str
-    scope: int
+    scope: Scope
+    watchdog: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
-from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, Reset
+from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, Reset, Scope
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
@@ -43,7 +43,7 @@ class Vcpu:
         self.regs = Registers(self)
         self.exits = [0] * 16
         self.asking = False
-        """Whether the last exit is an Mmio without an answer, and the vCPU was not reset since."""
+        """Whether the last exit is an Mmio or a Reset without an answer, and the vCPU was not reset since."""
         self._wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
 
     def run(self, budget: int = UNLIMITED) -> Exit:
@@ -71,9 +71,11 @@ class Vcpu:
             case ExitReason.DEBUG:
                 return Debug()
             case ExitReason.WATCHDOG:
-                return Reset("watchdog", detail)
+                self.asking = True
+                return Reset("watchdog", WATCHDOG_SCOPE[detail], detail)
             case ExitReason.RESET:
-                return Reset("DBCR0[RST]", detail)
+                self.asking = True
+                return Reset("DBCR0[RST]", Scope(detail))
             case ExitReason.HCALL:
                 return Hcall()
             case ExitReason.CODE_FULL:
@@ -120,10 +122,17 @@ class Vcpu:
         """Instructions executed so far, up to the last time slice."""
         return int(self.state.executed)
 
-    def reset(self) -> None:
-        """Power-on state: first threads of cores held, second ones disabled until TENS enables them."""
+    def hold(self) -> None:
+        """Execute nothing more until `reset`."""
+        self.state.halted = 1
+
+    def reset(self, scope: int = 0, watchdog: int = 0) -> None:
+        """Reset state: first threads of cores held, second ones disabled until TENS enables them.
+
+        DBSR[MRR] becomes `scope` and TSR[WRS] `watchdog`: 0 after power-on, else what a `Reset` exit says.
+        """
         self.asking = False
-        reset(self.state, self.engine.core)
+        reset(self.state, self.engine.core, scope, watchdog)
         self.state.halted = int(int(self.state.thread) == 0)
 
     def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:
@@ -137,9 +146,9 @@ class Vcpu:
 
     def follow_timebase(self, other: Vcpu) -> None:
         """Give this core, which is held, the time base of another one."""
-        self.state.tb_offset = other.state.tb_offset
+        self.state.tb_offset = (int(other.state.tb_offset) - int(other.state.frozen_for)) & (1 << 64) - 1
         if int(self.state.sibling):
-            State.at(int(self.state.sibling)).tb_offset = other.state.tb_offset
+            State.at(int(self.state.sibling)).tb_offset = self.state.tb_offset
 
     def start(self, pc: int, gpr: dict[int, int]) -> None:
         """Leave the held state at an address."""
@@ -156,6 +165,10 @@ class Vcpu:
         counts |= {k.lower().replace("_", "-"): values[v] for k, v in vars(Stat).items() if k.isupper() and v >= 16}
         return counts | {"instructions": self.instructions}
 
+
+WATCHDOG_SCOPE = {1: Scope.CORE, 2: Scope.CHIP, 3: Scope.CORE}
+"""What TCR[WRC] asks for, as Freescale's libos (core-regs.h) has it for e500mc and later: 1 an interrupt of the MPIC, 2
+the chip's reset request, 3 a reset of the core. Our MPIC has no such input: 1 resets the core as well."""
 
 CHECKSTOPS = {1: "an interrupt vector raises the interrupt it is the vector of"}
 """Exit details of ExitReason.CHECKSTOP."""

@@ -41,7 +41,7 @@ def reserve(cpu: Vcpu, T: Static, ea: u64) -> u64:
     """Load and set the reservation."""
     where = address(cpu, ea)
     if where & (T.size - 1):
-        raise_alignment(cpu, where, False)
+        raise_alignment(cpu, where, False, u32(0))
     soft = soft_entry(cpu, where)
     host = where + soft.addend
     little = False
@@ -66,7 +66,7 @@ def conditional(cpu: Vcpu, T: Static, ea: u64, value: u64) -> None:
     """Store if the reservation still holds; CR0 tells."""
     where = address(cpu, ea)
     if where & (T.size - 1):
-        raise_alignment(cpu, where, True)
+        raise_alignment(cpu, where, True, u32(0))
     soft = soft_entry(cpu, where)
     host = where + soft.addend
     little = False

@@ -13,7 +13,7 @@ from ..vcpu.codemap import invalidate_code
 from ..vcpu.mmu import READ, epid_space, physical, translate
 from ..vcpu.ops import require_altivec, require_fp, require_supervisor
 from ..vcpu.state import TlbEntry, Vcpu
-from .cache import effective, zero_line
+from .cache import effective, zero_line, zeroed_size
 from .storage import named
 
 
@@ -123,7 +123,8 @@ def dcbzep(cpu: Vcpu, l: u32, ra: u32, rb: u32) -> None:  # noqa: E741
     """Data Cache Block set to Zero by External PID"""
     require_supervisor(cpu)
     space = epid_space(u32(cpu.spr[SPR.EPSC]))
-    zero_line(cpu, effective(cpu, ra, rb), u64(cpu.core.line_size), space, u32(ESR.EPID))
+    size = u64(cpu.core.line_size) if l else zeroed_size(cpu)
+    zero_line(cpu, effective(cpu, ra, rb), size, space, u32(ESR.EPID))
 
 
 @insn("31 /:5 ra:5 rb:5 991:10 /:1", "icbiep ra0,rb", needs="epd")

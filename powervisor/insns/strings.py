@@ -65,7 +65,7 @@ def lmw(cpu: Vcpu, rt: u32, ra: u32, d: i64) -> None:
     """Load Multiple Word"""
     ea = base(cpu, ra) + u64(d)
     if ea & 3:
-        raise_alignment(cpu, address(cpu, ea), False)
+        raise_alignment(cpu, address(cpu, ea), False, u32(0))
     load_words(cpu, rt, ea, ra)
 
 
@@ -74,7 +74,7 @@ def stmw(cpu: Vcpu, rs: u32, ra: u32, d: i64) -> None:
     """Store Multiple Word"""
     ea = base(cpu, ra) + u64(d)
     if ea & 3:
-        raise_alignment(cpu, address(cpu, ea), True)
+        raise_alignment(cpu, address(cpu, ea), True, u32(0))
     store_words(cpu, rs, ea)
 
 

@@ -6,10 +6,10 @@ from ..isa.insn import insn
 from ..isa.registers import DBCR0, DBSR, ESR, IVOR, MSR, SPR
 from ..native.ints import u32, u64
 from ..native.lang import Static, atomic_or, fence, field_addr, light_fence, native
-from ..vcpu.debug import record, return_event
+from ..vcpu.debug import return_event
 from ..vcpu.doorbells import clear, send
 from ..vcpu.fpscr import delayed_interrupt, deliver_delayed
-from ..vcpu.interrupts import deliver, raise_program
+from ..vcpu.interrupts import deliver, raise_program, record
 from ..vcpu.modes import set_msr
 from ..vcpu.ops import cia, jump, optimistic, require_hypervisor, require_supervisor, to_handler
 from ..vcpu.pending import check_pending, following, quiet
@@ -30,7 +30,7 @@ def sc(cpu: Vcpu, lev: u32) -> None:
     """System Call; level 1 calls the hypervisor"""
     after = following(cpu)
     if cpu.debug_events & DBCR0.ICMP:  # the instruction completes before it interrupts (EREF, instruction complete)
-        record(cpu, DBSR.ICMP)
+        record(cpu, DBSR.ICMP, cpu.msr)
         atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))
     if lev & 1:
         deliver(cpu, IVOR.HYPERVISOR_SYSTEM_CALL, after)

@@ -60,7 +60,7 @@ CORES: dict[str, Core] = {
         ),
         Core(
             "e6500", "64-bit, AltiVec, two threads, LRAT, hardware tablewalk (T2080, T4240, B4860)", 0x8040_0020, 64,
-            _COMMON | frozenset("64 popcnt ldbrx cmpb prty altivec er em ept lrat mav2".split()),
+            _COMMON | frozenset("64 popcnt ldbrx cmpb prty altivec er em ept lrat mav2 iac8".split()),
             64, 1024, 8, 64, True, 40, 14, 2, 6,
             {
                 SPR.MMUCFG: 0x0651_0B45, SPR.TLB0CFG: 0x0805_2400, SPR.TLB1CFG: 0x4002_8040,

@@ -115,6 +115,11 @@ class SPR:
     ATBU = 527
     IVOR32 = 528
     DBCR4 = 563
+    DBCR5 = 564
+    IAC5 = 565
+    IAC6 = 566
+    IAC7 = 567
+    IAC8 = 568
     MCARU = 569
     MCSRR0 = 570
     MCSRR1 = 571
@@ -133,11 +138,13 @@ class SPR:
     MAS3 = 627
     MAS4 = 628
     MAS6 = 630
+    EDBRAC0 = 638
     TLB0CFG = 688
     TLB1CFG = 689
     TLB2CFG = 690
     TLB3CFG = 691
     CDCSR0 = 696
+    DBRR0 = 700
     EPR = 702
     L2ERRINTEN = 720
     L2ERRATTR = 721

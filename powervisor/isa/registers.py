@@ -174,6 +174,10 @@ class DBCR0(Register):
     DAC2R = 0x0002_0000
     DAC2W = 0x0001_0000
     RET = 0x0000_8000
+    IAC5 = 0x0000_4000
+    IAC6 = 0x0000_2000
+    IAC7 = 0x0000_1000
+    IAC8 = 0x0000_0800
     CIRPT = 0x0000_0040
     CRET = 0x0000_0020
     FT = 0x0000_0001
@@ -198,6 +202,10 @@ class DBSR(Register):
     DAC2R = 0x0002_0000
     DAC2W = 0x0001_0000
     RET = 0x0000_8000
+    IAC5 = 0x0000_4000
+    IAC6 = 0x0000_2000
+    IAC7 = 0x0000_1000
+    IAC8 = 0x0000_0800
     CIRPT = 0x0000_0040
     CRET = 0x0000_0020
 
@@ -210,6 +218,26 @@ class DBCR1(Register):
     IAC2US = 0x0C00_0000
     IAC2ER = 0x0300_0000
     IAC12M = 0x00C0_0000
+    IAC3US = 0x0000_C000
+    IAC3ER = 0x0000_3000
+    IAC4US = 0x0000_0C00
+    IAC4ER = 0x0000_0300
+    IAC34M = 0x0000_00C0
+
+
+class DBCR5(Register):
+    """Debug Control Register 5: instruction address compare modes, laid out as DBCR1."""
+
+    IAC5US = 0xC000_0000
+    IAC5ER = 0x3000_0000
+    IAC6US = 0x0C00_0000
+    IAC6ER = 0x0300_0000
+    IAC56M = 0x00C0_0000
+    IAC7US = 0x0000_C000
+    IAC7ER = 0x0000_3000
+    IAC8US = 0x0000_0C00
+    IAC8ER = 0x0000_0300
+    IAC78M = 0x0000_00C0
 
 
 class DBCR2(Register):

@@ -15,7 +15,7 @@ from ..translate.fusion import Fused
 from ..translate.stencils import BACKWARD, FORWARD, OFF_PAGE, Variant, value_groups
 from ..vcpu.fpscr import READ_ONLY, summary
 from ..vcpu.modes import STEP_EVENTS
-from ..vcpu.sprs import all_fields, rows
+from ..vcpu.sprs import all_fields, core_mask, rows
 from ..vcpu.state import Vcpu
 from . import place
 from .place import CODE_SIZE, PAGE, PAGES, PLAIN, Layout
@@ -233,11 +233,14 @@ class CaseMaker:
     def _debug(self, state: Registers, code: int, length: int) -> None:
         """Enable debug events near the code and the data."""
         rng = self.rng
-        state.spr[SPR.DBCR0] = DBCR0.IDM | rng.getrandbits(32) & (
-            STEP_EVENTS | DBCR0.TRAP | DBCR0.RET | DBCR0.IRPT | DBCR0.CIRPT | DBCR0.CRET
-        )
+        events = STEP_EVENTS | DBCR0.TRAP | DBCR0.RET | DBCR0.IRPT | DBCR0.CIRPT | DBCR0.CRET | DBCR0.FT
+        state.spr[SPR.DBCR0] = DBCR0.IDM | rng.getrandbits(32) & events & core_mask("DBCR0", self.core)
         state.msr |= MSR.DE if rng.random() < 0.7 else 0
-        state.spr[SPR.IAC1], state.spr[SPR.IAC2] = (code + 4 * rng.randint(0, length) for _ in range(2))
+        comparators = [SPR.IAC1, SPR.IAC2]
+        if "iac8" in self.core.categories:
+            comparators += [SPR.IAC3, SPR.IAC4, SPR.IAC5, SPR.IAC6, SPR.IAC7, SPR.IAC8]
+        for spr in comparators:
+            state.spr[spr] = code + 4 * rng.randint(0, length)
         state.spr[SPR.DAC1], state.spr[SPR.DAC2] = rng.choice(state.gpr[21:]), rng.choice(state.gpr[21:])
 
     def case(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..isa.cores import Core
-from ..isa.registers import DBSR, HID0_RESET, SPR, VSCR_RESET
+from ..isa.registers import HID0_RESET, SPR, VSCR_RESET
 from .modes import reset_contexts, update_mode
 from .sprs import access_table, mask_table
 from .state import CONTEXTS, Context, CoreConfig, ThreadState, Tlb, Vcpu, Vm
@@ -69,8 +69,16 @@ def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = Non
     return Processor(cpu, [cpu, contexts, pin, tlb, config])
 
 
-def reset(cpu: Any, core: Core) -> None:
-    """Power-on state of the registers; thread 0 empties the core's TLBs."""
+MRR_SHIFT = WRS_SHIFT = 28
+"""Places of DBSR[MRR] and TSR[WRS]."""
+
+
+def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0) -> None:
+    """Reset state of the registers; thread 0 empties the core's TLBs.
+
+    `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as the
+    PPC440 manual has it; both are 0 after power-on.
+    """
     kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
     ctypes.memset(cpu.address, 0, Vcpu.size)
     for name, value in kept.items():
@@ -86,7 +94,8 @@ def reset(cpu: Any, core: Core) -> None:
     cpu.disabled = ThreadState.STOPPED if cpu.thread else ThreadState.ENABLED
     cpu.spr[SPR.HID0] = HID0_RESET
     cpu.vscr = VSCR_RESET
-    cpu.spr[SPR.DBSR] = DBSR.MRR & 0x1000_0000  # most recent reset: power-on
+    cpu.spr[SPR.DBSR] = scope << MRR_SHIFT
+    cpu.spr[SPR.TSR] = watchdog << WRS_SHIFT
     cpu.next_deadline = (1 << 64) - 1
     cpu.dec_deadline = cpu.fit_deadline = cpu.wdt_deadline = (1 << 64) - 1
     reset_contexts(cpu)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from ..isa.registers import DBCR0, DBCR1, DBCR2, DBSR, EPCR, IVOR, MSR, SPR
 from ..native.ints import u32, u64
 from ..native.lang import native
-from .interrupts import deliver, take
+from .interrupts import deliver, record, take
 from .modes import STEP_EVENTS
+from .sprs import MORE_COMPARATORS
 from .state import Vcpu
 
 EVENTS = (
-    DBSR.UDE | DBSR.ICMP | DBSR.BRT | DBSR.IRPT | DBSR.TRAP | DBSR.IAC1 | DBSR.IAC2 | DBSR.DAC1R | DBSR.DAC1W
-    | DBSR.DAC2R | DBSR.DAC2W | DBSR.RET | DBSR.CIRPT | DBSR.CRET
+    DBSR.UDE | DBSR.ICMP | DBSR.BRT | DBSR.IRPT | DBSR.TRAP | DBSR.IAC1 | DBSR.IAC2 | DBSR.IAC3 | DBSR.IAC4 | DBSR.IAC5
+    | DBSR.IAC6 | DBSR.IAC7 | DBSR.IAC8 | DBSR.DAC1R | DBSR.DAC1W | DBSR.DAC2R | DBSR.DAC2W | DBSR.RET | DBSR.CIRPT
+    | DBSR.CRET
 )  # fmt: skip
 """DBSR bits that are debug exceptions."""
 ADDRESS_EVENTS = STEP_EVENTS & ~(DBCR0.ICMP | DBCR0.BRT)
@@ -28,13 +30,6 @@ def logs_events(cpu: Vcpu) -> bool:
     if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IDM == 0:
         return False
     return cpu.msr & MSR.GS != 0 or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0
-
-
-@native
-def record(cpu: Vcpu, event: u32) -> None:
-    """Set an event in DBSR, with IDE while MSR[DE] keeps the interrupt away."""
-    bits = event if cpu.msr & MSR.DE else event | DBSR.IDE
-    cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(bits)
 
 
 @native(inline=True)
@@ -64,6 +59,18 @@ def address_events(one: u64, two: u64, first: u64, last: u64, mode: u32) -> u32:
     return found
 
 
+@native
+def fetch_events(cpu: Vcpu, control: u32, first: u32, event: u32) -> u32:
+    """DBSR bits of a pair of comparators: the first one's SPR and event, and their modes where DBCR1 has IAC1's."""
+    found = address_events(cpu.spr[first], cpu.spr[first + 1], cpu.pc, cpu.pc, (control & DBCR1.IAC12M) >> 22)
+    events = u32(0)
+    if found & 1 and in_state(cpu, control >> 30):
+        events |= event
+    if found & 2 and in_state(cpu, control >> 26 & 3):
+        events |= event >> 1
+    return events
+
+
 @native(cold=True)
 def debug_before(cpu: Vcpu) -> None:
     """Before an instruction is fetched: instruction address compare; the interrupt comes before it executes."""
@@ -71,14 +78,14 @@ def debug_before(cpu: Vcpu) -> None:
     cpu.debug_lr = cpu.spr[SPR.LR]
     cpu.debug_ctr = cpu.spr[SPR.CTR]
     control, events = u32(cpu.spr[SPR.DBCR1]), cpu.debug_events
-    found = address_events(cpu.spr[SPR.IAC1], cpu.spr[SPR.IAC2], cpu.pc, cpu.pc, (control & DBCR1.IAC12M) >> 22)
-    event = u32(0)
-    if found & 1 and events & DBCR0.IAC1 and in_state(cpu, control >> 30):
-        event |= DBSR.IAC1
-    if found & 2 and events & DBCR0.IAC2 and in_state(cpu, control >> 26 & 3):
-        event |= DBSR.IAC2
+    event = fetch_events(cpu, control, SPR.IAC1, DBSR.IAC1)
+    if events & MORE_COMPARATORS:
+        event |= fetch_events(cpu, control << 16, SPR.IAC3, DBSR.IAC3)
+        control = u32(cpu.spr[SPR.DBCR5])
+        event |= fetch_events(cpu, control, SPR.IAC5, DBSR.IAC5) | fetch_events(cpu, control << 16, SPR.IAC7, DBSR.IAC7)
+    event = event & events
     if event:
-        record(cpu, event)
+        record(cpu, event, cpu.msr)
         if cpu.msr & MSR.DE:
             deliver(cpu, IVOR.DEBUG, cpu.pc)
 
@@ -115,10 +122,10 @@ def debug_after(cpu: Vcpu, word: u32, before: u32) -> None:
     if events & DBCR0.BRT and branches(cpu, word):
         cpu.spr[SPR.LR] = cpu.debug_lr
         cpu.spr[SPR.CTR] = cpu.debug_ctr
-        record(cpu, DBSR.BRT)
+        record(cpu, DBSR.BRT, cpu.msr)
         take(cpu, IVOR.DEBUG, cpu.debug_pc)
     elif events & DBCR0.ICMP:
-        record(cpu, DBSR.ICMP)
+        record(cpu, DBSR.ICMP, cpu.msr)
         take(cpu, IVOR.DEBUG, cpu.pc)
 
 
@@ -133,9 +140,7 @@ def debug_data(cpu: Vcpu, ea: u64, size: u32, store: bool) -> None:
 def data_event(cpu: Vcpu, ea: u64, size: u32, store: bool) -> None:
     """Compare the bytes of an access with DAC1 and DAC2; the interrupt comes before the access."""
     control = u32(cpu.spr[SPR.DBCR2])
-    found = address_events(
-        cpu.spr[SPR.DAC1], cpu.spr[SPR.DAC2], ea, ea + u64(size) - 1, (control & DBCR2.DAC12M) >> 22
-    )
+    found = address_events(cpu.spr[SPR.DAC1], cpu.spr[SPR.DAC2], ea, ea + u64(size) - 1, (control & DBCR2.DAC12M) >> 22)
     wanted = u32(DBCR0.DAC1W | DBCR0.DAC2W) if store else u32(DBCR0.DAC1R | DBCR0.DAC2R)
     event = u32(0)
     if found & 1 and in_state(cpu, control >> 30):
@@ -144,7 +149,7 @@ def data_event(cpu: Vcpu, ea: u64, size: u32, store: bool) -> None:
         event |= DBSR.DAC2R | DBSR.DAC2W
     event = event & wanted & cpu.debug_events
     if event:
-        record(cpu, event)
+        record(cpu, event, cpu.msr)
         if cpu.msr & MSR.DE:
             deliver(cpu, IVOR.DEBUG, cpu.pc)
 
@@ -154,4 +159,4 @@ def return_event(cpu: Vcpu, control: u32, event: u32) -> None:
     """Return event of rfi (RET) or rfci (CRET, not without MSR[DE]); the interrupt comes at the target."""
     if u32(cpu.spr[SPR.DBCR0]) & control and logs_events(cpu):
         if event == DBSR.RET or cpu.msr & MSR.DE:
-            record(cpu, event)
+            record(cpu, event, cpu.msr)

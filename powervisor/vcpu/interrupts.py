@@ -10,6 +10,7 @@ from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import update_mode
 from .state import ExitReason, Request, Stat, Vcpu
+from .timers import freeze_timers
 
 
 @native(inline=True)
@@ -34,6 +35,13 @@ def is_critical(number: u32) -> bool:
 
 
 @native
+def record(cpu: Vcpu, event: u32, msr: u32) -> None:
+    """Set a debug event in DBSR, with IDE while MSR[DE] keeps the interrupt away."""
+    cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(event if msr & MSR.DE else event | DBSR.IDE)
+    freeze_timers(cpu)
+
+
+@native
 def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
     """Interrupt taken debug events, with the MSR from before the interrupt; the interrupt comes at the vector."""
     control = u32(cpu.spr[SPR.DBCR0])
@@ -45,9 +53,7 @@ def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
     elif number != IVOR.DEBUG and number != IVOR.MACHINE_CHECK:
         event = u32(DBSR.IRPT) if control & DBCR0.IRPT else u32(0)
     if event:
-        if before & MSR.DE == 0:
-            event |= DBSR.IDE
-        cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | u64(event)
+        record(cpu, event, before)
         atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))
 
 
@@ -84,8 +90,10 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     vector = (cpu.spr[SPR.IVPR] & 0xFFFF_FFFF_FFFF_0000) | (cpu.spr[ivor_spr(number)] & 0xFFF0)
     if new & MSR.CM == 0:
         vector = vector & 0xFFFF_FFFF
-    if vector == return_pc and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0 and (
-        number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB
+    if (
+        vector == return_pc
+        and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0
+        and (number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB)
     ):
         # It would be taken for ever, and no watchdog will reset the guest out of it: the user is told instead.
         cpu.exit_reason = u32(ExitReason.CHECKSTOP)
@@ -183,17 +191,16 @@ def raise_program(cpu: Vcpu, esr: u32) -> None:
     """Program interrupt with a syndrome; PC at the instruction. A trap may be a debug event instead (8.4.3)."""
     if esr == ESR.PTR and u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IDM | DBCR0.TRAP) == DBCR0.IDM | DBCR0.TRAP:
         if cpu.msr & MSR.GS or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0:
+            record(cpu, DBSR.TRAP, cpu.msr)
             if cpu.msr & MSR.DE:
-                cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.TRAP
                 deliver(cpu, IVOR.DEBUG, cpu.pc)
-            cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | (DBSR.TRAP | DBSR.IDE)
     cpu.spr[SPR.ESR] = u64(esr)
     deliver(cpu, IVOR.PROGRAM, cpu.pc)
 
 
 @native(cold=True)
-def raise_alignment(cpu: Vcpu, ea: u64, store: bool) -> None:
-    """Alignment interrupt with DEAR and ESR[ST]."""
+def raise_alignment(cpu: Vcpu, ea: u64, store: bool, esr: u32) -> None:
+    """Alignment interrupt with DEAR and ESR: ST, and the bits the access adds (EPID)."""
     cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(u32(ESR.ST)) if store else u64(0)
+    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if store else u64(esr)
     deliver(cpu, IVOR.ALIGNMENT, cpu.pc)

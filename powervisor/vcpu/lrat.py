@@ -1,7 +1,7 @@
 """The logical to real address translation table of e6500 (category E.HV.LRAT, Book III-E 6.9).
 
 A guest that may write the TLB itself names logical addresses; the hypervisor's LRAT entries say which real ones they
-are. A miss is an interrupt of the hypervisor.
+are. A miss is an interrupt of the hypervisor. The table is shared by a core's threads, under the lock of its TLBs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from ..isa.registers import IVOR, MAS0, MAS1, MAS3, MAS8, SPR
 from ..native.ints import u32, u64
 from ..native.lang import native
 from .interrupts import deliver
+from .locks import lock_tlb, unlock_tlb
 from .state import LRAT_ENTRIES, LratEntry, Vcpu
 
 MISS = 0xFFFF_FFFF_FFFF_FFFF
@@ -30,6 +31,7 @@ def write_lrat(cpu: Vcpu) -> None:
     size = (mas1 & MAS1.TSIZE) >> 7
     size = u32(SMALLEST) if size < SMALLEST else u32(LARGEST) if size > LARGEST else size
     mask = (u64(1) << (size + 10)) - 1
+    lock_tlb(cpu)
     entry = selected_lrat(cpu)
     entry.valid = u32(0)
     entry.lpa = cpu.spr[SPR.MAS2] & cpu.core.pa_mask & ~mask
@@ -37,6 +39,7 @@ def write_lrat(cpu: Vcpu) -> None:
     entry.mask = mask
     entry.lpid = u32(cpu.spr[SPR.MAS8]) & MAS8.TLPID
     entry.valid = mas1 >> 31
+    unlock_tlb(cpu)
 
 
 @native(inline=True)
@@ -51,12 +54,14 @@ def size_of_mask(mask: u64) -> u32:
 @native
 def read_lrat(cpu: Vcpu) -> None:
     """tlbre with MAS0[ATSEL]."""
+    lock_tlb(cpu)
     entry = selected_lrat(cpu)
     cpu.spr[SPR.MAS1] = u64(entry.valid << 31 | size_of_mask(entry.mask) << 7)
     cpu.spr[SPR.MAS2] = entry.lpa
     cpu.spr[SPR.MAS3] = entry.pa & MAS3.RPN
     cpu.spr[SPR.MAS7] = entry.pa >> 32
     cpu.spr[SPR.MAS8] = u64(entry.lpid)
+    unlock_tlb(cpu)
 
 
 @native
@@ -73,7 +78,9 @@ def real_address(cpu: Vcpu, lpa: u64, mask: u64) -> u64:
 @native(cold=True)
 def guest_page(cpu: Vcpu, lpa: u64, mask: u64) -> u64:
     """Real address for a guest's tlbwe, or the LRAT error interrupt; its handler finds the page in MAS7 and MAS3."""
+    lock_tlb(cpu)
     found = real_address(cpu, lpa, mask)
+    unlock_tlb(cpu)
     if found == MISS:
         cpu.spr[SPR.ESR] = u64(0)
         deliver(cpu, IVOR.LRAT_ERROR, cpu.pc)

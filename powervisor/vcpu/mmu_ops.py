@@ -143,8 +143,10 @@ def next_victim(cpu: Vcpu) -> u32:
 def read_entry(cpu: Vcpu) -> None:
     """tlbre: read the selected entry into the MAS registers."""
     mas0 = u32(cpu.spr[SPR.MAS0])
+    lock_tlb(cpu)
     read_into_mas(cpu, selected_entry(cpu, mas0))
     cpu.spr[SPR.MAS0] = u64((mas0 & ~u32(MAS0.NV)) | next_victim(cpu))
+    unlock_tlb(cpu)
 
 
 @native
@@ -157,6 +159,14 @@ def search_space(mas5: u32, mas6: u32) -> u64:
 @native
 def search(cpu: Vcpu, ea: u64) -> None:
     """tlbsx: the matching entry into the MAS registers, or the defaults of a new one with V=0."""
+    lock_tlb(cpu)
+    search_locked(cpu, ea)
+    unlock_tlb(cpu)
+
+
+@native
+def search_locked(cpu: Vcpu, ea: u64) -> None:
+    """tlbsx while nobody changes the TLBs."""
     mas4, mas6 = u32(cpu.spr[SPR.MAS4]), u32(cpu.spr[SPR.MAS6])
     indirect = u32(MAS1.IND) if mas6 & MAS6.SIND else u32(0)
     where = find(cpu, ea, search_space(u32(cpu.spr[SPR.MAS5]), mas6), indirect)

@@ -23,7 +23,8 @@ FPSCR_SLOW = 0x80 | 0x40 | 0x20 | 0x10 | 0x08 | 0x03
 """FPSCR[VE OE UE ZE XE RN]: while any is set the host FPU is not used."""
 
 STEP_EVENTS = (
-    DBCR0.ICMP | DBCR0.BRT | DBCR0.IAC1 | DBCR0.IAC2 | DBCR0.DAC1R | DBCR0.DAC1W | DBCR0.DAC2R | DBCR0.DAC2W
+    DBCR0.ICMP | DBCR0.BRT | DBCR0.IAC1 | DBCR0.IAC2 | DBCR0.IAC3 | DBCR0.IAC4 | DBCR0.IAC5 | DBCR0.IAC6 | DBCR0.IAC7
+    | DBCR0.IAC8 | DBCR0.DAC1R | DBCR0.DAC1W | DBCR0.DAC2R | DBCR0.DAC2W
 )  # fmt: skip
 """Debug events that are found by executing one instruction at a time."""
 

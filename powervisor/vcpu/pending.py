@@ -6,10 +6,9 @@ from ..isa.registers import DBCR0, DBSR, EPCR, HID0, IVOR, MCSR, MSR, SPR, TCR, 
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_and, atomic_load, call_host, field_addr, native
 from .debug import EVENTS
-from .interrupts import take, to_guest
+from .interrupts import record, take, to_guest
 from .ops import address
 from .state import Doorbell, Line, Vcpu
-from .timers import check_timers
 
 NONE = 0xFFFF_FFFF
 """No interrupt is deliverable."""
@@ -19,9 +18,7 @@ TIMER_EVENTS = TSR.WIS | TSR.DIS | TSR.FIS
 @native(inline=True)
 def quiet(cpu: Vcpu) -> bool:
     """Whether no source of an asynchronous interrupt is active, enabled or not."""
-    return (
-        cpu.lines | cpu.doorbells | u32(cpu.spr[SPR.TSR]) & TIMER_EVENTS | u32(cpu.spr[SPR.DBSR]) & EVENTS
-    ) == 0
+    return (cpu.lines | cpu.doorbells | u32(cpu.spr[SPR.TSR]) & TIMER_EVENTS | u32(cpu.spr[SPR.DBSR]) & EVENTS) == 0
 
 
 @native
@@ -112,22 +109,13 @@ def take_pending(cpu: Vcpu) -> None:
     """Take every deliverable interrupt; PC is at the next instruction. One that is taken may enable another."""
     if atomic_load(u32, field_addr(cpu, "lines")) & Line.DEBUG_UNCONDITIONAL:
         atomic_and(u32, field_addr(cpu, "lines"), ~u32(Line.DEBUG_UNCONDITIONAL))
-        cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.UDE
-        if cpu.msr & MSR.DE == 0:
-            cpu.spr[SPR.DBSR] = cpu.spr[SPR.DBSR] | DBSR.IDE
+        record(cpu, DBSR.UDE, cpu.msr)
     while not quiet(cpu):
         number = highest(cpu)
         if number == NONE:
             return
         acknowledge(cpu, number)
         take(cpu, number, cpu.pc)
-
-
-@native
-def poll(cpu: Vcpu) -> None:
-    """Between two instructions: look at the clock and take what is pending. PC is at the next instruction."""
-    check_timers(cpu)
-    take_pending(cpu)
 
 
 @native(inline=True)

@@ -15,7 +15,7 @@ from .modes import update_mode
 from .sprs import Access
 from .state import ExitReason, Vcpu
 from .threads import disable_threads, enable_threads, enabled_threads
-from .timers import read_dec, set_timebase, ticks, timebase, write_dec, write_tcr, write_tsr
+from .timers import freeze_timers, machine_ticks, read_dec, set_timebase, timebase, write_dec, write_tcr, write_tsr
 
 PRIVILEGED = 0x10
 """The bit of an SPR or PMR number that says it is privileged, implemented or not."""
@@ -129,10 +129,10 @@ def read_spr(cpu: Vcpu, n: u32) -> u64:
     if n == SPR.TBU:
         return timebase(cpu) >> 32
     if n == SPR.ATBL:
-        atb = ticks(cpu)
+        atb = machine_ticks(cpu)
         return atb if cpu.core.is64 else atb & LOW
     if n == SPR.ATBU:
-        return ticks(cpu) >> 32
+        return machine_ticks(cpu) >> 32
     if n == SPR.DEC:
         return read_dec(cpu)
     if n == SPR.MAS5_MAS6:
@@ -154,6 +154,8 @@ def write_spr(cpu: Vcpu, n: u32, value: u64) -> None:
     access = u32(cpu.core.spr_access[n])
     if access & Access.CLEAR:
         cpu.spr[n] = cpu.spr[n] & ~(value & LOW)
+        if n == SPR.DBSR:
+            freeze_timers(cpu)
     elif access & Access.EFFECT:
         write_effect(cpu, n, value & cpu.core.spr_mask[n])
     else:
@@ -173,10 +175,11 @@ def write_effect(cpu: Vcpu, n: u32, value: u64) -> None:
     elif n == SPR.PID or n == SPR.LPIDR or n == SPR.EPCR or n == SPR.DBCR0:
         cpu.spr[n] = value & ~u64(DBCR0.RST) if n == SPR.DBCR0 else value
         update_mode(cpu)
-        if n == SPR.DBCR0 and low & DBCR0.RST:
-            cpu.reset_request = (low & DBCR0.RST) >> 28
-            cpu.exit_reason = u32(ExitReason.RESET)
-            cpu.exit_detail = cpu.reset_request
+        if n == SPR.DBCR0:
+            freeze_timers(cpu)
+            if low & DBCR0.RST:
+                cpu.exit_reason = u32(ExitReason.RESET)
+                cpu.exit_detail = (low & DBCR0.RST) >> 28
     elif n == SPR.DEC:
         write_dec(cpu, low)
     elif n == SPR.TSR:
@@ -189,6 +192,7 @@ def write_effect(cpu: Vcpu, n: u32, value: u64) -> None:
         set_timebase(cpu, value << 32 | timebase(cpu) & LOW)
     elif n == SPR.DBSRWR:
         cpu.spr[SPR.DBSR] = value
+        freeze_timers(cpu)
     elif n == SPR.MMUCSR0:
         flash_invalidate(cpu, low)
     elif n == SPR.EPLC or n == SPR.EPSC:

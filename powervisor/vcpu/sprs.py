@@ -17,6 +17,7 @@ from ..isa.registers import (
     DBCR0,
     DBCR1,
     DBCR2,
+    DBCR5,
     EPCR,
     EPLC,
     L1CSR0,
@@ -99,7 +100,10 @@ def all_fields(register: type[Register]) -> int:
 
 
 MAV1_TSIZE = 0x0000_0F00  # powers of four only: the field's least significant bit does not exist
-EVENTS = all_fields(DBCR0) & ~(DBCR0.EDM | DBCR0.IAC3 | DBCR0.IAC4)
+MORE_COMPARATORS = DBCR0.IAC3 | DBCR0.IAC4 | DBCR0.IAC5 | DBCR0.IAC6 | DBCR0.IAC7 | DBCR0.IAC8
+"""Only with category iac8. Freescale's debug drivers for Linux name these registers for e6500, and none of them nor DVC
+for e500mc and e5500. The bits of DBCR0 are those of Freescale's MPC57xx (e200z7), which has the same registers;
+that DBSR has the same bits, and DBCR5 the layout of DBCR1, is assumed."""
 
 
 def core_mask(name: str, core: Core) -> int:
@@ -107,6 +111,14 @@ def core_mask(name: str, core: Core) -> int:
     tid = ((1 << core.pid_bits) - 1) << 16
     if name == "PID":
         return (1 << core.pid_bits) - 1
+    if name == "DBCR0":
+        lacking = 0 if "iac8" in core.categories else MORE_COMPARATORS
+        # How a time base that threads share would be frozen is not known.
+        return ~(DBCR0.EDM | lacking | (DBCR0.FT if "em" in core.categories else 0))
+    if name == "DBSRWR" and "iac8" not in core.categories:
+        return ~MORE_COMPARATORS
+    if name == "DBCR1" and "iac8" not in core.categories:
+        return ~(DBCR1.IAC3US | DBCR1.IAC3ER | DBCR1.IAC4US | DBCR1.IAC4ER | DBCR1.IAC34M)
     if name == "MAS7":
         return (1 << core.physical_bits - 32) - 1
     if name == "EPCR" and core.bits == 32:
@@ -170,9 +182,12 @@ ROWS: tuple[SprRow, ...] = (
     _row("TBL_WRITE", "-h", WORD, _E), _row("TBU_WRITE", "-h", WORD, _E),
     _row("ATBL", "u-", DOUBLEWORD, _E), _row("ATBU", "u-", WORD, _E),
     # debug
-    _row("DBSR", "hh", WORD, _C), _row("DBSRWR", "-h", WORD, _E), _row("DBCR0", "hh", EVENTS, _E),
+    _row("DBSR", "hh", WORD, _C), _row("DBSRWR", "-h", WORD, _E), _row("DBCR0", "hh", all_fields(DBCR0), _E),
     _row("DBCR1", "hh", all_fields(DBCR1)), _row("DBCR2", "hh", all_fields(DBCR2)), _row("DBCR4", "hh"),
     _row("IAC1", "hh", _ADDRESS), _row("IAC2", "hh", _ADDRESS), _row("DAC1", "hh", DOUBLEWORD),
+    *(_row(f"IAC{n}", "hh", _ADDRESS, needs="iac8") for n in range(3, 9)),
+    _row("DBCR5", "hh", all_fields(DBCR5), needs="iac8"), _row("DBRR0", "hh", needs="iac8"),
+    _row("EDBRAC0", "hh", 0, needs="iac8"),  # no external debugger has taken anything
     _row("DAC2", "hh", DOUBLEWORD), _row("DDAM", "uu"), _row("DEVENT", "uu"), _row("NSPD", "ss"), _row("NSPC", "ss"),
     *(_row(f"HDBCR{n}", "hh", number=SPR.HDBCR0 + n) for n in range(7)),
     # MMU

@@ -220,6 +220,10 @@ class Vcpu(Struct):
     mmio_log: Array[MmioLog, MMIO_LOG_ENTRIES]
     # Timers. Deadlines are in ticks of the machine, before `tb_offset` is added; all ones: never.
     tb_offset: u64
+    frozen: u32  # by DBCR0[FT]:
+    frozen_tick: u64  # since when,
+    frozen_for: u64  # and how many ticks it was in the past
+    armed_offset: u64  # the offset the deadlines were found with: the core's other thread writes `tb_offset` too
     dec_deadline: u64  # when DEC becomes 0
     fit_deadline: u64
     wdt_deadline: u64
@@ -235,7 +239,6 @@ class Vcpu(Struct):
     index: u32
     thread: u32
     sibling: u64  # Vcpu of the core's other thread, or 0
-    reset_request: u32
     fp_foreign: u32  # the host's sticky flags hold what AltiVec raised, which FPSCR does not see
     contexts: u64  # address of CONTEXTS Context structs
     context_clock: u64

@@ -1,16 +1,16 @@
 """Time base, decrementer, fixed-interval timer and watchdog (Book III-E, chapter 8).
 
-A *tick* is one increment of the time base, counted since the machine's clock began. Deadlines are ticks; what a guest
-adds by writing its time base is in `Vcpu.tb_offset`.
+A *tick* is one increment of the time base, counted since the machine's clock began, without those for which DBCR0[FT]
+froze this core's timers. Deadlines are ticks; what a guest adds by writing its time base is in `Vcpu.tb_offset`.
 """
 
 from __future__ import annotations
 
-from ..isa.registers import SPR, TCR, TSR
+from ..isa.registers import DBCR0, DBSR, SPR, TCR, TSR
 from ..native.ints import i32, i64, u32, u64
 from ..native.lang import at, call_host, field_addr, native
-from .locks import BILLION, FOREVER
-from .state import ExitReason, Vcpu
+from .locks import BILLION, FOREVER, wake
+from .state import ExitReason, Request, Vcpu
 
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 CLOCK_MONOTONIC = 1
@@ -28,11 +28,31 @@ def host_ns(cpu: Vcpu) -> i64:
 
 
 @native
-def ticks(cpu: Vcpu) -> u64:
+def machine_ticks(cpu: Vcpu) -> u64:
     """Ticks of the machine's clock now; seconds and fraction apart, so that nothing is rounded twice or overflows."""
     ns = u64(host_ns(cpu) - cpu.vm.timebase_start - cpu.vm.clock_pause)
     hz = cpu.vm.timebase_hz
     return ns // BILLION * hz + ns % BILLION * hz // BILLION
+
+
+@native
+def ticks(cpu: Vcpu) -> u64:
+    """Ticks of this core's timers now."""
+    return cpu.frozen_tick if cpu.frozen else machine_ticks(cpu) - cpu.frozen_for
+
+
+@native
+def freeze_timers(cpu: Vcpu) -> None:
+    """After DBSR or DBCR0 changed: with DBCR0[FT] all timers stand still while DBSR holds an event (PPC440 manual)."""
+    wanted = u32(cpu.spr[SPR.DBCR0]) & DBCR0.FT != 0 and u32(cpu.spr[SPR.DBSR]) & ~u32(DBSR.MRR) != 0
+    if wanted and cpu.frozen == 0:
+        now = ticks(cpu)
+        advance(cpu, now)
+        cpu.frozen_tick = now
+        cpu.frozen = u32(1)
+    elif not wanted and cpu.frozen:
+        cpu.frozen = u32(0)
+        cpu.frozen_for = machine_ticks(cpu) - cpu.frozen_tick
 
 
 @native
@@ -48,7 +68,9 @@ def set_timebase(cpu: Vcpu, value: u64) -> None:
     advance(cpu, now)
     cpu.tb_offset = value - now
     if cpu.sibling:
-        at(Vcpu, cpu.sibling).tb_offset = value - now
+        other = at(Vcpu, cpu.sibling)
+        other.tb_offset = value - now
+        wake(other, u32(Request.LINES))  # `check_timers` finds its deadlines anew
     arm(cpu, now)
 
 
@@ -59,7 +81,7 @@ def set_timebase(cpu: Vcpu, value: u64) -> None:
 def next_rise(cpu: Vcpu, now: u64, period: u32) -> u64:
     """Tick at which a time base bit (0: most significant) next changes from 0 to 1, NEVER when too far away."""
     bit = u64(1) << (63 - period)
-    tb = now + cpu.tb_offset
+    tb = now + cpu.armed_offset
     rise = ((tb - bit) & ~((bit << 1) - 1)) + bit * 3
     deadline = now + (rise - tb)
     return deadline if deadline > now else u64(NEVER)
@@ -81,6 +103,7 @@ def watchdog_period(tcr: u32) -> u32:
 def arm(cpu: Vcpu, now: u64) -> None:
     """Find the next deadline after TCR, TSR, DEC or the time base changed; one that changes nothing does not count."""
     tcr, tsr = u32(cpu.spr[SPR.TCR]), u32(cpu.spr[SPR.TSR])
+    cpu.armed_offset = cpu.tb_offset
     first = u64(NEVER)
     if tsr & TSR.DIS == 0:
         first = cpu.dec_deadline
@@ -108,7 +131,6 @@ def watchdog_expired(cpu: Vcpu) -> None:
     elif tcr & TCR.WRC:
         tsr = (tsr & ~u32(TSR.WRS)) | (tcr & TCR.WRC)
         cpu.spr[SPR.TCR] = u64(tcr & ~u32(TCR.WRC))
-        cpu.reset_request = tcr >> 28 & 3
         cpu.exit_reason = u32(ExitReason.WATCHDOG)
         cpu.exit_detail = tcr >> 28 & 3
     cpu.spr[SPR.TSR] = u64(tsr)
@@ -136,7 +158,11 @@ def advance(cpu: Vcpu, now: u64) -> None:
 @native
 def check_timers(cpu: Vcpu) -> None:
     """Look at the clock; set the TSR bits of what expired and find the next deadline."""
-    if cpu.next_deadline != NEVER:
+    if cpu.armed_offset != cpu.tb_offset:
+        now = ticks(cpu)
+        advance(cpu, now)
+        arm(cpu, now)
+    elif cpu.next_deadline != NEVER:
         now = ticks(cpu)
         if now >= cpu.next_deadline:
             advance(cpu, now)
@@ -145,7 +171,7 @@ def check_timers(cpu: Vcpu) -> None:
 @native
 def idle_timeout_ns(cpu: Vcpu) -> u64:
     """Nanoseconds until a timer changes TSR, 0 when one is due, FOREVER when none will."""
-    if cpu.next_deadline == NEVER:
+    if cpu.next_deadline == NEVER or cpu.frozen:
         return u64(FOREVER)
     now = ticks(cpu)
     if now >= cpu.next_deadline:

@@ -64,6 +64,13 @@ def saved_state(cpu: Any, memory: bytes) -> State:
     )  # fmt: skip
 
 
+def signal_of(cpu: Any, interrupt: int) -> int:
+    """The signal that Linux makes of an interrupt just taken."""
+    if interrupt == IVOR.PROGRAM:
+        return _SIGNAL_OF_PROGRAM[int(cpu.spr[SPR.ESR]) & 0x0F00_0000]
+    return _SIGNAL[interrupt]
+
+
 def run_oracle(core: str, case: Case, address: int = CODE, wide: bool | None = None) -> Outcome:
     """Execute a case; `wide` chooses 64-bit mode (by default what `core` has)."""
     wide = core != "e500mc" if wide is None else wide
@@ -81,8 +88,7 @@ def run_oracle(core: str, case: Case, address: int = CODE, wide: bool | None = N
         machine.execute(case.words[index])
         if not cpu.msr & MSR.PR:
             number = (int(cpu.pc) - _VECTORS) >> 4
-            signal = _SIGNAL_OF_PROGRAM[int(cpu.spr[SPR.ESR]) & 0x0F00_0000] if number == 6 else _SIGNAL[number]
-            return Outcome(None, signal, address)
+            return Outcome(None, signal_of(cpu, number), address)
     return Outcome(saved_state(cpu, machine.ram[BUFFER : BUFFER + BUFFER_SIZE]), 0, address)
 
 

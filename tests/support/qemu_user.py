@@ -18,7 +18,8 @@ for any other address); control must reach the end of the words. GPRs, CTR and L
 process. FPSCR and VSCR are loaded and stored with mtfsf 255 and mtvscr. Vector registers are there for e6500,
 7448 and power7 only; a vector is an integer, element 0 in its most significant bits.
 
-`oracle_user.run_oracle(core, case, address)` runs the same case in the Python oracle at the same addresses;
+`oracle_user.run_oracle(core, case, address)` runs the same case in the Python oracle at the same addresses, and
+`native_user.native(core).run(case, address, wide)` as translated code;
 `oracle_user.differences(got, wanted, bits)` lists what two outcomes disagree on. `available(cpu)` tells whether the
 QEMU program is installed; tests skip otherwise. What QEMU is known to do wrong is listed with the tests that meet it.
 """
@@ -254,4 +255,3 @@ class QemuUser:
 def _split(number: int) -> tuple[int, int]:
     """The two halves of an SPR number, as the ra and rb fields hold them."""
     return number & 31, number >> 5
-

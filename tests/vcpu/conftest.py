@@ -13,7 +13,8 @@ from powervisor.translate.oracle import Oracle
 from powervisor.vcpu.build import new_vcpu
 from powervisor.vcpu.interrupts import ivor_spr
 from powervisor.vcpu.modes import update_mode
-from powervisor.vcpu.pending import poll
+from powervisor.vcpu.pending import take_pending
+from powervisor.vcpu.timers import check_timers
 
 VECTORS = 0x7000_0000
 """IVPR; interrupt n has its vector at n * 0x100."""
@@ -81,10 +82,15 @@ class Bench:
         self.do(f"mtspr {spr},r3", r3=value)
 
     def after(self, ticks: int) -> None:
-        """Let time base ticks pass (2.5 ns each), and poll as the engine does between blocks."""
+        """Let time base ticks pass (2.5 ns each), and poll."""
         now = int(self.vm.fixed_ns) * 2 // 5 + ticks
         self.vm.fixed_ns = -(-now * 5 // 2)
-        poll(self.cpu)
+        self.poll()
+
+    def poll(self) -> None:
+        """What the engine does between blocks: look at the clock, take what is pending."""
+        check_timers(self.cpu)
+        take_pending(self.cpu)
 
     def taken(self) -> int | None:
         """Number of the interrupt whose first instruction comes next, None where PC is elsewhere."""

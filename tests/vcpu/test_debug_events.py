@@ -14,7 +14,6 @@ from powervisor.vcpu.access import soft_entry
 from powervisor.vcpu.debug import debug_after, debug_before, debug_data
 from powervisor.vcpu.mmu import data_space, fill_data, soft_tag
 from powervisor.vcpu.modes import NO_TAG
-from powervisor.vcpu.pending import poll
 
 
 def enable(bench: Any, events: int, msr: int = MSR.DE, **sprs: int) -> None:
@@ -36,7 +35,7 @@ def step(bench: Any, text: str, **registers: int) -> None:
     bench.do(text, **registers)
     if events and cpu.stats[16] == before:
         debug_after(cpu, u32(assemble(text, 0x1000)), events)
-    poll(cpu)
+    bench.poll()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +56,45 @@ def test_instruction_addresses_are_compared_before_execution(bench, control, one
         assert bench.taken() == IVOR.DEBUG and bench.cpu.spr[SPR.DSRR0] == pc and bench.cpu.gpr[3] == 0
     else:
         assert bench.taken() is None and bench.cpu.gpr[3] == 1
+
+
+PAIRS = [(SPR.IAC1, DBSR.IAC1, SPR.DBCR1, 0), (SPR.IAC3, DBSR.IAC3, SPR.DBCR1, 16), (SPR.IAC5, DBSR.IAC5, SPR.DBCR5, 0),
+         (SPR.IAC7, DBSR.IAC7, SPR.DBCR5, 16)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spr", "event", "modes", "shift"), PAIRS)
+def test_an_e6500_compares_eight_instruction_addresses(make, spr, event, modes, shift):
+    both = event | event >> 1
+    for mode, low, high, msr, expected in (
+        (0, 0x1000, 0x2000, 0, event), (0, 0x2000, 0x1000, 0, event >> 1), (0, 0x2000, 0x3000, 0, 0),
+        (0x0080_0000, 0x0800, 0x1800, 0, both), (0x00C0_0000, 0x0800, 0x1800, 0, 0),
+        (0xC000_0000, 0x1000, 0x1000, 0, event >> 1), (0x0C00_0000, 0x1000, 0x1000, 0, event),
+        (0x8000_0000, 0x1000, 0x2000, MSR.PR, 0),
+    ):  # fmt: skip
+        bench = make("e6500")
+        bench.write(spr, low)
+        bench.write(spr + 1, high)
+        bench.write(modes, mode >> shift)
+        bench.write(SPR.DBCR0, DBCR0.IDM | both)
+        bench.msr(MSR.DE | msr)
+        bench.cpu.pc = 0x1000
+        step(bench, "addi r3,0,1")
+        assert bench.cpu.spr[SPR.DBSR] == expected, (hex(mode), hex(low))
+        assert (bench.taken() == IVOR.DEBUG) == bool(expected)
+
+
+def test_only_an_e6500_has_more_than_two_instruction_comparators(bench):
+    more = DBCR0.IAC3 | DBCR0.IAC4 | DBCR0.IAC5 | DBCR0.IAC6 | DBCR0.IAC7 | DBCR0.IAC8
+    bench.write(SPR.DBCR0, more)
+    bench.write(SPR.DBCR1, 0xFFFF_FFFF)
+    assert bench.read(SPR.DBCR0) == (more if bench.core.name == "e6500" else 0)
+    assert bench.read(SPR.DBCR1) == (0xFFC0_FFC0 if bench.core.name == "e6500" else 0xFFC0_0000)
+
+
+def test_no_external_debugger_has_taken_resources(make):
+    bench = make("e6500")
+    bench.write(SPR.EDBRAC0, 0xFFFF_FFFF)
+    assert bench.read(SPR.EDBRAC0) == 0
 
 
 @pytest.mark.parametrize(
@@ -147,7 +185,7 @@ def test_duvd_keeps_events_out_of_the_hypervisor(bench):
     assert bench.cpu.debug_events == DBCR0.ICMP
     bench.cpu.spr[SPR.DBSR] = DBSR.ICMP
     bench.msr(MSR.DE)
-    poll(bench.cpu)
+    bench.poll()
     assert bench.taken() is None
 
 
@@ -167,7 +205,7 @@ def test_a_trap_is_a_debug_event(bench, msr, number):
 def test_an_interrupt_taken_is_an_event(bench, msr, bits):
     enable(bench, DBCR0.IRPT, msr)
     bench.do("sc")
-    poll(bench.cpu)
+    bench.poll()
     assert bench.cpu.spr[SPR.DBSR] == bits
     assert bench.taken() == (IVOR.DEBUG if msr else IVOR.SYSTEM_CALL)
 
@@ -183,7 +221,7 @@ def test_an_interrupt_taken_is_an_event(bench, msr, bits):
 def test_returns_are_events(bench, text, event, before, after, recorded, taken):
     enable(bench, event, before, SRR0=0x3000, SRR1=after, CSRR0=0x3000, CSRR1=after)
     bench.do(text)
-    poll(bench.cpu)
+    bench.poll()
     assert bench.cpu.spr[SPR.DBSR] == recorded
     assert (bench.taken() == IVOR.DEBUG) == taken
     assert int(bench.cpu.spr[SPR.DSRR0] if taken else bench.cpu.pc) == 0x3000

@@ -239,6 +239,7 @@ def test_a_guest_directed_vector_goes_to_gepr(bench):
     bench.after(0)
     assert (bench.cpu.spr[SPR.GEPR], bench.cpu.spr[SPR.EPR]) == (0x42, 0) and controller.acknowledged == [0]
     assert bench.read(SPR.EPR) == 0x42  # the guest's own
+    assert controller.acknowledged == [0]
 
 
 def test_out_of_proxy_mode_software_acknowledges(bench):

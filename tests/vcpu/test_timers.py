@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from powervisor.isa.registers import IVOR, MSR, SPR, TCR, TSR
+from powervisor.isa.registers import DBCR0, DBSR, IVOR, MSR, SPR, TCR, TSR
 from powervisor.vcpu.locks import FOREVER
-from powervisor.vcpu.state import ExitReason
+from powervisor.vcpu.state import ExitReason, Request
 from powervisor.vcpu.timers import NEVER, idle_timeout_ns, ticks
 
 
@@ -55,6 +55,21 @@ def test_threads_share_the_time_base(make):
     bench.write(SPR.TBL_WRITE, 5000)
     bench.use(1)
     assert bench.read(SPR.TBL) == 5000
+
+
+def test_writing_the_time_base_moves_the_timers_of_the_other_thread_too(make):
+    bench = make("e6500", 2, 2)
+    other = bench.use(1)
+    bench.write(SPR.TCR, period(50) & (TCR.FP | TCR.FPEXT))
+    bench.use(0)
+    other.requests = 0
+    bench.write(SPR.TBL_WRITE, (1 << 13) - 5)
+    assert other.requests & Request.LINES  # it may be asleep until its old deadline
+    bench.use(1)
+    bench.poll()
+    assert idle_timeout_ns(other) == 13  # 5 ticks
+    bench.after(5)
+    assert bench.read(SPR.TSR) & TSR.FIS
 
 
 def test_the_decrementer_interrupts_once_and_stays_zero(bench):
@@ -125,6 +140,55 @@ def test_the_fixed_interval_timer_moves_with_time_base_writes(bench):
     assert bench.read(SPR.TSR) & TSR.FIS
 
 
+@pytest.mark.parametrize("core", ["e500mc", "e5500"])
+def test_timers_stand_still_while_a_debug_event_is_recorded(make, core):
+    bench = make(core)
+    half = 1 << 63 - 50
+    bench.write(SPR.TCR, period(50))
+    bench.write(SPR.DEC, half + 100)
+    bench.write(SPR.DBCR0, DBCR0.IDM | DBCR0.FT | DBCR0.TRAP)
+    bench.after(50)
+    bench.do("tw 31,r0,r0")  # MSR[DE]=0: recorded, a program interrupt
+    assert bench.cpu.spr[SPR.DBSR] == DBSR.TRAP | DBSR.IDE
+    bench.after(10 * half)
+    assert (bench.read(SPR.TBL), bench.read(SPR.DEC), bench.read(SPR.TSR)) == (50, half + 50, 0)
+    assert bench.read(SPR.ATBL) == 50 + 10 * half  # counts on
+    assert idle_timeout_ns(bench.cpu) == FOREVER
+    bench.write(SPR.DBSR, DBSR.TRAP)
+    bench.after(100)
+    assert bench.read(SPR.TBL) == 50  # IDE is left
+    bench.write(SPR.DBSR, DBSR.IDE)
+    bench.after(half - 51)
+    assert (bench.read(SPR.TBL), bench.read(SPR.DEC), bench.read(SPR.TSR)) == (half - 1, 101, 0)
+    bench.after(1)
+    assert bench.read(SPR.TSR) == TSR.FIS | TSR.ENW
+    bench.after(100)
+    assert bench.read(SPR.TSR) == TSR.FIS | TSR.ENW | TSR.DIS
+
+
+@pytest.mark.parametrize("core", ["e500mc", "e5500"])
+def test_taking_back_the_freeze_lets_timers_go_on(make, core):
+    bench = make(core)
+    bench.write(SPR.DBSRWR, DBSR.ICMP | DBSR.MRR)
+    bench.after(10)
+    bench.write(SPR.DBCR0, DBCR0.FT)
+    bench.after(1000)
+    assert bench.read(SPR.TBL) == 10
+    bench.write(SPR.DBCR0, 0)
+    bench.after(7)
+    assert bench.read(SPR.TBL) == 17
+    bench.write(SPR.DBCR0, DBCR0.FT)
+    bench.write(SPR.DBSRWR, DBSR.MRR)  # tells of a reset, is no event
+    bench.after(3)
+    assert bench.read(SPR.TBL) == 20
+
+
+def test_an_e6500_whose_threads_share_the_time_base_does_not_freeze_it(make):
+    bench = make("e6500")
+    bench.write(SPR.DBCR0, DBCR0.FT)
+    assert bench.read(SPR.DBCR0) == 0
+
+
 def test_a_timer_whose_status_is_set_asks_for_no_more_wake_ups(bench):
     bench.write(SPR.TCR, period(60) & (TCR.FP | TCR.FPEXT))
     bench.after(100)
@@ -143,7 +207,7 @@ def test_the_watchdog_interrupts_and_then_resets(bench):
     assert bench.cpu.exit_reason == 0
     bench.after(2 * half)
     cpu = bench.cpu
-    assert (cpu.exit_reason, cpu.exit_detail, cpu.reset_request) == (ExitReason.WATCHDOG, 2, 2)
+    assert (cpu.exit_reason, cpu.exit_detail) == (ExitReason.WATCHDOG, 2)
     assert bench.cpu.spr[SPR.TSR] & TSR.WRS == 0x2000_0000
     assert bench.cpu.spr[SPR.TCR] & TCR.WRC == 0
 

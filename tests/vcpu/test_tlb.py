@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -431,3 +432,23 @@ def test_a_process_ends_and_the_code_of_all_stays(bench):
     assert code[5].tag & ~0xFFF == 0x5000 and code[6].tag & ~0xFFF == 0x6000
     flush_process(cpu, u32(6))
     assert code[5].tag & ~0xFFF == 0x5000 and code[6].tag == NO_TAG
+
+
+@pytest.mark.parametrize(
+    ("text", "mas0"), [("tlbre", 0), ("tlbre", MAS0.ATSEL), ("tlbwe", 0), ("tlbwe", MAS0.ATSEL), ("tlbsx 0,r4", 0)]
+)
+def test_a_thread_waits_while_the_other_changes_the_tlbs(make, text, mas0):
+    bench = make("e6500", 2, 2)
+    bench.cpu.spr[SPR.MAS0] = mas0
+    waited = []
+
+    def yielded(*_: int) -> int:
+        waited.append(True)
+        bench.cpus[1].tlb.lock = 0  # the other thread has done its change
+        return 0
+
+    syscall = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(yielded)
+    bench.vm.futex = ctypes.cast(syscall, ctypes.c_void_p).value
+    bench.cpus[1].tlb.lock = 1
+    bench.do(text, r4=0)
+    assert waited and bench.cpu.tlb.lock == 0

@@ -20,7 +20,7 @@ from ...native.source import syntax
 from ...native.values import Const, Frame, Place, Value
 from ...vcpu import access as access_natives
 from ...vcpu import mmu, ops, vector
-from ...vcpu.state import Context, Vcpu
+from ...vcpu.state import Context, Mode, Vcpu
 from ..stencils import value_groups
 from .frame import ARRAYS, COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, READ_ONLY, SCALARS, SPRS, offset_of
 
@@ -115,6 +115,10 @@ def fixed_fields(insn: Insn, word: int) -> tuple[tuple[str, int], ...]:
 def meaning_of(insn: Insn, word: int, cm: bool, mode: int) -> Meaning:
     """The meaning of a word; NotForRegions when its handler must execute it."""
     if not insn.hot or (insn.select is not None and not insn.select(u32(word), u32(mode))):
+        raise NotForRegions
+    if "fp" in insn.needs and (not mode & Mode.FP or mode & Mode.FPX):
+        raise NotForRegions
+    if "altivec" in insn.needs and not mode & Mode.VEC:
         raise NotForRegions
     return compiled(insn, fixed_fields(insn, word), cm)
 
