@@ -68,16 +68,16 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < 3; i++)
         fill(near[i], i);
-    measure("memcpy", memcpy_near, 40, 2 * mb, "MB/s");
-    measure("memset", memset_near, 80, mb, "MB/s");
-    measure("copy", copy_near, 20, 2 * mb, "MB/s");
-    measure("scale", scale_near, 20, 2 * mb, "MB/s");
-    measure("add", add_near, 20, 3 * mb, "MB/s");
+    measure("memcpy", memcpy_near, 80, 2 * mb, "MB/s");
+    measure("memset", memset_near, 400, mb, "MB/s");
+    measure("copy", copy_near, 60, 2 * mb, "MB/s");
+    measure("scale", scale_near, 40, 2 * mb, "MB/s");
+    measure("add", add_near, 40, 3 * mb, "MB/s");
     measure("triad", triad_near, 20, 3 * mb, "MB/s");
     for (int i = 0; i < 3; i++)
         fill(far[i], i);
     measure("memcpy_alias", memcpy_far, 40, 2 * mb, "MB/s");
-    measure("copy_alias", copy_far, 20, 2 * mb, "MB/s");
+    measure("copy_alias", copy_far, 30, 2 * mb, "MB/s");
     measure("triad_alias", triad_far, 20, 3 * mb, "MB/s");
     return 0;
 }

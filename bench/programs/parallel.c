@@ -80,9 +80,9 @@ static WORK uint32_t turns(void) { return turn = 0, run(2, take_turns), turn; }
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("one_thread", one_thread, 8, PIECES, "pieces/s");
-    measure("two_threads", two_threads, 16, PIECES, "pieces/s");
-    measure("lock", contended, 20, 2.0 * LOCKED, "locks/s");
-    measure("turns", turns, 4, 2.0 * TURNS, "turns/s");
+    measure("one_thread", one_thread, 16, PIECES, "pieces/s");
+    measure("two_threads", two_threads, 32, PIECES, "pieces/s");
+    measure("lock", contended, 100, 2.0 * LOCKED, "locks/s");
+    measure("turns", turns, 10, 2.0 * TURNS, "turns/s");
     return 0;
 }

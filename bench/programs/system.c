@@ -101,7 +101,7 @@ int main(int argc, char **argv)
     if (argc > 1 && !strcmp(argv[1], "exit"))
         return 3;
     begin(argc, argv);
-    measure("syscall", calls, 40, CALLS, "calls/s");
+    measure("syscall", calls, 30, CALLS, "calls/s");
     if (pipe(to_child) || pipe(from_child))
         return perror("system: pipe"), 1;
     pid_t child = fork();
@@ -109,10 +109,10 @@ int main(int argc, char **argv)
         close(to_child[1]);
         echo();
     }
-    measure("switch", switches, 10, SWITCHES, "trips/s");
+    measure("switch", switches, 8, SWITCHES, "trips/s");
     close(to_child[1]);
     waitpid(child, NULL, 0);
-    measure("fault", faults, 40, PAGES, "faults/s");
+    measure("fault", faults, 20, PAGES, "faults/s");
     sigaction(SIGUSR1, &action, NULL);
     measure("raise", signals, 20, SIGNALS, "signals/s");
     measure("process", forks, 20, CHILDREN, "forks/s");

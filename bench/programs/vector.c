@@ -99,8 +99,8 @@ static WORK uint32_t permute(void)
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("vec_matrix", matrix, 40, 8 * 2.0 * N * N * N / 1e6, "MFLOPS");
-    measure("vec_integer", integer, 40, 64 * 256 / 1e6, "Mvectors/s");
-    measure("vec_permute", permute, 40, 16.0 * SIZE / 1e6, "MB/s");
+    measure("vec_matrix", matrix, 15, 8 * 2.0 * N * N * N / 1e6, "MFLOPS");
+    measure("vec_integer", integer, 800, 64 * 256 / 1e6, "Mvectors/s");
+    measure("vec_permute", permute, 400, 16.0 * SIZE / 1e6, "MB/s");
     return 0;
 }
