@@ -146,8 +146,8 @@ def document(results: Sequence[CoreResult], conditions: Mapping[str, str], round
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make bench`, not by hand. The same kernel and the same programs (bench/programs), {rounds} times",
-        "each, turn by turn; medians, with half the distance from least to greatest behind ±. Speeds are work per second",
+        f"Written by `make bench`, not by hand. The same kernel and programs (bench/programs), {rounds} times each,",
+        "turn by turn; medians, with half the distance from least to greatest behind ±. Speeds are work per second",
         "inside the guest, ratios are our speed over QEMU's in the same run. A class is the geometric mean of its",
         "programs' ratios. Counters are from a run of their own.",
         "",
