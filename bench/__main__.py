@@ -45,16 +45,19 @@ def main(words: list[str]) -> int:
 
     def done(result: report.CoreResult) -> None:
         results.append(result)
-        tables.show(result)
         path = Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         everything = {"host": conditions, "rounds": options.rounds, "cores": [result.json() for result in results]}
         path.write_text(json.dumps(everything, indent=1) + "\n")
 
     cache = catalogue.cache().resolve() / "bench" / "cache"
-    with machines.vmms(names, cache) as vmms, tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
-        plans = [measure.CoreMeasurement(core, vmms, choice, sources, Path(scratch)) for core in cores]
-        measure.measure(plans, done)
+    try:
+        with machines.vmms(names, cache) as vmms, tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
+            plans = [measure.CoreMeasurement(core, vmms, choice, sources, Path(scratch)) for core in cores]
+            measure.measure(plans, done)
+    finally:  # a run that is broken off has been worth something too
+        for result in results:
+            tables.show(result)
     whole = choice.whole and len(cores) == len(programs.CORES) and names == ["qemu", "powervisor"]
     if document := options.document or (whole and DOCUMENT):
         Path(document).write_text(tables.document(results, conditions, options.rounds))

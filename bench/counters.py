@@ -96,6 +96,11 @@ def main(words: list[str]) -> int:
     return Status.OK
 
 
+def countable(vmm: Vmm) -> bool:
+    """Whether a VMM is ours, and new enough to count."""
+    return vmm.directory is not None and (vmm.directory / "bench" / "counters.py").is_file()
+
+
 def count(vmm: Vmm, job: Job, wanted: str) -> dict[str, Counts]:
     """What the engine of one of our VMMs counted, by report, and as `boot`. Raises UserError."""
     own = replace(vmm, command=(sys.executable, "-m", "bench.counters", wanted))

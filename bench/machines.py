@@ -93,7 +93,11 @@ def vmms(names: Sequence[str], cache: Path) -> Iterator[list[Vmm]]:
                     tree = TREE
                     if revision:
                         tree = Path(scratch) / f"tree{len(found)}"
-                        debian.run(["git", "worktree", "add", "--detach", str(tree), revision], name, cwd=TREE)
+                        debian.run(
+                            ["git", "worktree", "add", "--detach", str(tree), revision],
+                            f"checking out {name}",
+                            cwd=TREE,
+                        )
                         trees.append(tree)
                     command = (sys.executable, "-m", "powervisor", "run")
                     vmm = Vmm(label, command, {"PYTHONPATH": str(tree)}, tree)

@@ -124,16 +124,18 @@ class CoreMeasurement:
             if vmm.cache is not None:
                 yield Step(f"warming the cache of {vmm.label}", partial(self._warm, vmm))
         for turn in range(self.choice.rounds):
-            for what, do, units in self._round():
+            # Whoever comes second may find the host warmer: they change places every round.
+            for what, do, units in self._round(self.vmms[:: -1 if turn % 2 else 1]):
                 yield Step(f"round {turn + 1} of {self.choice.rounds}, {what}", do, units)
-        if "counts" in self.choice.measures and self.vmms[-1].cache is not None:
-            yield Step("counting, boot", partial(self._count, self.boot, BOOTED))
-            for group in self.groups:
-                yield Step(f"counting, {group.name}", partial(self._count, group.job, DONE))
+        if "counts" in self.choice.measures:
+            for vmm in filter(counters.countable, self.vmms):
+                yield Step(f"counting, {vmm.label}, boot", partial(self._count, vmm, self.boot, BOOTED))
+                for group in self.groups:
+                    yield Step(f"counting, {vmm.label}, {group.name}", partial(self._count, vmm, group.job, DONE))
 
-    def _round(self) -> Iterator[tuple[str, Callable[[Heard], None], int]]:
+    def _round(self, vmms: Sequence[Vmm]) -> Iterator[tuple[str, Callable[[Heard], None], int]]:
         measures = self.choice.measures
-        for vmm in self.vmms:
+        for vmm in vmms:
             if "boot" in measures:
                 if vmm.cache is not None:
                     yield f"{vmm.label}, cold boot", partial(self._boot, vmm, "cold"), 1
@@ -143,7 +145,7 @@ class CoreMeasurement:
             if "idle" in measures:
                 yield f"{vmm.label}, idle", partial(self._idle, vmm), 1
         for group in self.groups:
-            for vmm in self.vmms:
+            for vmm in vmms:
                 yield f"{vmm.label}, {group.name}", partial(self._programs, vmm, group.job), 1 + len(group.reports)
         if self.native:
             yield "this host itself", self._native, 1 + len(_reports(self.native))
@@ -172,9 +174,11 @@ class CoreMeasurement:
         scores = compiling.run_here(self.native, self.compiled_here, self.choice.percent, heard)
         self.result.native.append(scores)
 
-    def _count(self, job: Job, wanted: str, heard: Heard) -> None:
-        counted = counters.count(self.vmms[-1], job, wanted)
-        self.result.counts |= {name: counts for name, counts in counted.items() if name != "boot" or job is self.boot}
+    def _count(self, vmm: Vmm, job: Job, wanted: str, heard: Heard) -> None:
+        counted = counters.count(vmm, job, wanted)
+        if job is not self.boot:
+            del counted["boot"]
+        self.result.counts.setdefault(vmm.label, {}).update(counted)
 
 
 def _reports(chosen: Sequence[Program]) -> list[str]:

@@ -21,7 +21,7 @@ class Progress:
 
             self._display = Display(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                TimeRemainingColumn(), console=Console(stderr=True),
+                TimeRemainingColumn(), console=Console(stderr=True), redirect_stdout=False,
             )  # fmt: skip
             self._task = self._display.add_task("", total=self._total)
             self._display.start()

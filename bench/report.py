@@ -1,6 +1,7 @@
 """Medians, spreads, ratios and means of what was measured, and the marks they are held against."""
 
 import math
+import os
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ TRANSLATION_MARK = 64 << 20
 """Bytes of translation for a boot of Linux, at most."""
 IDLE_MARK = 0.01
 """Share of a host CPU that an idle Linux takes, at most."""
+
+
+def host_cpus() -> int:
+    """CPUs of the host that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -70,8 +76,8 @@ class CoreResult:
     """Seconds to the first instructions of a guest without an operating system."""
     idle: dict[str, list[float]] = field(default_factory=dict)
     native: list[list[Score]] = field(default_factory=list)
-    counts: dict[str, Counts] = field(default_factory=dict)
-    """What our engine counted, by program, and for the `boot`."""
+    counts: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    """What engines of ours counted, by program, and for the `boot`."""
     reports: list[str] = field(default_factory=list)
     """What was to be reported."""
 
@@ -142,7 +148,7 @@ class CoreResult:
             yield _verdict("start to first instructions, warm", start.median, START_MARK, "{:.3f} s", least=False)
         if idle := _sample(self.idle.get(self.ours, ())):
             yield _verdict("host CPU of an idle Linux", 100 * idle.median, 100 * IDLE_MARK, "{:.2f} %", least=False)
-        if boot := self.counts.get("boot"):
+        if boot := self.counts.get(self.ours, {}).get("boot"):
             size, most = boot["translation-bytes"] / (1 << 20), TRANSLATION_MARK / (1 << 20)
             yield _verdict("memory of translation, boot of Linux", size, most, "{:.1f} MiB", least=False)
 

@@ -1,15 +1,14 @@
 """What was measured as tables: on the terminal, and as docs/benchmarks.md."""
 
-import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.counters import Counts, rates
+from bench.counters import LEVELS, Counts, rates
 from bench.machines import QEMU, TREE, qemu_installed
-from bench.report import CoreResult, Sample, Verdict
+from bench.report import CoreResult, Sample, Verdict, host_cpus
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,41 @@ def verdict_table(result: CoreResult) -> Table:
 
 
 def count_table(result: CoreResult) -> Table:
-    """What the engine counted, a row for each program and the boot."""
-    others = dict.fromkeys(name for counts in result.counts.values() for name in counts if _is_plain(name))
-    headings = ["during", "s", "instructions", "M/s", *others, "code KiB", "exits/s"]
+    """What our engine counted, a row for each program and the boot."""
+    counted = result.counts.get(result.ours, {})
+    names = _counters(counted)
+    headings = ["during", "s", "instructions", "M/s", *names, "code KiB", "exits/s"]
     table = Table(f"{result.core}: counted by the engine", headings)
-    for name, counts in result.counts.items():
+    for during, counts in counted.items():
         instructions = counts.get("instructions", 0)
-        row = [name, f"{counts['seconds']:.2f}", _short(instructions), f"{instructions / counts['seconds'] / 1e6:.0f}"]
-        row += [_short(counts.get(other, 0)) for other in others]
+        row = [
+            during,
+            f"{counts['seconds']:.2f}",
+            _short(instructions),
+            f"{instructions / counts['seconds'] / 1e6:.0f}",
+        ]
+        row += [_short(counts.get(name, 0)) for name in names]
         table.rows.append([*row, f"{counts['code-bytes'] / 1024:.0f}", _exits(counts)])
     return table
 
 
-def _is_plain(name: str) -> bool:
-    return not name.startswith("exit-") and name not in ("seconds", "instructions", "code-bytes", "translation-bytes")
+def count_ratio_table(result: CoreResult) -> Table:
+    """Our counts over those of another revision."""
+    ours, other = result.counts.get(result.ours, {}), result.counts.get(result.other or "", {})
+    names = ["instructions", *_counters(ours), "code-bytes", "translation-bytes"]
+    table = Table(f"{result.core}: counted by the engine, {result.ours} / {result.other}", ["during", *names])
+    for during in ours:
+        if during in other:
+            pairs = [(ours[during].get(name, 0), other[during].get(name, 0)) for name in names]
+            table.rows.append([during, *(f"{a / b:.2f}" if b else "-" for a, b in pairs)])
+    return table
+
+
+def _counters(counted: Mapping[str, Counts]) -> list[str]:
+    """The engine's own counters, whatever their names."""
+    others = ("seconds", "instructions", *LEVELS)
+    names = dict.fromkeys(name for counts in counted.values() for name in counts if not name.startswith("exit-"))
+    return [name for name in names if name not in others]
 
 
 def _exits(counts: Counts) -> str:
@@ -92,7 +112,7 @@ def _met(verdict: Verdict) -> str:
 
 def tables(result: CoreResult) -> list[Table]:
     """All the tables of a core that have rows."""
-    found = (program_table(result), verdict_table(result), count_table(result))
+    found = (program_table(result), verdict_table(result), count_table(result), count_ratio_table(result))
     return [table for table in found if table.rows]
 
 
@@ -125,7 +145,7 @@ def host() -> dict[str, str]:
     with open("/proc/loadavg", encoding="ascii") as file:
         load = file.read().split()[0]
     found = {
-        "processor": f"{model}, {len(os.sched_getaffinity(0))} CPUs",
+        "processor": f"{model}, {host_cpus()} CPUs",
         "kernel": f"{platform.system()} {platform.release()}",
     }
     if qemu_installed():

@@ -85,19 +85,22 @@ def test_boots_are_compared_as_speeds_and_a_cold_one_with_qemus_only_one():
     assert (cold.value, cold.met) == ("0.40", False)
 
 
-def test_absolute_marks():
+def test_absolute_marks(monkeypatch):
+    monkeypatch.setattr(report, "host_cpus", lambda: 2)
     result = report.CoreResult("e500mc", ["powervisor"])
     pair = [score(programs.ONE, 10, Kind.PARALLEL), score(programs.OTHER, 18.5, Kind.PARALLEL)]
     result.runs["powervisor"] = [Run(1.0, pair)]
     result.starts["powervisor"] = [0.2, 0.3, 0.1]
     result.idle["powervisor"] = [0.02]
-    result.counts["boot"] = {"translation-bytes": 65 << 20}
+    result.counts["powervisor"] = {"boot": {"translation-bytes": 65 << 20}}
     assert [(verdict.value, verdict.mark, verdict.met) for verdict in result.verdicts()] == [
         ("1.85", ">= 1.9", False),
         ("0.200 s", "<= 0.25", True),
         ("2.00 %", "<= 1", False),
         ("65.0 MiB", "<= 64", False),
     ]
+    monkeypatch.setattr(report, "host_cpus", lambda: 1)
+    assert next(result.verdicts()).met is None
 
 
 # ---- right and wrong -------------------------------------------------------------------------------------------------
@@ -274,17 +277,50 @@ def test_vector_programs_run_only_where_there_is_a_vector_unit(tmp_path):
     assert programs.PROGRAMS["board"] not in programs.suite(None, there)
 
 
+def test_the_vmms_change_places_every_round(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure.catalogue, "build", lambda guest: [tmp_path / "kernel", tmp_path / "initrd"])
+    vmms = [Vmm("qemu", ()), Vmm("powervisor", (), cache=tmp_path)]
+    choice = measure.choose("boot", Sources(str(tmp_path)), 2, 100, "512")
+    measurement = measure.CoreMeasurement(programs.CORES["e500mc"], vmms, choice, Sources(str(tmp_path)), tmp_path)
+    assert [step.what for step in measurement.steps()] == [
+        "warming the cache of powervisor",
+        "round 1 of 2, qemu, warm boot",
+        "round 1 of 2, powervisor, cold boot",
+        "round 1 of 2, powervisor, warm boot",
+        "round 2 of 2, powervisor, cold boot",
+        "round 2 of 2, powervisor, warm boot",
+        "round 2 of 2, qemu, warm boot",
+    ]
+
+
+def test_steps_are_taken_and_told(capfd):
+    class Measurement:
+        core, result = programs.CORES["e500mc"], compared(1.0)
+
+        def steps(self):
+            yield measure.Step("programs", lambda heard: (heard(score("a", 1)), None)[1], 2)
+            yield measure.Step("boot", lambda heard: None)
+
+    done = []
+    measure.measure([Measurement()], done.append)
+    assert done == [Measurement.result]
+    assert capfd.readouterr().err == "[0/3] e500mc: programs\n[2/3] e500mc: boot\n"
+
+
 def test_the_document_has_every_table():
     result = compared(3.0, 4.0)
     result.native = [[score("p0", 99)]]
     moved = {"instructions": 2e9, "exit-mmio": 50, "regions": 7}
-    result.counts["boot"] = {"seconds": 2.0, "code-bytes": 4096, "translation-bytes": 1 << 20, **moved}
+    boot = {"seconds": 2.0, "code-bytes": 4096, "translation-bytes": 1 << 20, **moved}
+    result.counts = {"powervisor": {"boot": boot}, "qemu": {"boot": {**boot, "regions": 14}}}
     text = tables.document([result], {"qemu": "7.2"}, 1)
     assert "- qemu: 7.2\n" in text
     assert "| p1 | integer | x/s | - | 10 | 40 | 4.00 |" in text
     assert "| integer programs, geometric mean of speeds | 3.46 | >= 2 | met |" in text
     assert "| during | s | instructions | M/s | regions | code KiB | exits/s |" in text
     assert "| boot | 2.00 | 2.0G | 1000 | 7 | 4 | mmio:25 |" in text
+    assert "| during | instructions | regions | code-bytes | translation-bytes |" in text
+    assert "| boot | 1.00 | 0.50 | 1.00 | 1.00 |" in text
 
 
 def test_results_go_to_a_file_and_a_document_where_asked(tmp_path, monkeypatch):
