@@ -15,7 +15,7 @@ from powervisor.guests.progress import Progress
 
 # No contraction to fused multiply-add, for the check values are the same on every platform only so; and a loop that
 # copies stays a loop.
-_FLAGS = ("-O2", "-static", "-pthread", "-std=gnu11", "-ffp-contract=off", "-fno-tree-loop-distribute-patterns")
+_FLAGS = ("-O2", "-static", "-std=gnu11", "-ffp-contract=off", "-fno-tree-loop-distribute-patterns")
 _BARE = (
     "-O2", "-std=gnu11", "-mcpu=e500mc", "-msoft-float", "-ffreestanding", "-fno-stack-protector", "-fno-pic",
     "-nostdlib", "-static", "-no-pie", "-Wl,-Ttext=0x100000,--build-id=none,-N",

@@ -24,7 +24,7 @@ class Kind(StrEnum):
     MEMORY = "memory"
     SYSTEM = "system"
     PARALLEL = "parallel"
-    """Threads, in a machine with two CPUs."""
+    """Two processes at once, in a machine with two CPUs."""
     BOARD = "board"
     """Devices and interrupts, without an operating system."""
 
@@ -65,7 +65,7 @@ _DECLARED = (
         "program": "00000014",
     }),
     Program("parallel", Kind.PARALLEL, {
-        "one_thread": "f0f02f42", "two_threads": "f0f02f42", "lock": "00009c40", "turns": "00000fa0",
+        "one_cpu": "f0f02f42", "two_cpus": "f0f02f42", "lock": "00061a80", "turns": "00000fa0",
     }),
     Program("board", Kind.BOARD, dict.fromkeys(
         ("device_read", "device_write", "controller_read", "ipi", "decrementer", "call", "tlb_error"), "00000001"
@@ -84,7 +84,7 @@ _DECLARED = (
 )  # fmt: skip
 PROGRAMS = {program.name: program for program in _DECLARED}
 REPORTS = {report: program for program in _DECLARED for report in program.reports}
-ONE, OTHER = "one_thread", "two_threads"
+ONE, OTHER = "one_cpu", "two_cpus"
 """The reports of `parallel` whose ratio is what the second CPU brings."""
 
 

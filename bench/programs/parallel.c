@@ -1,19 +1,36 @@
-/* Threads: the same work by one and by two, a contended lock, and turns taken by two threads. */
+/* Two processes that share memory: the same work by one and by two of them, a contended lock, and turns taken.
+ *
+ * Processes and not threads, and futexes without the C library: its threads need system calls with 32-bit times, which
+ * not every 32-bit kernel has. */
 #include "bench.h"
-#include <pthread.h>
+#include <linux/futex.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-enum { PIECES = 64, CELLS = 4096, LOCKED = 20000, TURNS = 2000 };
-static atomic_int next_piece;
-static atomic_uint digest;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static uint32_t counter, turn;
+#ifdef SYS_futex_time64
+#define FUTEX SYS_futex_time64
+#else
+#define FUTEX SYS_futex
+#endif
 
-static void *work(void *unused)
+enum { PIECES = 64, CELLS = 4096, LOCKED = 200000, TURNS = 2000 };
+static struct shared {
+    atomic_int next_piece;
+    atomic_uint digest, lock, turn;
+    uint32_t counter;
+} *shared;
+
+static void futex_wait(atomic_uint *word, uint32_t value) { syscall(FUTEX, word, FUTEX_WAIT, value, NULL, NULL, 0); }
+static void futex_wake(atomic_uint *word) { syscall(FUTEX, word, FUTEX_WAKE, 1, NULL, NULL, 0); }
+
+static void work(uint32_t number)
 {
     uint32_t cells[CELLS];
-    for (int piece; (piece = atomic_fetch_add(&next_piece, 1)) < PIECES;) {
+    (void)number;
+    for (int piece; (piece = atomic_fetch_add(&shared->next_piece, 1)) < PIECES;) {
         uint32_t check = 0, random = (uint32_t)piece + 1;
         for (int i = 0; i < CELLS; i++)
             cells[i] = next_random(&random);
@@ -22,67 +39,74 @@ static void *work(void *unused)
                 cells[i] = cells[i] * 3 + (cells[(i + 1) % CELLS] >> 5 ^ cells[cells[i] % CELLS]);
         for (int i = 0; i < CELLS; i++)
             check = mix(check, cells[i]);
-        atomic_fetch_add(&digest, check);
+        atomic_fetch_add(&shared->digest, check);
     }
-    return unused;
 }
 
-static void *increment(void *unused)
+/* 0 free, 1 taken, 2 taken and waited for. */
+static void take(atomic_uint *lock)
 {
+    uint32_t state = 0;
+    if (atomic_compare_exchange_strong(lock, &state, 1))
+        return;
+    while (atomic_exchange(lock, 2))
+        futex_wait(lock, 2);
+}
+
+static void give(atomic_uint *lock)
+{
+    if (atomic_exchange(lock, 0) == 2)
+        futex_wake(lock);
+}
+
+static void increment(uint32_t number)
+{
+    (void)number;
     for (int i = 0; i < LOCKED; i++) {
-        pthread_mutex_lock(&lock);
-        counter += 1;
-        pthread_mutex_unlock(&lock);
+        take(&shared->lock);
+        shared->counter++;
+        give(&shared->lock);
     }
-    return unused;
 }
 
-static void *take_turns(void *mine)
+static void take_turns(uint32_t number)
 {
-    uint32_t parity = *(const uint32_t *)mine;
     for (int i = 0; i < TURNS; i++) {
-        pthread_mutex_lock(&lock);
-        while (turn % 2 != parity)
-            pthread_cond_wait(&changed, &lock);
-        turn++;
-        pthread_cond_broadcast(&changed);
-        pthread_mutex_unlock(&lock);
+        for (uint32_t turn; (turn = shared->turn) % 2 != number;)
+            futex_wait(&shared->turn, turn);
+        shared->turn++;
+        futex_wake(&shared->turn);
     }
-    return mine;
 }
 
-static void run(int threads, void *(*function)(void *))
+/* Run `function` in so many processes, this one among them. */
+static void run(int processes, void (*function)(uint32_t))
 {
-    static uint32_t numbers[2] = {0, 1};
-    pthread_t started[2];
-    for (int i = 0; i < threads; i++)
-        if (pthread_create(&started[i], NULL, function, &numbers[i])) {
-            puts("parallel: no thread");
-            exit(1);
-        }
-    for (int i = 0; i < threads; i++)
-        pthread_join(started[i], NULL);
+    memset(shared, 0, sizeof *shared);
+    pid_t child = processes == 2 ? fork() : 0;
+    if (child < 0)
+        perror("parallel: fork"), exit(1);
+    function(child ? 0 : 1);
+    if (processes == 2 && child == 0)
+        _exit(0);
+    if (child)
+        waitpid(child, NULL, 0);
 }
 
-static uint32_t pieces(int threads)
-{
-    next_piece = 0;
-    digest = 0;
-    run(threads, work);
-    return digest;
-}
-
-static WORK uint32_t one_thread(void) { return pieces(1); }
-static WORK uint32_t two_threads(void) { return pieces(2); }
-static WORK uint32_t contended(void) { return counter = 0, run(2, increment), counter; }
-static WORK uint32_t turns(void) { return turn = 0, run(2, take_turns), turn; }
+static WORK uint32_t one_cpu(void) { return run(1, work), shared->digest; }
+static WORK uint32_t two_cpus(void) { return run(2, work), shared->digest; }
+static WORK uint32_t contended(void) { return run(2, increment), shared->counter; }
+static WORK uint32_t turns(void) { return run(2, take_turns), shared->turn; }
 
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("one_thread", one_thread, 16, PIECES, "pieces/s");
-    measure("two_threads", two_threads, 32, PIECES, "pieces/s");
-    measure("lock", contended, 100, 2.0 * LOCKED, "locks/s");
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return perror("parallel: mmap"), 1;
+    measure("one_cpu", one_cpu, 16, PIECES, "pieces/s");
+    measure("two_cpus", two_cpus, 32, PIECES, "pieces/s");
+    measure("lock", contended, 10, 2.0 * LOCKED, "locks/s");
     measure("turns", turns, 10, 2.0 * TURNS, "turns/s");
     return 0;
 }
