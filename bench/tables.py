@@ -122,11 +122,11 @@ def show(result: CoreResult) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     for table in tables(result):
         grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
         for index, heading in enumerate(table.headings):
-            grid.add_column(heading, justify="left" if index < table.words else "right", overflow="fold")
+            grid.add_column(heading.replace("-", " "), justify="left" if index < table.words else "right")
         for row in table.rows:
             grid.add_row(*({"met": "[green]met[/]", "missed": "[red]missed[/]"}.get(cell, cell) for cell in row))
         console.print(grid)
