@@ -27,12 +27,13 @@ LEVELS = ("code-bytes", "translation-bytes")
 
 
 def flat(statistics: dict[str, Any]) -> Counts:
-    """`Machine.statistics()` summed over the vCPUs."""
+    """`Machine.statistics()` summed over the vCPUs, tier 1 as `regions-NAME`."""
     total: Counter[str] = Counter()
     for vcpu in statistics["vcpus"]:
         total.update({f"exit-{reason}": count for reason, count in vcpu["exits"].items()})
         total.update(vcpu["counters"])
-    return {**total, **{name: value for name, value in statistics.items() if name != "vcpus"}}
+    total.update({f"regions-{name}": count for name, count in statistics["regions"].items()})
+    return {**total, **{name: value for name, value in statistics.items() if name not in ("vcpus", "regions")}}
 
 
 def between(before: Counts, after: Counts) -> Counts:

@@ -169,7 +169,8 @@ def document(results: Sequence[CoreResult], conditions: Mapping[str, str], round
         f"Written by `make bench`, not by hand. The same kernel and programs (bench/programs), {rounds} times each,",
         "turn by turn; medians, with half the distance from least to greatest behind ±. Speeds are work per second",
         "inside the guest, ratios are our speed over QEMU's in the same run. A class is the geometric mean of its",
-        "programs' ratios. Counters are from a run of their own.",
+        "programs' ratios. Our caches are warm: everything has been run once before. Counters are from a run of their",
+        "own.",
         "",
         *(f"- {name}: {value}" for name, value in conditions.items()),
     ]

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .boards import registry
@@ -389,13 +389,15 @@ class Machine:
         return self.plan.device_tree
 
     def statistics(self) -> dict[str, Any]:
-        """What was counted: seconds since the start, each vCPU's exits by reason and counters by name, and bytes.
+        """What was counted: seconds since the start, each vCPU's exits by reason and counters by name, tier 1, bytes.
 
         `code-bytes` is translated code with its page tables, `translation-bytes` all host memory of translation.
         """
+        regions = self.vm.engine.regions
         return {
             "seconds": round(time.monotonic() - self._start_time, 6) if self._started else 0.0,
             "vcpus": [{"exits": vcpu.exit_counts(), "counters": vcpu.counters()} for vcpu in self.vcpus],
+            "regions": {} if regions is None else asdict(regions.statistics),
             "code-bytes": self.vm.engine.code_bytes(),
             "translation-bytes": self.vm.translation_bytes(),
         }

@@ -14,8 +14,8 @@ def resident_bytes(address: int, size: int) -> int:
     """Bytes of the pages between `address` and `address + size` that have been touched. Raises OSError."""
     first = address & -mmap.PAGESIZE
     length = address + size - first
-    pages = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+    pages = (ctypes.c_char * -(-length // mmap.PAGESIZE))()
     if _libc.mincore(first, length, pages):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    return sum(page & 1 for page in pages.raw) * mmap.PAGESIZE
+    return pages.raw.count(1) * mmap.PAGESIZE

@@ -210,7 +210,8 @@ def test_a_revision_runs_from_its_own_tree(tmp_path, monkeypatch):
 
 def counted(instructions: int, mmio: int, seconds: float) -> dict:
     vcpu = {"exits": {"mmio": mmio}, "counters": {"instructions": instructions, "halts": 1}}
-    return {"seconds": seconds, "vcpus": [vcpu, vcpu], "code-bytes": 5 * instructions, "translation-bytes": 9}
+    machine = {"regions": {"compiled": mmio}, "code-bytes": 5 * instructions, "translation-bytes": 9}
+    return {"seconds": seconds, "vcpus": [vcpu, vcpu], **machine}
 
 
 def test_counters_are_told_between_reports_whatever_their_names():
@@ -221,7 +222,8 @@ def test_counters_are_told_between_reports_whatever_their_names():
     listener.write(b"check=00\r\nBENCH-DONE\n")
     assert listener.heard.is_set()
     levels = {"code-bytes": 2000, "translation-bytes": 9}
-    assert listener.counted["lu"] == {"instructions": 600, "exit-mmio": 12, "seconds": 0.5, **levels}
+    differences = {"instructions": 600, "exit-mmio": 12, "regions-compiled": 6, "seconds": 0.5}
+    assert listener.counted["lu"] == differences | levels
     assert counters.rates(listener.counted["lu"]) == [("mmio", 24.0)]
 
 
@@ -283,7 +285,7 @@ def test_the_vmms_change_places_every_round(tmp_path, monkeypatch):
     choice = measure.choose("boot", Sources(str(tmp_path)), 2, 100, "512")
     measurement = measure.CoreMeasurement(programs.CORES["e500mc"], vmms, choice, Sources(str(tmp_path)), tmp_path)
     assert [step.what for step in measurement.steps()] == [
-        "warming the cache of powervisor",
+        "warming powervisor",
         "round 1 of 2, qemu, warm boot",
         "round 1 of 2, powervisor, cold boot",
         "round 1 of 2, powervisor, warm boot",
