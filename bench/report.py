@@ -116,7 +116,7 @@ class CoreResult:
         return a.median / b.median if a and b else None
 
     def mean(self, kind: Kind) -> float | None:
-        """The geometric mean of the ratios of a kind."""
+        """The geometric mean of the ratios of a kind; speeds of 0 are `wrong`, and left out."""
         known = [ratio for score in self.names() if score.kind is kind and (ratio := self.ratio(score.name))]
         return geometric_mean(known) if known else None
 
@@ -170,14 +170,15 @@ class CoreResult:
             for name, checks in said.items()
             if len(checks) > 1
         ]
-        missing = [
-            f"{name}: no result ({vmm})"
-            for vmm, runs_of in self.runs.items()
-            if runs_of
-            for name in self.reports
-            if self.sample(vmm, name) is None
-        ]
-        return differing + missing
+        lost = []
+        for vmm in self.runs:
+            for name in self.reports:
+                sample = self.sample(vmm, name)
+                if sample is None:
+                    lost.append(f"{name}: no result ({vmm})")
+                elif min(sample.values) == 0:
+                    lost.append(f"{name}: no speed at all ({vmm}): its clock or its floating point is wrong")
+        return differing + lost
 
     def json(self) -> dict[str, Any]:
         """Everything, raw and derived."""

@@ -48,10 +48,10 @@ def verdict_table(result: CoreResult) -> Table:
     return table
 
 
-def count_table(result: CoreResult) -> Table:
-    """What our engine counted, a row for each program and the boot."""
+def count_table(result: CoreResult, wide: bool = True) -> Table:
+    """What our engine counted, a row for each program and the boot; a `wide` table has every counter."""
     counted = result.counts.get(result.ours, {})
-    names = _counters(counted)
+    names = _counters(counted) if wide else []
     headings = ["during", "s", "instructions", "M/s", *names, "code KiB", "exits/s"]
     table = Table(f"{result.core}: counted by the engine", headings)
     for during, counts in counted.items():
@@ -110,9 +110,9 @@ def _met(verdict: Verdict) -> str:
     return "" if verdict.met is None else "met" if verdict.met else "missed"
 
 
-def tables(result: CoreResult) -> list[Table]:
+def tables(result: CoreResult, wide: bool = True) -> list[Table]:
     """All the tables of a core that have rows."""
-    found = (program_table(result), verdict_table(result), count_table(result), count_ratio_table(result))
+    found = (program_table(result), verdict_table(result), count_table(result, wide), count_ratio_table(result))
     return [table for table in found if table.rows]
 
 
@@ -123,7 +123,7 @@ def show(result: CoreResult) -> None:
     from rich.table import Table as Grid
 
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    for table in tables(result):
+    for table in tables(result, wide=False):
         grid = Grid(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
         for index, heading in enumerate(table.headings):
             grid.add_column(heading.replace("-", " "), justify="left" if index < table.words else "right")

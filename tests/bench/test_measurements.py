@@ -127,6 +127,14 @@ def test_a_program_that_says_nothing_is_wrong():
     assert report.differences([result]) == ["e500mc p1: no result (qemu)", "e500mc p1: no result (powervisor)"]
 
 
+def test_a_speed_of_0_is_wrong_and_spoils_no_mean():
+    result = compared(3.0, 0.0)
+    result.reports = ["p0", "p1"]
+    assert result.mean(Kind.INTEGER) == pytest.approx(3)
+    (line,) = report.differences([result])
+    assert line.startswith("e500mc p1: no speed at all (powervisor)")
+
+
 # ---- VMMs ------------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +329,7 @@ def test_the_document_has_every_table():
     assert "| integer programs, geometric mean of speeds | 3.46 | >= 2 | met |" in text
     assert "| during | s | instructions | M/s | regions | code KiB | exits/s |" in text
     assert "| boot | 2.00 | 2.0G | 1000 | 7 | 4 | mmio:25 |" in text
+    assert "regions" not in tables.count_table(result, wide=False).headings
     assert "| during | instructions | regions | code-bytes | translation-bytes |" in text
     assert "| boot | 1.00 | 0.50 | 1.00 | 1.00 |" in text
 
