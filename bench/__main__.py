@@ -1,45 +1,68 @@
-"""Run the benchmark: python -m bench [-cores e500mc,e5500] [-vmms qemu,powervisor] ..."""
+"""Run the benchmark: python -m bench [-cores e500mc,e5500] [-only integer,boot] ..."""
 
-import argparse
-import gzip
 import json
 import sys
 import tempfile
 from pathlib import Path
 
-from bench import machines, programs, report
+from bench import machines, measure, programs, report, tables
+from bench.programs import Kind, Sources
 from powervisor.cli.main import Status, guarded
 from powervisor.cli.options import Parser
 from powervisor.errors import UserError
 from powervisor.guests import catalogue
 
+DOCUMENT = machines.TREE / "docs" / "benchmarks.md"
+RESULTS = machines.TREE / "build" / "bench.json"
+
 
 def main(words: list[str]) -> int:
-    """Measure and print; status 1 when results differ between platforms."""
+    """Measure and print; status 1 when results are wrong anywhere."""
     parser = Parser("bench", "Benchmark programs and boots under several VMMs, turn by turn on the same machine.")
     parser.prog = "python -m bench"
-    parser.option("-cores", default="e500mc,e5500", metavar="LIST", help=f"of {', '.join(programs.CORES)}")
-    parser.option("-vmms", default="qemu,powervisor", metavar="LIST", help="compared: the last with the first")
+    named = [*(kind.value for kind in Kind), *measure.MEASURES]
+    parser.option("-cores", default=",".join(programs.CORES), metavar="LIST", help="of the cores; all")
+    parser.option("-only", default="", metavar="LIST", help=f"of {', '.join(named)} and programs' names; everything")
+    parser.option("-vmms", metavar="LIST", help="compared: the last with the first; qemu,powervisor if there is QEMU")
     parser.option("-compare", metavar="REVISION", help="this tree with another revision (instead of -vmms)")
-    parser.option("-only", default="", metavar="LIST", help=f"of {', '.join(programs.PROGRAMS)}; none: boots only")
-    parser.option("-rounds", type=int, default=3, metavar="N", help="measurements of everything; the median counts")
-    parser.option("-percent", type=int, default=100, metavar="P", help="of the programs' usual work")
-    parser.option("-smp", default="1", metavar="N", help="CPUs of the machines")
-    parser.option("-m", dest="memory", default="512", metavar="SIZE", help="RAM of the machines")
-    parser.option("-json", metavar="FILE", help="write everything measured there")
-    parser.option("-sources", metavar="DIR", help="where the programs' sources are")
+    parser.option("-rounds", type=int, default=3, metavar="N", help="measurements of everything; the median counts; 3")
+    parser.option("-percent", type=int, default=100, metavar="P", help="of the programs' usual work; 100")
+    parser.option("-m", dest="memory", default="512", metavar="SIZE", help="RAM of the machines; 512")
+    parser.option("-sources", metavar="DIR", help="more programs, if not ../shared/bench")
+    parser.option(
+        "-json", default=str(RESULTS), metavar="FILE", help="where everything measured goes; build/bench.json"
+    )
+    parser.option("-document", metavar="FILE", help="write the tables there; docs/benchmarks.md if nothing is left out")
     options = parser.parse(words)
     if options.rounds < 1 or options.percent < 1:
         raise UserError("-rounds and -percent must be at least 1")
     cores = [_core(name) for name in options.cores.split(",")]
-    names = options.vmms.split(",") if options.compare is None else [f"powervisor@{options.compare}", "powervisor"]
-    results = []
-    with machines.vmms(names) as vmms, tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
-        for core in cores:
-            results.append(_measure(core, vmms, options, Path(scratch)))
-            report.show(results[-1])
-    if options.json:
-        Path(options.json).write_text(json.dumps([result.json() for result in results], indent=1) + "\n")
+    sources = Sources(options.sources)
+    choice = measure.choose(options.only, sources, options.rounds, options.percent, options.memory)
+    names = _vmms(options.vmms, options.compare)
+    conditions = tables.host()
+    results: list[report.CoreResult] = []
+
+    def done(result: report.CoreResult) -> None:
+        results.append(result)
+        path = Path(options.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        everything = {"host": conditions, "rounds": options.rounds, "cores": [result.json() for result in results]}
+        path.write_text(json.dumps(everything, indent=1) + "\n")
+
+    cache = catalogue.cache().resolve() / "bench" / "cache"
+    try:
+        with machines.vmms(names, cache) as vmms, tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
+            plans = [measure.CoreMeasurement(core, vmms, choice, sources, Path(scratch)) for core in cores]
+            measure.measure(plans, done)
+    finally:  # a run that is broken off has been worth something too
+        for result in results:
+            tables.show(result)
+    whole = choice.whole and len(cores) == len(programs.CORES) and names == ["qemu", "powervisor"]
+    if document := options.document or (whole and DOCUMENT):
+        Path(document).write_text(tables.document(results, conditions, options.rounds))
+        print(f"written: {document}", file=sys.stderr)
+    print(f"written: {options.json}", file=sys.stderr)
     return Status.USER if report.differences(results) else Status.OK
 
 
@@ -49,47 +72,20 @@ def _core(name: str) -> programs.Core:
     return programs.CORES[name]
 
 
-def _measure(
-    core: programs.Core, vmms: list[machines.Vmm], options: argparse.Namespace, scratch: Path
-) -> report.CoreResult:
-    only, rounds, percent = options.only, options.rounds, options.percent
-    guest = catalogue.get(core.guest)
-    kernel, initrd = catalogue.build(guest)
-    console = guest.options["append"]
-    result = report.CoreResult(core.name, [vmm.label for vmm in vmms])
-
-    def job(ram_disk: Path, words: str) -> machines.Job:
-        smp, memory = options.smp, options.memory
-        return machines.Job(core.name, smp, memory, kernel, ram_disk, f"{console} {words} ")
-
-    boot = job(initrd, "stop")
-    for turn in range(rounds):
-        for vmm in vmms:
-            times = result.boots.setdefault(vmm.label, {})
-            for temperature in ("cold", "warm") if vmm.caches else ("warm",):
-                _say(f"{core.name}: boot {turn + 1} of {rounds}, {vmm.label}, {temperature}")
-                measured = machines.run(vmm, boot, machines.BOOTED, cold=temperature == "cold")
-                times.setdefault(temperature, []).append(measured.boot)
-    if only == "none":
-        return result
-    chosen = only.split(",") if only else []
-    source, cache = programs.sources(options.sources), catalogue.cache() / "bench"
-    compiled = programs.compile_for(core, programs.suite(core, chosen), source, cache)
-    _say("programs on this host")
-    result.native = programs.run_here(programs.compile_for(None, programs.suite(None, chosen), source, cache), percent)
-    ram_disk = scratch / f"{core.name}.cpio.gz"
-    # The kernel unpacks one archive after the other; the second adds to the first.
-    ram_disk.write_bytes(initrd.read_bytes() + gzip.compress(programs.overlay(compiled, percent), 1))
-    work = job(ram_disk, "run=/bench/run stop")
-    for turn in range(rounds):
-        for vmm in vmms:
-            _say(f"{core.name}: programs {turn + 1} of {rounds}, {vmm.label}")
-            result.runs.setdefault(vmm.label, []).append(machines.run(vmm, work, programs.DONE))
-    return result
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _vmms(chosen: str | None, revision: str | None) -> list[str]:
+    """The VMMs to compare, the one that is judged last."""
+    if chosen is not None and revision is not None:
+        raise UserError(
+            "-vmms and -compare: leave one of the two out; -compare REVISION is powervisor@REVISION,powervisor"
+        )
+    if revision is not None:
+        return [f"powervisor@{revision}", "powervisor"]
+    if chosen is not None:
+        return chosen.split(",")
+    if not machines.qemu_installed():
+        print(f"bench: {machines.QEMU} is not installed; measuring Powervisor alone", file=sys.stderr)
+        return ["powervisor"]
+    return ["qemu", "powervisor"]
 
 
 if __name__ == "__main__":

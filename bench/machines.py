@@ -7,19 +7,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.programs import Score, scores_in
+from bench.programs import Score, score_in
 from powervisor.errors import UserError
 from powervisor.guests import debian
 
 BOOTED = "BOOT-OK"
-_BUILDING = 60.0  # seconds the translator's image may take
+QEMU = "qemu-system-ppc64"
+_BUILDING = 120.0  # seconds the translator's image may take
 _TIMEOUT = 1200.0  # seconds a whole run may take
-_TREE = Path(__file__).resolve().parent.parent
+_ENDING = 10.0  # seconds between asking a VMM to end and making it
+TREE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,14 @@ class Vmm:
     label: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    caches: bool = False
-    """Whether it keeps translations between runs, so that a cold start differs from a warm one."""
+    directory: Path | None = None
+    """Where it is started: Python imports from there before anywhere else."""
+    cache: Path | None = None
+    """What it keeps between runs, so that a cold start differs from a warm one."""
+
+    def with_cache(self, cache: Path) -> "Vmm":
+        """The same VMM with another cache."""
+        return replace(self, cache=cache, environment={**self.environment, "POWERVISOR_CACHE": str(cache)})
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,28 @@ class Job:
     smp: str
     memory: str
     kernel: Path
-    initrd: Path
-    append: str
+    initrd: Path | None = None
+    append: str | None = None
 
     def options(self) -> list[str]:
         """QEMU's words for it."""
-        return [
-            "-M", "ppce500", "-cpu", self.cpu, "-smp", self.smp, "-m", self.memory, "-nographic", "-no-reboot",
-            "-kernel", str(self.kernel), "-initrd", str(self.initrd), "-append", self.append,
-        ]  # fmt: skip
+        words = ["-M", "ppce500", "-cpu", self.cpu, "-smp", self.smp, "-m", self.memory, "-nographic", "-no-reboot"]
+        words += ["-kernel", str(self.kernel)]
+        words += ["-initrd", str(self.initrd)] if self.initrd is not None else []
+        return words + (["-append", self.append] if self.append is not None else [])
+
+
+def qemu_installed() -> bool:
+    """Whether there is something to compare with."""
+    return shutil.which(QEMU) is not None
 
 
 @contextmanager
-def vmms(names: Sequence[str]) -> Iterator[list[Vmm]]:
-    """The machines called `qemu`, `powervisor`, `powervisor@REVISION` (checked out meanwhile). Raises UserError."""
+def vmms(names: Sequence[str], cache: Path) -> Iterator[list[Vmm]]:
+    """The machines called `qemu`, `powervisor`, `powervisor@REVISION` (checked out meanwhile). Raises UserError.
+
+    Ours keep their images in `cache`: each finds its own there, whatever its revision.
+    """
     with tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
         found: list[Vmm] = []
         trees: list[Path] = []
@@ -74,69 +90,126 @@ def vmms(names: Sequence[str]) -> Iterator[list[Vmm]]:
                     # The board's default network card needs a ROM file that Debian packages elsewhere.
                     found.append(Vmm(label, (_qemu(), "-nic", "none")))
                 elif kind == "powervisor":
-                    tree = _TREE
+                    tree = TREE
                     if revision:
                         tree = Path(scratch) / f"tree{len(found)}"
+                        debian.run(
+                            ["git", "worktree", "add", "--detach", str(tree), revision],
+                            f"checking out {name}",
+                            cwd=TREE,
+                        )
                         trees.append(tree)
-                        debian.run(["git", "worktree", "add", "--detach", str(tree), revision], name, cwd=_TREE)
-                    # A cache of its own, so that neither the user's nor another revision's has any part in it.
-                    environment = {"POWERVISOR_CACHE": f"{scratch}/cache{len(found)}", "PYTHONPATH": str(tree)}
                     command = (sys.executable, "-m", "powervisor", "run")
-                    found.append(Vmm(label, command, environment, caches=True))
+                    vmm = Vmm(label, command, {"PYTHONPATH": str(tree)}, tree)
+                    found.append(vmm.with_cache(cache))
                 else:
                     raise UserError(f"-vmms {name}: known are qemu, powervisor and powervisor@REVISION")
             yield found
         finally:
             for tree in trees:
-                subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=_TREE, capture_output=True)
+                subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=TREE, capture_output=True)
 
 
 def _qemu() -> str:
-    path = shutil.which("qemu-system-ppc64")
+    path = shutil.which(QEMU)
     if path is None:
-        raise UserError("-vmms qemu: qemu-system-ppc64 is not installed; sudo apt-get install qemu-system-ppc")
+        raise UserError(f"-vmms qemu: {QEMU} is not installed; sudo apt-get install qemu-system-ppc")
     return path
 
 
-def run(vmm: Vmm, job: Job, wanted: str, cold: bool = False) -> Run:
-    """Boot `job` until it prints `wanted`, and time it. With `cold` the VMM's caches are emptied first.
-
-    Raises UserError, with the last lines of the console, when that does not happen.
-    """
-    cache = vmm.environment.get("POWERVISOR_CACHE")
-    if cold and cache:
-        shutil.rmtree(cache, ignore_errors=True)
-    begin = time.monotonic()
+@contextmanager
+def started(vmm: Vmm, words: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
+    """A VMM's process with its output as text; it is asked to end, and made to, afterwards."""
     with subprocess.Popen(
-        [*vmm.command, *job.options()], env={**os.environ, **vmm.environment}, stdin=subprocess.DEVNULL,
+        words, env={**os.environ, **vmm.environment}, cwd=vmm.directory, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
         alarm = threading.Timer(_TIMEOUT, process.kill)
         alarm.start()
-        assert process.stdout is not None
-        boot, lines, seen = None, [], False
         try:
-            for line in process.stdout:
-                lines.append(line)
-                if boot is None and BOOTED in line:
-                    boot = time.monotonic() - begin
-                if wanted in line:
-                    seen = True
-                    break
+            yield process
         finally:
             alarm.cancel()
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def run(
+    vmm: Vmm, job: Job, wanted: str,
+    heard: Callable[[Score], None] = lambda score: None, line_seen: Callable[[str, int], None] = lambda line, pid: None,
+) -> Run:  # fmt: skip
+    """Boot `job` until a line begins with `wanted`, and time it; `heard` gets each score as it comes.
+
+    `line_seen` gets each line, and the process's number. Raises UserError, with the last lines of the console, when
+    that line does not come.
+    """
+    begin = time.monotonic()
+    boot, lines, scores, seen = None, list[str](), list[Score](), False
+    with started(vmm, [*vmm.command, *job.options()]) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if boot is None and line.startswith(BOOTED):
+                boot = time.monotonic() - begin
+            line_seen(line, process.pid)
+            if (score := score_in(line)) is not None:
+                scores.append(score)
+                heard(score)
+            if line.startswith(wanted):
+                seen = True
+                break
     if boot is None or not seen:
         tail = "\n".join(line.rstrip() for line in lines[-12:])
         raise UserError(f"{vmm.label}: {wanted} did not come; its last lines were:\n{tail}")
-    if cold and cache:
-        _wait_for_image(Path(cache))
-    return Run(boot, scores_in("".join(lines)))
+    return Run(boot, scores)
 
 
-def _wait_for_image(cache: Path) -> None:
-    """A cold start leaves a process that builds the translator's image: the next measurement must not meet it."""
-    images, until = cache / "images", time.monotonic() + _BUILDING
-    while images.is_dir() and not list(images.glob("*.image")) and time.monotonic() < until:
-        time.sleep(0.1)
+def boot_cold(vmm: Vmm, job: Job) -> float:
+    """Seconds to BOOT-OK with an empty cache; what the start has set going is waited for."""
+    with tempfile.TemporaryDirectory(prefix="powervisor-bench-cold-") as scratch:
+        cold = vmm.with_cache(Path(scratch) / "cache")
+        boot = run(cold, job, BOOTED).boot
+        wait_for_builders(cold)
+        return boot
 
+
+def wait_for_builders(vmm: Vmm) -> None:
+    """A start without an image leaves a process that builds it: the next measurement must not meet it."""
+    until = time.monotonic() + _BUILDING
+    while vmm.cache is not None and _at_work_in(vmm.cache) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def _at_work_in(directory: Path) -> bool:
+    """Whether the command line of any process names a file below a directory."""
+    wanted = os.fsencode(f"{directory}/")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if wanted in path.read_bytes():
+                return True
+        except OSError:
+            continue  # it has ended meanwhile
+    return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle_share(vmm: Vmm, job: Job, seconds: int) -> float:
+    """The share of a host CPU that an idle guest takes; `job` is a Linux whose `run=` is free."""
+    marks: list[tuple[float, float]] = []
+
+    def note(line: str, pid: int) -> None:
+        if line.startswith("IDLE-"):
+            marks.append((time.monotonic(), cpu_seconds(pid)))
+
+    words = f"{job.append} run=sleep+2;echo+IDLE-BEGIN;sleep+{seconds};echo+IDLE-END stop "
+    run(vmm, replace(job, append=words), "IDLE-END", line_seen=note)
+    (begin, used), (end, used_then) = marks
+    return (used_then - used) / (end - begin)

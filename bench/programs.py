@@ -1,21 +1,16 @@
-"""The benchmark programs: which class of work each is, how it is compiled, and how its lines are read."""
+"""The benchmark programs: which class of work each is, what it reports, and how its lines are read.
 
-import hashlib
+To add a program: its source in bench/programs (bench.h says how one looks), and one line in `_DECLARED`.
+"""
+
 import re
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from powervisor.errors import UserError
-from powervisor.guests import debian
-from powervisor.guests.archive import Cpio
-from powervisor.guests.linux import TARGETS
-from powervisor.guests.progress import Progress
 
-# No contraction to fused multiply-add: the check values are the same on every platform only so.
-_FLAGS = ("-O2", "-static", "-std=gnu11", "-ffp-contract=off")
 DONE = "BENCH-DONE"
 _LINE = re.compile(r"^BENCH (\S+)\s+time_s=([\d.]+) score=([\d.]+) (\S+) check=([0-9a-f]+)\s*$")
 
@@ -26,30 +21,71 @@ class Kind(StrEnum):
     INTEGER = "integer"
     FLOAT = "float"
     VECTOR = "vector"
+    MEMORY = "memory"
     SYSTEM = "system"
+    PARALLEL = "parallel"
+    """Two processes at once, in a machine with two CPUs."""
+    BOARD = "board"
+    """Devices and interrupts, without an operating system."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A source file: its kind, and the names under which it reports."""
+    """A source file: its kind, and the names under which it reports, each with the check of the right result.
 
+    A check of "" depends on the amount of work: it must only be the same everywhere.
+    """
+
+    name: str
     kind: Kind
-    reports: tuple[str, ...]
+    reports: Mapping[str, str]
+    helper: str = ""
+    """A second program, whose path this one takes as its second argument."""
+    portable: bool = True
+    """Whether it can be compiled for the host, to tell the host's own speed."""
 
 
-PROGRAMS = {
-    "cmlike": Program(Kind.INTEGER, ("cmlike",)),
-    "dhry": Program(Kind.INTEGER, ("dhry",)),
-    "sieve": Program(Kind.INTEGER, ("sieve",)),
-    "hash": Program(Kind.INTEGER, ("sha256", "crc32")),
-    "interp": Program(Kind.INTEGER, ("interp", "fib")),
-    "whet": Program(Kind.FLOAT, ("whet",)),
-    "matmul": Program(Kind.FLOAT, ("matmul",)),
-    "avec": Program(Kind.VECTOR, ("av_matmul", "av_int", "av_perm")),
-    "sysb": Program(Kind.SYSTEM, ("getppid", "pipe", "pgfault", "signal", "fork", "forkexec")),
-}
-_KINDS = {report: program.kind for program in PROGRAMS.values() for report in program.reports}
-_HELPER = "true"  # sysb starts it over and over
+_DECLARED = (
+    Program("sort", Kind.INTEGER, {"quicksort": "97983734"}),
+    Program("lz", Kind.INTEGER, {"lz_pack": "cd49d752", "lz_unpack": "074c0193"}),
+    Program("json", Kind.INTEGER, {"json": "906173ee"}),
+    Program("script", Kind.INTEGER, {"script": "004545fd"}),
+    Program("bigint", Kind.INTEGER, {"karatsuba": "fd00009e", "schoolbook": "fd00009e"}),
+    Program("nbody", Kind.FLOAT, {"nbody": "bc62a8ef"}),
+    Program("fft", Kind.FLOAT, {"fft": "a063ef8b", "fft_single": "fb80251d"}),
+    Program("lu", Kind.FLOAT, {"lu": "f255b9e6"}),
+    Program("single", Kind.FLOAT, {"mandelbrot": "de45d7cc", "filter": "b320bd4f"}),
+    Program("vector", Kind.VECTOR, {"vec_matrix": "d67be000", "vec_integer": "1743084c", "vec_permute": "9404454b"}),
+    Program("memory", Kind.MEMORY, {
+        "memcpy": "a7c99800", "memset": "0f12f01a", "copy": "a7c99800", "scale": "146f3600", "add": "485a0800",
+        "triad": "16a04000", "memcpy_alias": "a7c99800", "copy_alias": "a7c99800", "triad_alias": "16a04000",
+    }),
+    Program("system", Kind.SYSTEM, {
+        "syscall": "0000c350", "switch": "0003dd98", "fault": "00000800", "raise": "00001388", "process": "00000032",
+        "program": "00000014",
+    }),
+    Program("parallel", Kind.PARALLEL, {
+        "one_cpu": "f0f02f42", "two_cpus": "f0f02f42", "lock": "00061a80", "turns": "00000fa0",
+    }),
+    Program("board", Kind.BOARD, dict.fromkeys(
+        ("device_read", "device_write", "controller_read", "ipi", "decrementer", "call", "tlb_error"), "00000001"
+    ), portable=False),
+    # Beside the source tree (../shared/bench), where they are.
+    Program("cmlike", Kind.INTEGER, {"cmlike": ""}),
+    Program("dhry", Kind.INTEGER, {"dhry": ""}),
+    Program("sieve", Kind.INTEGER, {"sieve": ""}),
+    Program("hash", Kind.INTEGER, {"sha256": "", "crc32": ""}),
+    Program("interp", Kind.INTEGER, {"interp": "", "fib": ""}),
+    Program("whet", Kind.FLOAT, {"whet": ""}),
+    Program("matmul", Kind.FLOAT, {"matmul": ""}),
+    Program("avec", Kind.VECTOR, {"av_matmul": "", "av_int": "", "av_perm": ""}, portable=False),
+    Program("sysb", Kind.SYSTEM, dict.fromkeys(("getppid", "pipe", "pgfault", "signal", "fork", "forkexec"), ""),
+            helper="true"),
+)  # fmt: skip
+PROGRAMS = {program.name: program for program in _DECLARED}
+REPORTS = {report: program for program in _DECLARED for report in program.reports}
+ONE, OTHER = "one_cpu", "two_cpus"
+"""The reports of `parallel` whose ratio is what the second CPU brings."""
 
 
 @dataclass(frozen=True)
@@ -84,76 +120,48 @@ class Score:
     unit: str
     check: str
 
-
-def sources(chosen: str | None) -> Path:
-    """The directory with the programs' sources. Raises UserError."""
-    here = Path(__file__).resolve().parent
-    places = [Path(chosen)] if chosen else [here / "programs", here.parent.parent / "shared" / "bench"]
-    for place in places:
-        if (place / "bench.h").is_file():
-            return place
-    raise UserError(f"-sources: no bench.h in {' or '.join(map(str, places))}; name the directory with the programs")
+    @property
+    def expected(self) -> str:
+        """The check of the right result, or "" where there is none."""
+        return REPORTS[self.name].reports[self.name] if self.name in REPORTS else ""
 
 
-def suite(core: Core | None, only: Sequence[str]) -> list[str]:
-    """The programs to run on a core (None: this host), restricted to `only` if given. Raises UserError."""
-    unknown = [name for name in only if name not in PROGRAMS]
-    if unknown:
-        raise UserError(f"-only {unknown[0]}: no such program; there are {', '.join(PROGRAMS)}")
-    chosen = [name for name in PROGRAMS if not only or name in only]
-    return [name for name in chosen if PROGRAMS[name].kind is not Kind.VECTOR or (core is not None and core.vector)]
+class Sources:
+    """Where the programs' sources are: ours, and a directory with more of them."""
+
+    def __init__(self, more: str | None = None) -> None:
+        here = Path(__file__).resolve().parent
+        self.places = [here / "programs", Path(more) if more else here.parent.parent / "shared" / "bench"]
+        if more and not self.places[1].is_dir():
+            raise UserError(f"-sources {more}: no such directory")
+
+    def find(self, name: str) -> Path | None:
+        """The source of a program, or None."""
+        return next((path for place in self.places if (path := place / f"{name}.c").is_file()), None)
+
+    def available(self) -> list[Program]:
+        """The programs whose sources are there."""
+        return [program for program in _DECLARED if self.find(program.name) is not None]
 
 
-def compile_for(core: Core | None, names: Sequence[str], source: Path, cache: Path) -> dict[str, Path]:
-    """The compiled programs by name, for a core or (None) for this host; unchanged ones are not compiled again."""
-    compiler = f"{TARGETS[core.bits].prefix if core else ''}gcc"
-    made, commands = {}, {}
-    for name in [*names, *([_HELPER] if "sysb" in names else [])]:
-        file = source / f"{name}.c"
-        command = [compiler, *_FLAGS, *(core.flags if core else ()), str(file), "-lm"]
-        text = file.read_bytes() + (source / "bench.h").read_bytes() + " ".join(command).encode()
-        made[name] = cache / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}"
-        if not made[name].exists():
-            commands[name] = command
-    if commands:
-        cache.mkdir(parents=True, exist_ok=True)
-        with Progress(f"bench programs for {core.name if core else 'this host'}") as progress:
-            debian.require(TARGETS[core.bits].packages if core else ("gcc", "libc6-dev"), progress)
-            for name, command in commands.items():
-                partial = made[name].with_suffix(".partial")
-                debian.run([*command, "-o", str(partial)], f"compiling {name}.c")
-                partial.replace(made[name])
-    return made
+def suite(core: Core | None, programs: Iterable[Program], kinds: Sequence[Kind] | None = None) -> list[Program]:
+    """Those of `programs` that run on a core (None: this host), restricted to `kinds` if given."""
+
+    def fits(program: Program) -> bool:
+        runs = program.portable if core is None else core.vector or program.kind is not Kind.VECTOR
+        return runs and (kinds is None or program.kind in kinds)
+
+    return [program for program in programs if fits(program)]
 
 
-def overlay(programs: dict[str, Path], percent: int) -> bytes:
-    """A cpio archive that adds the programs and /bench/run, which runs them all, to a guest's RAM disk."""
-    cpio = Cpio()
-    lines = ["#!/bin/sh"]
-    for name, path in programs.items():
-        cpio.file(f"bench/{name}", path.read_bytes(), 0o755)
-        if name in PROGRAMS:
-            lines.append(f"/bench/{name} {percent}" + (f" /bench/{_HELPER}" if name == "sysb" else ""))
-    cpio.file("bench/run", "\n".join([*lines, f"echo {DONE}", ""]).encode(), 0o755)
-    return cpio.data()
-
-
-def run_here(programs: dict[str, Path], percent: int) -> list[Score]:
-    """The programs' scores on this host itself."""
-    scores = []
-    for name, path in programs.items():
-        if name in PROGRAMS:
-            extra = [str(programs[_HELPER])] if name == "sysb" else []
-            done = subprocess.run([str(path), str(percent), *extra], capture_output=True, text=True, check=True)
-            scores += scores_in(done.stdout)
-    return scores
+def score_in(line: str) -> Score | None:
+    """The score that a line of a console tells, if it does."""
+    if (match := _LINE.match(line)) is None or match[1] not in REPORTS:
+        return None
+    name, seconds, score, unit, check = match.groups()
+    return Score(name, REPORTS[name].kind, float(seconds), float(score), unit, check)
 
 
 def scores_in(text: str) -> list[Score]:
     """The scores among the lines of a console."""
-    found = []
-    for line in text.splitlines():
-        if (match := _LINE.match(line)) and match[1] in _KINDS:
-            name, seconds, score, unit, check = match.groups()
-            found.append(Score(name, _KINDS[name], float(seconds), float(score), unit, check))
-    return found
+    return [score for line in text.splitlines() if (score := score_in(line)) is not None]

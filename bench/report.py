@@ -1,19 +1,33 @@
-"""Medians, ratios and means of what was measured, as tables and as JSON."""
+"""Medians, spreads, ratios and means of what was measured, and the marks they are held against."""
 
 import math
+import os
 import statistics
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.counters import Counts
 from bench.machines import Run
-from bench.programs import Kind, Score
+from bench.programs import ONE, OTHER, Kind, Score
 
-MARKS = {Kind.INTEGER: 0.9, Kind.FLOAT: 4.0}
-"""Ours over QEMU's, at least."""
-BOOT_MARKS = {"warm": 1.5, "cold": 4.0}
-"""Ours over QEMU's boot time, at most."""
+MARKS = {Kind.INTEGER: 2.0, Kind.FLOAT: 12.0, Kind.VECTOR: 4.0, Kind.MEMORY: 3.0, Kind.SYSTEM: 1.3}
+"""Our speed over QEMU's, at least: the geometric mean of a kind."""
+BOOT_MARKS = {"warm": 1.2, "cold": 0.5}
+"""QEMU's time from the start of the process to BOOT-OK over ours, at least; `cold` is ours with an empty cache."""
+SECOND_CPU_MARK = 1.9
+"""Speed of a parallel program on two CPUs over its speed on one, at least."""
+START_MARK = 0.25
+"""Seconds from the start of the process to the guest's first instructions, at most."""
+TRANSLATION_MARK = 64 << 20
+"""Bytes of translation for a boot of Linux, at most."""
+IDLE_MARK = 0.01
+"""Share of a host CPU that an idle Linux takes, at most."""
+
+
+def host_cpus() -> int:
+    """CPUs of the host that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -22,20 +36,68 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs))
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Measurements of one thing."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Half of them are smaller."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance from least to greatest, as a share of the median."""
+        return (max(self.values) - min(self.values)) / 2 / self.median if self.median else 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A result with its mark; `met` is None where no mark applies."""
+
+    what: str
+    value: str
+    mark: str = ""
+    met: bool | None = None
+
+
 @dataclass
 class CoreResult:
-    """Everything measured for one core: runs by VMM, boots by VMM and temperature, the host's own scores."""
+    """Everything measured for one core, by the label of the VMM; the first is compared with, the last is ours."""
 
     core: str
     vmms: list[str]
     runs: dict[str, list[Run]] = field(default_factory=dict)
     boots: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    native: list[Score] = field(default_factory=list)
+    """Seconds to BOOT-OK by temperature of the cache."""
+    starts: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds to the first instructions of a guest without an operating system."""
+    idle: dict[str, list[float]] = field(default_factory=dict)
+    native: list[list[Score]] = field(default_factory=list)
+    counts: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    """What engines of ours counted, by program, and for the `boot`."""
+    reports: list[str] = field(default_factory=list)
+    """What was to be reported."""
 
-    def score(self, vmm: str, name: str) -> float | None:
-        """The median score of a program."""
-        scores = [score.score for run in self.runs.get(vmm, []) for score in run.scores if score.name == name]
-        return statistics.median(scores) if scores else None
+    @property
+    def ours(self) -> str:
+        """The VMM that is judged."""
+        return self.vmms[-1]
+
+    @property
+    def other(self) -> str | None:
+        """The VMM that it is compared with."""
+        return self.vmms[0] if len(self.vmms) > 1 else None
+
+    def sample(self, vmm: str, name: str) -> Sample | None:
+        """The scores of a program under a VMM."""
+        return _sample(score.score for run in self.runs.get(vmm, []) for score in run.scores if score.name == name)
+
+    def native_sample(self, name: str) -> Sample | None:
+        """The scores of a program on the host itself."""
+        return _sample(score.score for scores in self.native for score in scores if score.name == name)
 
     def names(self) -> list[Score]:
         """One score of each program, in order, for name, kind and unit."""
@@ -46,113 +108,118 @@ class CoreResult:
                     first.setdefault(score.name, score)
         return list(first.values())
 
-    def ratio(self, name: str, ours: str, other: str) -> float | None:
-        """Ours over the other's median; more than 1 is faster."""
-        a, b = self.score(ours, name), self.score(other, name)
-        return a / b if a and b else None
+    def ratio(self, name: str) -> float | None:
+        """Our median speed over the other's."""
+        if self.other is None:
+            return None
+        a, b = self.sample(self.ours, name), self.sample(self.other, name)
+        return a.median / b.median if a and b else None
 
-    def mean(self, kind: Kind, ours: str, other: str) -> float | None:
-        """The geometric mean of the ratios of a kind."""
-        ratios = [self.ratio(score.name, ours, other) for score in self.names() if score.kind is kind]
-        known = [ratio for ratio in ratios if ratio is not None]
+    def mean(self, kind: Kind) -> float | None:
+        """The geometric mean of the ratios of a kind; speeds of 0 are `wrong`, and left out."""
+        known = [ratio for score in self.names() if score.kind is kind and (ratio := self.ratio(score.name))]
         return geometric_mean(known) if known else None
 
-    def boot(self, vmm: str, temperature: str) -> float | None:
-        """The median seconds to BOOT-OK."""
-        times = self.boots.get(vmm, {}).get(temperature)
-        return statistics.median(times) if times else None
+    def boot(self, vmm: str, temperature: str) -> Sample | None:
+        """Seconds to BOOT-OK."""
+        return _sample(self.boots.get(vmm, {}).get(temperature, ()))
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Every result that sums something up, against its mark."""
+        judged = self.ours.startswith("powervisor") and self.other == "qemu"  # the marks are about that
+        for kind in Kind:
+            if (mean := self.mean(kind)) is not None:
+                mark = MARKS.get(kind) if judged else None
+                yield _verdict(f"{kind.value} programs, geometric mean of speeds", mean, mark, "{:.2f}", least=True)
+        for temperature, mark in BOOT_MARKS.items():
+            mine = self.boot(self.ours, temperature)
+            theirs = self.other and (self.boot(self.other, temperature) or self.boot(self.other, "warm"))
+            if mine and theirs:
+                what = f"speed of a boot, {temperature} cache ({mine.median:.2f} s against {theirs.median:.2f} s)"
+                yield _verdict(what, theirs.median / mine.median, mark if judged else None, "{:.2f}", least=True)
+            elif mine:
+                yield Verdict(f"time of a boot, {temperature} cache", f"{mine.median:.2f} s")
+        one, two = self.sample(self.ours, ONE), self.sample(self.ours, OTHER)
+        if one and two:
+            mark = SECOND_CPU_MARK if host_cpus() > 1 else None
+            yield _verdict("two CPUs over one, parallel program", two.median / one.median, mark, "{:.2f}", least=True)
+        if start := _sample(self.starts.get(self.ours, ())):
+            yield _verdict("start to first instructions, warm", start.median, START_MARK, "{:.3f} s", least=False)
+        if idle := _sample(self.idle.get(self.ours, ())):
+            yield _verdict("host CPU of an idle Linux", 100 * idle.median, 100 * IDLE_MARK, "{:.2f} %", least=False)
+        if boot := self.counts.get(self.ours, {}).get("boot"):
+            size, most = boot["translation-bytes"] / (1 << 20), TRANSLATION_MARK / (1 << 20)
+            yield _verdict("memory of translation, boot of Linux", size, most, "{:.1f} MiB", least=False)
 
     def wrong(self) -> list[str]:
-        """Programs whose results differ among the VMMs and the host, with who says what.
+        """Programs that are not there or whose results differ: from the right ones, or among the VMMs and the host.
 
-        The system programs count what the host's kernel may do otherwise (page size), so the host has no say there.
+        A check without a known right result may differ on the host where the host's kernel is asked (page size).
         """
         said: dict[str, dict[str, set[str]]] = {}
-        for vmm, runs in self.runs.items():
-            for run in runs:
-                for score in run.scores:
-                    said.setdefault(score.name, {}).setdefault(score.check, set()).add(vmm)
-        for score in self.native:
-            if score.kind is not Kind.SYSTEM and score.name in said:
-                said[score.name].setdefault(score.check, set()).add("native")
-        return [
+        runs = [(vmm, run.scores) for vmm, runs in self.runs.items() for run in runs]
+        for who, scores in [*runs, *(("native", scores) for scores in self.native)]:
+            for score in scores:
+                if who == "native" and score.kind is Kind.SYSTEM and not score.expected:
+                    continue
+                said.setdefault(score.name, {}).setdefault(score.check, set()).add(who)
+                if score.expected:
+                    said[score.name].setdefault(score.expected, set()).add("right")
+        differing = [
             f"{name}: " + ", ".join(f"{check} ({' '.join(sorted(who))})" for check, who in checks.items())
             for name, checks in said.items()
             if len(checks) > 1
         ]
+        lost = []
+        for vmm in self.runs:
+            for name in self.reports:
+                sample = self.sample(vmm, name)
+                if sample is None:
+                    lost.append(f"{name}: no result ({vmm})")
+                elif min(sample.values) == 0:
+                    lost.append(f"{name}: no speed at all ({vmm}): its clock or its floating point is wrong")
+        return differing + lost
 
     def json(self) -> dict[str, Any]:
         """Everything, raw and derived."""
-        ours, other = self.vmms[-1], self.vmms[0]
         return {
             "core": self.core,
             "vmms": self.vmms,
-            "runs": {
-                vmm: [{"boot_s": run.boot, "scores": {s.name: s.score for s in run.scores}} for run in runs]
-                for vmm, runs in self.runs.items()
+            "scores": {
+                score.name: {
+                    "kind": score.kind.value,
+                    "unit": score.unit,
+                    **{vmm: list(sample.values) for vmm in self.vmms if (sample := self.sample(vmm, score.name))},
+                    **({"native": list(sample.values)} if (sample := self.native_sample(score.name)) else {}),
+                    "ratio": self.ratio(score.name),
+                }
+                for score in self.names()
             },
             "boots_s": self.boots,
-            "native": {score.name: score.score for score in self.native},
-            "ratios": {score.name: self.ratio(score.name, ours, other) for score in self.names()},
-            "geometric_means": {kind.value: self.mean(kind, ours, other) for kind in Kind},
+            "starts_s": self.starts,
+            "idle_share": self.idle,
+            "geometric_means": {kind.value: mean for kind in Kind if (mean := self.mean(kind)) is not None},
+            "marks": [
+                {"what": verdict.what, "value": verdict.value, "mark": verdict.mark, "met": verdict.met}
+                for verdict in self.verdicts()
+            ],
+            "counts": self.counts,
             "wrong_results": self.wrong(),
         }
 
 
-def show(result: CoreResult) -> None:
-    """Print the tables of a core."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console() if sys.stdout.isatty() else Console(width=110)
-    ours, other = result.vmms[-1], result.vmms[0]
-    table = Table(title=f"{result.core}: programs, median of {len(result.runs.get(ours, []))}", title_justify="left")
-    table.add_column("program")
-    for heading in ("kind", "unit", *(["native"] if result.native else []), *result.vmms, f"{ours} / {other}"):
-        table.add_column(heading, justify="left" if heading in ("kind", "unit") else "right")
-    native = {score.name: score.score for score in result.native}
-    for score in result.names():
-        cells = [score.name, score.kind.value, score.unit]
-        if result.native:
-            cells.append(_number(native.get(score.name)))
-        cells += [_number(result.score(vmm, score.name)) for vmm in result.vmms]
-        table.add_row(*cells, _ratio(result.ratio(score.name, ours, other)))
-    if result.names():
-        console.print(table)
-    judged = ours.startswith("powervisor") and other == "qemu"  # what the marks are about
-    summary = Table(title=f"{result.core}: {ours} / {other}", title_justify="left")
-    for heading in ("what", "ratio", "mark"):
-        summary.add_column(heading, justify="left" if heading == "what" else "right")
-    for kind in Kind:
-        if (mean := result.mean(kind, ours, other)) is not None:
-            mark = _mark(mean, MARKS.get(kind)) if judged else ""
-            summary.add_row(f"{kind.value}, geometric mean of speeds", _ratio(mean), mark)
-    for temperature, limit in BOOT_MARKS.items():
-        mine, theirs = result.boot(ours, temperature), result.boot(other, temperature) or result.boot(other, "warm")
-        if mine and theirs:
-            ratio = mine / theirs
-            what = f"time to BOOT-OK, {temperature} cache ({mine:.2f} s / {theirs:.2f} s)"
-            summary.add_row(what, _ratio(ratio), _mark(ratio, limit, most=True) if judged else "")
-    console.print(summary)
-    for line in result.wrong():
-        console.print(f"[bold red]different results[/]: {line}", highlight=False)
+def _sample(values: Iterable[float]) -> Sample | None:
+    numbers = tuple(values)
+    return Sample(numbers) if numbers else None
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _mark(value: float, mark: float | None, most: bool = False) -> str:
+def _verdict(what: str, value: float, mark: float | None, form: str, least: bool) -> Verdict:
     if mark is None:
-        return ""
-    met = value <= mark if most else value >= mark
-    return f"[{'green' if met else 'red'}]{'<=' if most else '>='} {mark:g}[/]"
+        return Verdict(what, form.format(value))
+    met = value >= mark if least else value <= mark
+    return Verdict(what, form.format(value), f"{'>=' if least else '<='} {mark:g}", met)
 
 
 def differences(results: Sequence[CoreResult]) -> list[str]:
-    """Results that differ between platforms: a wrong guest is worse than a slow one."""
+    """Results that are not right everywhere: a wrong guest is worse than a slow one."""
     return [f"{result.core} {line}" for result in results for line in result.wrong()]

@@ -6,8 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from .boards import registry
 from .boards.board import SERIAL, Board, Context
@@ -292,6 +292,7 @@ class Machine:
         if self._started:
             raise PowervisorError("the machine has been started already")
         self._started = True
+        self._start_time = time.monotonic()
         self.vm.start(self._handle, self._failed)
 
     def _handle(self, vcpu: Vcpu, exit_: Exit) -> bool:
@@ -420,6 +421,20 @@ class Machine:
         """The flattened device tree the guest gets."""
         return self.plan.device_tree
 
+    def statistics(self) -> dict[str, Any]:
+        """What was counted: seconds since the start, each vCPU's exits by reason and counters by name, tier 1, bytes.
+
+        `code-bytes` is translated code with its page tables, `translation-bytes` all host memory of translation.
+        """
+        regions = self.vm.engine.regions
+        return {
+            "seconds": round(time.monotonic() - self._start_time, 6) if self._started else 0.0,
+            "vcpus": [{"exits": vcpu.exit_counts(), "counters": vcpu.counters()} for vcpu in self.vcpus],
+            "regions": {} if regions is None else asdict(regions.statistics),
+            "code-bytes": self.vm.engine.code_bytes(),
+            "translation-bytes": self.vm.translation_bytes(),
+        }
+
     def state_text(self) -> str:
         """What Ctrl-A s shows: each vCPU's registers and counters."""
         running = self._started and self._outcome is None
@@ -428,7 +443,8 @@ class Machine:
         try:
             parts = []
             for vcpu in self.vcpus:
-                counts = " ".join(f"{k}={v}" for k, v in vcpu.statistics().items() if v)
+                exits = {f"exit-{reason}": count for reason, count in vcpu.exit_counts().items()}
+                counts = " ".join(f"{k}={v}" for k, v in {**exits, **vcpu.counters()}.items() if v)
                 parts.append(f"{vcpu.regs.dump()}\n{counts}{'  (held)' if vcpu.halted else ''}")
             return "\n\n".join(parts)
         finally:

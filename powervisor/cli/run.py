@@ -1,11 +1,12 @@
 """powervisor run: boot a machine on this terminal and report how it ended."""
 
 import argparse
+import json
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
@@ -42,6 +43,7 @@ def main(words: list[str]) -> int:
         metavar="SECONDS",
         help="end with status 124 that long after the start of this command, building included",
     )
+    parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
         print(listing)
@@ -76,6 +78,7 @@ class _Run:
             stack.callback(self.events.close)
             starting = stack.enter_context(ExitStack())
             starting.enter_context(overdue_at(self.deadline))
+            stats = stack.enter_context(_new_file(self.options.stats, "-stats")) if self.options.stats else None
             chardevs = _open_serial_lines(self.options.serial or ["stdio"], stack)
             stdio = next((chardev for chardev in chardevs if isinstance(chardev, Stdio)), None)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
@@ -95,6 +98,8 @@ class _Run:
                 self.expectation.start()
             status, message = self._until_the_end(serial[0])
             machine.stop()
+            if stats is not None:
+                stats.write(json.dumps(machine.statistics(), indent=1) + "\n")
         if message:
             complain(f"powervisor run: {message}")
         return status
@@ -165,6 +170,14 @@ def _open_serial_lines(specs: Sequence[str], stack: ExitStack) -> list[BaseChard
         if chardev.announcement:
             complain(f"serial{len(chardevs) - 1}: {chardev.announcement}")
     return chardevs
+
+
+def _new_file(path: str, option: str) -> TextIO:
+    """A file to write; before the machine starts, so that a wrong name costs nothing."""
+    try:
+        return open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
 
 
 def _progress(what: str) -> None:

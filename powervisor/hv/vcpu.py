@@ -39,7 +39,6 @@ class Vcpu:
         self._exit_at = State.offset("exit_reason")
         self._mmio_at = State.offset("mmio_pa")
         self._log_at = State.offset("mmio_log")
-        self._stats_at = State.offset("stats")
         self.regs = Registers(self)
         self.exits = [0] * 16
         self.asking = False
@@ -158,12 +157,16 @@ class Vcpu:
         self.state.halted = 0
         self.kick(Request.LINES)
 
-    def statistics(self) -> dict[str, int]:
-        """Exits by reason, and the counters native code keeps."""
-        counts = {f"exit-{NAMES[n]}": count for n, count in enumerate(self.exits) if count}
-        values = struct.unpack_from("<64Q", self._memory, self._stats_at)
-        counts |= {k.lower().replace("_", "-"): values[v] for k, v in vars(Stat).items() if k.isupper() and v >= 16}
-        return counts | {"instructions": self.instructions}
+    def exit_counts(self) -> dict[str, int]:
+        """How often the vCPU came back, by reason."""
+        return {NAMES[reason]: count for reason, count in enumerate(self.exits) if count}
+
+    def counters(self) -> dict[str, int]:
+        """Instructions executed, and what native code counts (`Stat`)."""
+        indexes = {name.lower().replace("_", "-"): index for name, index in vars(Stat).items() if name.isupper()}
+        stats = self.state.stats
+        named = {name: int(stats[index]) for name, index in indexes.items() if index >= len(self.exits)}
+        return {"instructions": self.instructions, **named}
 
 
 WATCHDOG_SCOPE = {1: Scope.CORE, 2: Scope.CHIP, 3: Scope.CORE}

@@ -14,9 +14,10 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import Tlb
+from ..vcpu.state import CONTEXTS, Context, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick
+from .resident import resident_bytes
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -179,6 +180,13 @@ class Vm:
         with self.quiet():
             self.engine.flush()
             self._forget_all()
+
+    def translation_bytes(self) -> int:
+        """Host memory that translation takes: the image, translated code with its tables, soft TLBs."""
+        space, code_map = self.engine.space, int(self.state.code_map)
+        total = resident_bytes(space.base, space.size)
+        total += resident_bytes(code_map, (int(self.state.ram_size) >> 12) * 8)
+        return total + sum(resident_bytes(int(v.state.contexts), CONTEXTS * Context.size) for v in self.vcpus)
 
     def stop(self) -> None:
         """End every vCPU's thread."""

@@ -69,6 +69,9 @@ class FakeMachine:
     def state_text(self) -> str:
         return "cpu0 pc=0xc0000000"
 
+    def statistics(self) -> dict:
+        return {"seconds": 1.5, "vcpus": [{"exits": {"mmio": 3}, "counters": {"instructions": 7}}]}
+
     @property
     def device_tree_blob(self) -> bytes:
         root = Node()

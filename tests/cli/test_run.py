@@ -1,5 +1,6 @@
 """How a run ends: exit statuses, messages, keys, signals, and output that nobody reads."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,21 @@ def test_a_guest_that_powers_off_ends_with_0_and_its_output_is_all_there(command
     done = command("run")
     assert (done.status, done.out, done.err) == (0, "BOOT-OK\n" * 1000, "")
     assert machine.last.closed
+
+
+def test_statistics_are_written_however_the_run_ends(command, machine, tmp_path):
+    path = tmp_path / "stats.json"
+    for end in ("poweroff", "reset", "guest-error"):
+        machine.script = staticmethod(lambda m, end=end: m.end(end))
+        command("run", "-stats", str(path))
+        assert json.loads(path.read_text())["vcpus"][0]["exits"] == {"mmio": 3}
+        path.unlink()
+
+
+def test_a_file_for_statistics_that_cannot_be_written_is_refused_before_the_start(command, machine, tmp_path):
+    done = command("run", "-stats", str(tmp_path / "none" / "stats.json"))
+    assert (done.status, done.out) == (1, "")
+    assert "-stats" in done.err and "cannot be written (No such file or directory)" in done.err
 
 
 def test_a_guest_fault_ends_with_3_and_the_registers(command, machine):

@@ -79,6 +79,18 @@ def test_device_accesses_and_interrupts_count_once():
         assert machine.run(instructions=2) is None and cpu.regs["r5"] == 0x41
 
 
+def test_statistics_count_what_the_guest_did():
+    with bare_machine("devices\n lis r3, DEVICES@h\n lbz r4, 0x4507(r3)\n lbz r4, 0x4507(r3)\n" + COUNT) as machine:
+        assert machine.statistics()["seconds"] == 0
+        machine.run(instructions=3000)
+        counted = machine.statistics()
+        assert counted["vcpus"][0]["exits"] == {"mmio": 2, "budget": 1}
+        counters = counted["vcpus"][0]["counters"]
+        assert counters["instructions"] == 3000
+        assert counters["translated-blocks"] >= 3
+        assert 0 < counted["code-bytes"] < counted["translation-bytes"] < 8 * MIB
+
+
 def test_run_for_a_time_holds_the_machine_afterwards():
     with bare_machine(COUNT) as machine:
         begin = time.monotonic()
