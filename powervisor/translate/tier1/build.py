@@ -21,13 +21,19 @@ from ...vcpu.modes import NO_TAG
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
 from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
-from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir
+from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir, probe
 from .shape import PAGE_SIZE, Block, Region, displacement
 
 MOST_NEAR = 8
-"""Groups of accesses whose page is remembered."""
+"""Pages that are remembered."""
+WIDEST_GROUP = 256
+"""Bytes that one probe makes sure of."""
 MOST_RETURNS = 12
 """In-region return addresses that a return is compared with."""
+
+
+CR_SLOTS = ((1 << CR_FIELDS) - 1) << FIRST["cr"]
+"""Bit mask of the CR fields."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,42 @@ class Step:
     operands: dict[str, Any]
     reads: int
     writes: int
+
+
+@dataclass
+class Group:
+    """Accesses that one probe makes sure of: the first of them, its displacement (None: indexed), and all their steps."""
+
+    step: Step
+    first: int | None
+    members: list[int]
+    kind: str = ""
+    last: int = 0
+    """Displacement after the last byte."""
+
+    def __post_init__(self) -> None:
+        self.kind = self.step.meaning.access
+        self.last = (self.first or 0) + self.step.meaning.size
+
+    def take(self, n: int, step: Step, displacement: int | None) -> bool:
+        """Add an access unless it is too far away."""
+        if displacement is None or self.first is None:
+            return False
+        first = min(self.first, displacement)
+        last = max(self.last, displacement + step.meaning.size)
+        if last - first > WIDEST_GROUP:
+            return False
+        self.first, self.last = first, last
+        if step.meaning.access != self.kind:
+            self.kind = "both"
+        self.members.append(n)
+        return True
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What groups have in common that share a remembered page."""
+        operands = self.step.operands
+        return self.kind, str(int(operands["ra"])), str(int(operands["rb"])) if "rb" in operands else ""
 
 
 def block_name(start: int) -> str:
@@ -62,12 +104,15 @@ class Builder:
         self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
         self.successors = {start: self.targets(steps) for start, steps in self.blocks.items()}
         self.returns = self.return_sites()
+        self.loops = self.innermost_loops()
         self.dirty = self.dirty_at_start()
         self.used = self.used_from()
+        self.probes = {start: self.groups(steps) for start, steps in self.blocks.items()}
         self.near = self.nearby()
         self.lines: list[str] = []
         self.counter = 0
         self.exits: set[tuple[str, int]] = set()
+        self.own: list[str] = []
 
     def steps(self, block: Block, table: Table) -> list[Step]:
         """The decoded instructions of a block."""
@@ -114,8 +159,24 @@ class Builder:
             return self.returns
         return [] if last.operands["lk"] else list(self.region.cases)
 
+    def innermost_loops(self) -> dict[int, int]:
+        """Blocks of loops that have no other loop inside, with a number for each loop."""
+        spans = set()
+        for start, steps in self.blocks.items():
+            spans |= {(target, steps[-1].at) for target in self.successors[start] if target <= steps[-1].at}
+        inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
+        return {start: n for n, (first, last) in enumerate(inner) for start in self.blocks if first <= start <= last}
+
+    def keeps(self, start: int, target: int) -> bool:
+        """Whether registers stay changed without being stored from a block to the next: only inside a loop.
+
+        Elsewhere they are stored when the block ends, so that exits have little to do: code that is not a loop would
+        be mostly exits. CR fields are kept everywhere; making a nibble costs more than a store.
+        """
+        return start in self.loops and self.loops[start] == self.loops.get(target)
+
     def dirty_at_start(self) -> dict[int, int]:
-        """For each block, the slots that may have changed since the region was entered."""
+        """For each block, the slots that may have changed and are not stored yet."""
         dirty = dict.fromkeys(self.blocks, 0)
         pending = list(self.blocks)
         while pending:
@@ -124,8 +185,9 @@ class Builder:
             for step in self.blocks[start]:
                 after |= step.writes
             for target in self.following(start):
-                if after & ~dirty[target]:
-                    dirty[target] |= after
+                handed = after if self.keeps(start, target) else after & CR_SLOTS
+                if handed & ~dirty[target]:
+                    dirty[target] |= handed
                     pending.append(target)
         return dirty
 
@@ -147,11 +209,31 @@ class Builder:
                     used[start], changed = whole, True
         return used
 
-    def nearby(self) -> dict[tuple[str, ...], int]:
-        """Groups of accesses that are likely to stay in one page for a while, and the place that remembers it.
+    def groups(self, steps: list[Step]) -> dict[int, Group]:
+        """Accesses of a block that one probe makes sure of, by the step that probes.
 
-        Accesses with the same base register form a group when the region does not load that register, but counts it
-        up or leaves it alone: following pointers, a remembered page would only cost time.
+        They have the same base register and value, and displacements near each other.
+        """
+        found: dict[int, Group] = {}
+        open_groups: dict[int, Group] = {}
+        for n, step in enumerate(steps):
+            base = int(step.operands.get("ra", 0))
+            if step.meaning.access and (base or "rb" in step.operands):
+                group = open_groups.get(base)
+                first = int(step.operands["d"]) if "d" in step.operands else None
+                if group is None or not group.take(n, step, first):
+                    group = found[n] = Group(step, first, [n])
+                    if first is not None:
+                        open_groups[base] = group
+            for slot in slots_in(step.writes):
+                open_groups.pop(slot.number - FIRST["gpr"], None)
+        return found
+
+    def nearby(self) -> dict[tuple[str, ...], int]:
+        """Kinds of groups that are likely to stay in one page for a while, and the place that remembers it.
+
+        It is worth remembering when the region does not load the base register, but counts it up or leaves it alone:
+        following pointers, a remembered page would only cost time.
         """
         loaded: set[int] = set()
         for steps in self.blocks.values():
@@ -159,20 +241,9 @@ class Builder:
                 if step.meaning.access == "read":
                     loaded |= {slot.number for slot in slots_in(step.writes)} - {int(step.operands.get("ra", -1))}
         counts: Counter[tuple[str, ...]] = Counter()
-        for steps in self.blocks.values():
-            for step in steps:
-                group = self.group(step)
-                if group is not None and int(group[1]) not in loaded:
-                    counts[group] += 1
-        return {group: n for n, (group, _) in enumerate(counts.most_common(MOST_NEAR))}
-
-    @staticmethod
-    def group(step: Step) -> tuple[str, ...] | None:
-        """The group of an access: what it does and its base register."""
-        if not step.meaning.access or "ra" not in step.operands:
-            return None
-        registers = [str(int(step.operands[name])) for name in ("ra", "rb") if name in step.operands]
-        return step.meaning.access, *registers
+        for groups in self.probes.values():
+            counts.update(group.key for group in groups.values() if int(group.key[1]) not in loaded)
+        return {key: n for n, (key, _) in enumerate(counts.most_common(MOST_NEAR))}
 
     # ---- text ------------------------------------------------------------------------------------------------------
 
@@ -205,17 +276,21 @@ class Builder:
         self.once()
         meanings = {step.meaning.symbol: step.meaning for steps in self.blocks.values() for step in steps}
         switch = " ".join(f"i64 {n}, label %e{n}" for n in range(1, len(self.region.entries)))
+        own = "\n".join(f"  {name} = alloca [16 x i8], align 16" for name in self.own)
         head = f"""define internal {CONVENTION} void @region{SIGNATURE} #3 section ".text" {{
 start:
   %frame = alloca [{FRAME_SIZE} x i8], align 16
   %budget = alloca i64
   %base = alloca i64
   %to = alloca i64
-  %near = alloca [{16 * max(len(self.near), 1)} x i8], align 16
+  %near = alloca [{16 * len(self.near) + 16} x i8], align 16
+{own}
   store i64 %bud, ptr %budget
   switch i64 %x, label %e0 [{switch}]
 """
         parts = [meaning.text for meaning in meanings.values()]
+        kinds = {group.kind for groups in self.probes.values() for group in groups.values()}
+        parts += [probe(kind, self.cm) for kind in sorted(kinds)]
         parts += [head, "\n".join(self.lines), "}\n"]
         parts += [self.entry_point(n) for n in range(len(self.region.entries))]
         names = {d for m in meanings.values() for d in m.declarations}
@@ -285,43 +360,80 @@ start:
         self.label(block_name(start))
         dirty = self.dirty[start]
         result = ""
+        sure: dict[int, str] = {}
         for n, step in enumerate(steps):
-            result = self.call(step)
+            if n in self.probes[start]:
+                group = self.probes[start][n]
+                near = self.probe(group, n, step.at, dirty)
+                sure.update(dict.fromkeys(group.members, near))
+            result = self.call(step, sure.get(n))
             if step.meaning.leaves:
-                leaves = self.temp(f"icmp eq i8 {result}, {LEAVE}")
-                out, on = self.new_label("leave"), self.new_label("on")
-                self.put(f"br i1 {leaves}, label %{out}, label %{on}, !prof !1")
-                self.label(out)
-                self.spend(n)
-                changed = dirty | step.writes if step.insn.restartable else dirty
-                self.go("once", self.effective(step.at), changed)
-                self.label(on)
+                self.leave_if(result, n, step.at, dirty | step.writes if step.insn.restartable else dirty)
             dirty |= step.writes
         last = steps[-1]
+        self.spend(len(steps))
+        if not any(self.keeps(start, target) for target in self.following(start)):
+            self.spill(dirty & ~CR_SLOTS)
+            dirty &= CR_SLOTS
         if not last.insn.ends:
-            self.spend(len(steps))
-            self.edge(last.at, last.at + 4, dirty)
+            self.edge(start, last.at, last.at + 4, dirty)
             return
         code = TAKEN if is_relative(last.insn) else JUMP
-        self.spend(len(steps))
         if "ret i8 0" in last.meaning.text:
             taken, on = self.new_label("taken"), self.new_label("on")
             test = self.temp(f"icmp eq i8 {result}, {code}")
             self.put(f"br i1 {test}, label %{taken}, label %{on}")
             self.label(on)
-            self.edge(last.at, last.at + 4, dirty)
+            self.edge(start, last.at, last.at + 4, dirty)
             self.label(taken)
         if code == TAKEN:
-            self.edge(last.at, last.at + displacement(last.insn, last.word), dirty)
+            self.edge(start, last.at, last.at + displacement(last.insn, last.word), dirty)
         else:
             self.jump(last, dirty)
 
-    def call(self, step: Step) -> str:
+    def probe(self, group: Group, n: int, at: int, dirty: int) -> str:
+        """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
+        number = self.near.get(group.key)
+        remember = number is not None
+        near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * (len(self.near) if number is None else number)}")
+        _, base, index = group.key
+        ea = self.gpr(int(base)) if int(base) else "0"
+        if index:
+            ea = self.temp(f"add i64 {ea}, {self.gpr(int(index))}")
+        first = group.first or 0
+        ea = self.temp(f"add i64 {ea}, {first}")
+        result = self.temp(
+            f'call i8 @"probe.{group.kind}"(ptr %cpu, ptr %ctx, ptr {near}, i1 {str(remember).lower()}, i64 {ea}, '
+            f"i64 {group.last - first - 1})"
+        )
+        self.leave_if(result, n, at, dirty)
+        if remember:
+            return near
+        self.counter += 1  # the place is used again: this group's addend gets one of its own
+        own = f"%own.{self.counter}"
+        self.own.append(own)
+        addend = self.temp(f"load i64, ptr {self.temp(f'getelementptr i8, ptr {near}, i64 8')}")
+        self.put(f"store i64 {addend}, ptr {self.temp(f'getelementptr i8, ptr {own}, i64 8')}")
+        return own
+
+    def gpr(self, number: int) -> str:
+        """A GPR's value."""
+        place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('gpr') + 8 * number}")
+        return self.temp(f"load i64, ptr {place}")
+
+    def leave_if(self, result: str, n: int, at: int, dirty: int) -> None:
+        """Let the handler execute step `n`, at an address, when a meaning or a probe says so."""
+        leaves = self.temp(f"icmp eq i8 {result}, {LEAVE}")
+        out, on = self.new_label("leave"), self.new_label("on")
+        self.put(f"br i1 {leaves}, label %{out}, label %{on}, !prof !1")
+        self.label(out)
+        self.spend(n)
+        self.go("once", self.effective(at), dirty)
+        self.label(on)
+
+    def call(self, step: Step, near: str | None) -> str:
         """Call an instruction's meaning."""
-        texts = ["ptr %cpu", "ptr %frame", "ptr %ctx"]
-        number = self.near.get(self.group(step) or ())
-        near = "null" if number is None else self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
-        texts.append(f"ptr {near}")
+        texts = ["ptr %cpu", "ptr %frame", "ptr %ctx", f"ptr {near or 'null'}", f"i1 {'false' if near is None else 'true'}"]
         texts.append(f"i64 {self.effective(step.at) if '%cia' in step.meaning.text.split('{', 1)[1] else '0'}")
         for name in step.meaning.arguments:
             kind = "i64" if step.insn.fields[name].signed else "i32"
@@ -340,17 +452,20 @@ start:
         self.exits.add((how, dirty))
         self.put(f"br label %{how}.{dirty:x}")
 
-    def edge(self, at: int, target: int, dirty: int) -> None:
-        """Continue at an address relative to home."""
+    def edge(self, start: int, at: int, target: int, dirty: int) -> None:
+        """Continue at an address relative to home, after the instruction at `at` of a block."""
         if target not in self.blocks:
             self.go("far", self.effective(target), dirty)
             return
+        if not self.keeps(start, target):
+            self.spill(dirty & ~CR_SLOTS)
+            dirty &= CR_SLOTS
         if target <= at:
-            self.check(target, dirty)
+            self.check(self.effective(target), dirty)
         self.cross(at, target, dirty)
         self.put(f"br label %{block_name(target)}")
 
-    def check(self, target: int, dirty: int) -> None:
+    def check(self, target: str, dirty: int) -> None:
         """Leave when the budget is spent or somebody asks for attention."""
         stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
         spent = self.temp(f"icmp slt i64 {self.temp('load i64, ptr %budget')}, 0")
@@ -360,7 +475,7 @@ start:
         asked = self.temp(f"icmp ne i32 {self.temp(f'load volatile i32, ptr {place}')}, 0")
         self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
         self.label(stop)
-        self.go("far", self.effective(target), dirty)
+        self.go("far", target, dirty)
         self.label(on)
 
     def cross(self, at: int, target: int, dirty: int) -> None:
@@ -392,6 +507,7 @@ start:
         target = self.temp(f"load i64, ptr {place}")
         sites = self.indirect(last)
         if sites:
+            self.check(target, dirty)
             distance = self.temp(f"sub i64 {target}, {self.temp('load i64, ptr %base')}")
             word = self.temp(f"ashr i64 {distance}, 2")  # targets are words: neighbours are denser so
             labels = {site: self.new_label("here") for site in sites}
@@ -400,7 +516,6 @@ start:
             self.put(f"switch i64 {word}, label %{away} [{cases}]")
             for site, label in labels.items():
                 self.label(label)
-                self.check(site, dirty)
                 self.cross(last.at, site, dirty)
                 self.put(f"br label %{block_name(site)}")
             self.label(away)

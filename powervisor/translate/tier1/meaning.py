@@ -29,8 +29,10 @@ GO_ON, LEAVE, TAKEN, JUMP = range(4)
 relative branch is taken; the address is in the frame's `npc`."""
 
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
-PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i64 %cia"
-"""`near` is where the page is remembered that accesses like this one meet (see `build.Builder.nearby`), or null."""
+PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i1 %sure, i64 %cia"
+PROBE_PARAMETERS = "ptr %cpu, ptr %ctx, ptr %near, i1 %remember, i64 %ea, i64 %last"
+PROBES = {"read": ("read",), "write": ("write",), "both": ("read", "write")}
+"""Probes by name, and what they make sure of."""
 
 
 class NotForRegions(Exception):
@@ -53,7 +55,9 @@ class Meaning:
     writes: frozenset[Token]
     leaves: bool
     access: str
-    """"read", "write" or "": the access that may be answered from %near."""
+    """"read", "write" or "": what its only access of memory is,"""
+    size: int
+    """of so many bytes."""
 
     def slots(self, tokens: frozenset[Token], operands: dict[str, Any]) -> int:
         """Bit mask of the slots that tokens mean in an instruction with these operands."""
@@ -145,20 +149,27 @@ def compiled(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool) -> Meanin
     return found
 
 
+@cache
+def probe(name: str, cm: bool) -> str:
+    """IR of a probe, see `MeaningCompiler.probe`."""
+    return MeaningCompiler(Module(), None, {}, cm).probe(f"probe.{name}", PROBES[name])
+
+
 class MeaningCompiler(FunctionCompiler):
     """Emits an instruction's semantics over the frame: everything inlined, rare paths return LEAVE."""
 
-    def __init__(self, module: Module, insn: Insn, fixed: dict[str, int], cm: bool) -> None:
+    def __init__(self, module: Module, insn: Insn | None, fixed: dict[str, int], cm: bool) -> None:
         super().__init__(module)
         self.insn, self.fixed, self.cm = insn, fixed, cm
         self.reads: set[Token] = set()
         self.writes: set[Token] = set()
         self.leaves = False
-        self.access = ""
+        self.accesses: list[tuple[str, int]] = []
 
     def meaning(self, symbol: str) -> Meaning:
         """The function and what it does."""
         insn = self.insn
+        assert insn is not None
         frame = Frame(insn.function, {"cpu": Value(Vcpu, "%cpu")}, None)
         arguments = []
         for name, f in insn.fields.items():
@@ -182,7 +193,7 @@ class MeaningCompiler(FunctionCompiler):
         return Meaning(
             symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #1 {{\n{text}\n}}\n',
             frozenset(self.module.declarations), tuple(arguments), frozenset(self.reads), frozenset(self.writes),
-            self.leaves, self.access,
+            self.leaves, *(self.accesses[0] if len(self.accesses) == 1 else ("", 0)),
         )  # fmt: skip
 
     def lookup(self, name: str, node: ast.AST) -> Any:
@@ -334,43 +345,65 @@ class MeaningCompiler(FunctionCompiler):
     # ---- memory ----------------------------------------------------------------------------------------------------
 
     def host_address(self, node: ast.AST, cpu: Any, where: Value, size: int, access: str) -> Value:
-        """Host address of an access: its page is the one remembered, or in the soft TLB; else leave."""
-        self.access = access
+        """Host address of an access: with %sure by the addend in %near, else through the soft TLB, or leave."""
+        self.accesses.append((access, size))
         host = self.alloca(u64, "host")
-        last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
-        tag = self.inline_call(mmu.soft_tag, [last], node)
-        ask, table, near, hit, keep, done, out = (
-            self.new_label(hint) for hint in ("ask", "table", "near", "hit", "keep", "done", "out")
-        )
-        absent = self.temp("icmp eq ptr %near, null")
-        self.put(f"br i1 {absent}, label %{table}, label %{ask}")
-        self.lines.append(f"{ask}:")
-        known = self.temp("load i64, ptr %near")
-        same = self.temp(f"icmp eq i64 {known}, {tag.ref}")
-        self.put(f"br i1 {same}, label %{near}, label %{table}, !prof !0")
-        self.lines.append(f"{near}:")
-        kept = self.temp("getelementptr i8, ptr %near, i64 8")
-        addend = self.temp(f"load i64, ptr {kept}")
+        sure, table, done = self.new_label("sure"), self.new_label("table"), self.new_label("done")
+        self.put(f"br i1 %sure, label %{sure}, label %{table}")
+        self.lines.append(f"{sure}:")
+        addend = self.temp(f"load i64, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
         self.put(f"br label %{done}")
         self.lines.append(f"{table}:")
-        soft = self.inline_call(access_natives.soft_entry, [cpu, where], node)
-        found = self.read(self.field_place(soft, access, node))
-        good = self.temp(f"icmp eq i64 {found.ref}, {tag.ref}")
-        self.put(f"br i1 {good}, label %{hit}, label %{out}, !prof !0")
-        self.lines.append(f"{out}:")
-        self.leave()
-        self.lines.append(f"{hit}:")
-        self.terminated = False
-        addend = self.read(self.field_place(soft, "addend", node)).ref
+        last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
+        addend = self.soft_addend(node, cpu, where, self.inline_call(mmu.soft_tag, [last], node), (access,))
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
-        self.put(f"br i1 {absent}, label %{done}, label %{keep}")
-        self.lines.append(f"{keep}:")
-        self.put(f"store i64 {tag.ref}, ptr %near")
-        self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
         self.put(f"br label %{done}")
         self.lines.append(f"{done}:")
         return Value(u64, self.temp(f"load i64, ptr {host}"))
+
+    def soft_addend(self, node: ast.AST, cpu: Any, where: Value, tag: Value, kinds: tuple[str, ...]) -> str:
+        """The addend of the soft TLB's entry for an address, which must have a tag for some kinds of access."""
+        soft = self.inline_call(access_natives.soft_entry, [cpu, where], node)
+        for kind in kinds:
+            found = self.read(self.field_place(soft, kind, node))
+            hit, out = self.new_label("hit"), self.new_label("out")
+            good = self.temp(f"icmp eq i64 {found.ref}, {tag.ref}")
+            self.put(f"br i1 {good}, label %{hit}, label %{out}, !prof !0")
+            self.lines.append(f"{out}:")
+            self.leave()
+            self.lines.append(f"{hit}:")
+            self.terminated = False
+        addend: str = self.read(self.field_place(soft, "addend", node)).ref
+        return addend
+
+    def probe(self, symbol: str, kinds: tuple[str, ...]) -> str:
+        """A function that makes sure of the bytes %ea .. %ea + %last and leaves their addend in %near.
+
+        With %remember, the page that %near was made for last is recognised there.
+        """
+        self.frames.append(Frame(access_natives.load, {}, None))
+        self.enter(access_natives.load)
+        node = syntax(access_natives.load)[0]
+        cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
+        where = self.inline_call(ops.address, [cpu, ea], node)
+        last = Value(u64, self.temp(f"add i64 {where.ref}, %last"))
+        tag = self.inline_call(mmu.soft_tag, [last], node)
+        ask, known, table = self.new_label("ask"), self.new_label("known"), self.new_label("table")
+        self.put(f"br i1 %remember, label %{ask}, label %{table}")
+        self.lines.append(f"{ask}:")
+        same = self.temp(f"icmp eq i64 {self.temp('load i64, ptr %near')}, {tag.ref}")
+        self.put(f"br i1 {same}, label %{known}, label %{table}, !prof !0")
+        self.lines.append(f"{known}:")
+        self.finish(GO_ON)
+        self.lines.append(f"{table}:")
+        self.terminated = False
+        addend = self.soft_addend(node, cpu, where, tag, kinds)
+        self.put(f"store i64 {tag.ref}, ptr %near")
+        self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
+        self.finish(GO_ON)
+        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
 
     def on_load(self, node: ast.AST, cpu: Any, kind: Any, ea: Any) -> Value:
         where = self.inline_call(ops.address, [cpu, ea], node)
