@@ -14,7 +14,7 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import CONTEXTS, Context, Tlb
+from ..vcpu.state import CONTEXTS, Context, Port, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick
 from .resident import resident_bytes
@@ -47,6 +47,7 @@ class Vm:
             if threads == 2:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
+        self._ports: list[Any] = []
         self._gate = threading.Condition()
         self._alone = threading.RLock()
         self._life = threading.Lock()
@@ -65,6 +66,13 @@ class Vm:
         vm = self.state
         vm.irqchip, vm.irqchip_pa, vm.irqchip_size = state, base, size
         vm.irqchip_read, vm.irqchip_write, vm.irqchip_ack, vm.irqchip_proxy = read, write, ack, proxy
+
+    def attach_port(self, state: int, base: int, size: int, read: int, write: int) -> None:
+        """Let native code try byte accesses to a device before they leave; see vcpu.state.Port."""
+        port = Port.new()
+        port.pa, port.length, port.state, port.read, port.write = base, size, state, read, write
+        port.next, self.state.ports = self.state.ports, port.address
+        self._ports.append(port)
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""

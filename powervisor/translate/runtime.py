@@ -132,7 +132,12 @@ def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
         lines.append(next_address_ir())
     aborts = may_abort(insn.function)
     result = "i1" if aborts else "void"
+    if insn.restartable:
+        lines.append(f"  %many = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('restartable')}")
+        lines.append("  store i32 1, ptr %many")
     lines.append(f"  {'%gone = ' if aborts else ''}call {result} @\"{body}\"({', '.join(arguments)})")
+    if insn.restartable:
+        lines.append("  store i32 0, ptr %many")
     if not insn.ends:
         lines.append("  %r = select i1 %gone, i32 2, i32 0\n  ret i32 %r" if aborts else "  ret i32 0")
     else:
