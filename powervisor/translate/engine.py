@@ -15,7 +15,7 @@ from .tier1.compiler import RegionCompiler
 from .tier1.store import open_store
 
 CODE_SPACE = 256 << 20
-QUICK_SPACE = 64 << 20
+QUICK_SPACE = 128 << 20
 HOT_AFTER = 6
 """Time slices that end before an instruction until it is worth compiling: a quarter of a million instructions."""
 PAGES_SHARE = 4

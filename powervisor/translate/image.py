@@ -24,6 +24,7 @@ from pathlib import Path
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
+from .stencil_process import StencilProcess, modes
 
 MAGIC = b"pvimage1"
 KEPT = 24
@@ -173,8 +174,8 @@ def prune(directory: Path) -> None:
 
 def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
-    from ..insns import TABLE
-    from .layout import Layout
+    stencils = [StencilProcess(core.name, cm, quick) for cm in modes(core, quick)]
+    from .layout import Layout  # what it imports takes time, which the processes use
 
-    symbols = Layout(core, TABLE.for_core(core.categories), space, quick).build({f.name: f for f in natives})
+    symbols = Layout(core, space, quick).build({f.name: f for f in natives}, stencils)
     return Image(symbols, space.used)

@@ -7,7 +7,7 @@ from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
 from ..vcpu.state import Vcpu
 from . import dispatch
-from .stencils import CONVENTION, SIGNATURE, HoleTable
+from .stencils import CONVENTION, SIGNATURE, HoleTable, derived_symbol
 
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 
@@ -166,10 +166,17 @@ def next_address_ir() -> str:
   store i64 %next, ptr %np"""
 
 
-def derived_ir(module: Module, number: int, function: NativeFunction, insn: Insn, arguments: tuple[object, ...]) -> str:
+def derived_module(holes: HoleTable, cm: bool) -> str:
+    """IR of the functions that compute the derived holes of a mode's stencils."""
+    module = Module()
+    parts = [derived_ir(module, derived_symbol(n, cm), *row) for n, row in enumerate(holes.derived)]
+    return "\n".join([*parts, module.emit()])
+
+
+def derived_ir(module: Module, symbol: str, function: NativeFunction, insn: Insn, arguments: tuple[object, ...]) -> str:
     """A function of the instruction word that computes a derived hole."""
     body = module.require(function)
-    lines = [f'define i64 @"derived.{number}"(i32 %word) #0 {{']
+    lines = [f'define i64 @"{symbol}"(i32 %word) #0 {{']
     texts = []
     parameters, result = module.compiler(module).signature(function, {})
     for position, (argument, (_, kind)) in enumerate(zip(arguments, parameters, strict=True)):
@@ -202,7 +209,7 @@ def handler_symbol(insn: Insn) -> str:
 
 
 def runtime_ir(
-    table: Table, holes: HoleTable, exports: dict[str, NativeFunction]
+    table: Table, exports: dict[str, NativeFunction]
 ) -> tuple[str, str, dict[str, str]]:
     """IR of the handlers of a core's table, IR of everything else, and the exported natives' symbols by name.
 
@@ -214,7 +221,6 @@ def runtime_ir(
     handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
     bodies = {module.require(insn.function) for insn in table}
     parts = [undefined_handler(module, raise_program)]
-    parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
     glued = [module.require(f) for f in (dispatch.next_code, dispatch.resume, dispatch.enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))

@@ -98,6 +98,11 @@ class HoleTable:
         return self.index[key]
 
 
+def derived_symbol(number: int, cm: bool) -> str:
+    """Symbol of the function that computes a derived hole of a mode's stencils."""
+    return f"derived.{int(cm)}.{number}"
+
+
 @cache
 def is_relative(insn: Insn) -> bool:
     """Whether the semantics use `jump_relative`, which stencils specialise by direction."""
