@@ -246,7 +246,7 @@ class Ns16550(Device):
         self.lsr.data_ready = bool(self.fifo)
         self.irq.set(self._cause() != IIR_NONE)
         transmitter = self.transmitter
-        transmitter.status = 0 if self.lsr.value & Lsr.errors else self.lsr.value
+        transmitter.status = 0 if self.lsr.value & Lsr.errors or self._counts_polls() else self.lsr.value
         interrupts = self.ier.transmit and not self.transmit_pending
         transmitter.open = not (interrupts or self.lcr.dlab or self.mcr.loop or self.chardev is None)
 

@@ -1,4 +1,4 @@
-"""Stencils are compiled by a process for each mode, beside the runtime: LLVM and Python have one lock each in a process.
+"""Stencils are compiled by a process for each mode, beside the runtime: Python and LLVM have one lock in a process.
 
 `python -m powervisor.translate.stencil_process CORE MODE QUICK` writes two objects to standard output.
 """

@@ -75,6 +75,8 @@ def test_the_byte_that_raises_the_transmit_interrupt_is_the_devices(port):
 def test_line_status_is_answered_unless_reading_changes_it(port):
     assert port.status() == 0x60
     port.device.receive(b"x")
+    assert port.status() == ASK, "a guest that polls a port it has not set up is counted"
+    port[IIR] = 1  # FIFO on: it listens
     assert port.status() == 0x61
     port.device.receive_break()
     assert port.status() == ASK
