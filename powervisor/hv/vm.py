@@ -16,7 +16,7 @@ from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import CONTEXTS, Context, Port, Tlb
 from ..vcpu.state import Vcpu as State
-from .exits import CodeFull, Exit, Hot, Kick
+from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
 from .vcpu import UNLIMITED, Vcpu
 
@@ -113,6 +113,9 @@ class Vm:
             return None
         if isinstance(exit_, Hot):
             self.engine.hot(vcpu.state)
+            return None
+        if isinstance(exit_, NoHandler):
+            self.engine.compile_handler(exit_.word)
             return None
         return exit_
 

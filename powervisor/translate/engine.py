@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +38,7 @@ class Engine:
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
+        self._compiling = threading.Lock()
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
         self.space = CodeSpace(CODE_SPACE)
@@ -77,12 +79,20 @@ class Engine:
         if self.regions is not None:
             self.regions.hot(cpu)
 
+    def compile_handler(self, word: int) -> None:
+        """A vCPU met an instruction whose handler the quick image has not."""
+        with self._compiling:
+            if self.image.compile_handler is not None:
+                self.image.compile_handler(word)
+
     def upgrade(self, image: Image) -> None:
         """Change to the image that was built meanwhile. No vCPU may be in native code.
 
         The quick image stays loaded: addresses of its functions are in use elsewhere.
         """
         self.coming = None
+        with self._compiling:
+            self.image = image
         self.space = self._spaces[0]
         self._attach(image)
 

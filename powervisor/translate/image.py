@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from ..isa.cores import Core
@@ -32,10 +33,15 @@ KEPT = 24
 
 
 class Image:
-    """What a CodeSpace holds after loading: symbols {name: address}, and where free space begins."""
+    """What a CodeSpace holds after loading: symbols {name: address}, and where free space begins.
 
-    def __init__(self, symbols: dict[str, int], used: int) -> None:
-        self.symbols, self.used = symbols, used
+    `compile_handler(word)` adds what a quick image lacks.
+    """
+
+    def __init__(
+        self, symbols: dict[str, int], used: int, compile_handler: Callable[[int], None] | None = None
+    ) -> None:
+        self.symbols, self.used, self.compile_handler = symbols, used, compile_handler
 
 
 def cache_directory() -> Path | None:
@@ -177,5 +183,6 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bo
     stencils = [StencilProcess(core.name, cm, quick) for cm in modes(core, quick)]
     from .layout import Layout  # what it imports takes time, which the processes use
 
-    symbols = Layout(core, space, quick).build({f.name: f for f in natives}, stencils)
-    return Image(symbols, space.used)
+    layout = Layout(core, space, quick)
+    symbols = layout.build({f.name: f for f in natives}, stencils)
+    return Image(symbols, space.used, layout.later.compile if layout.later is not None else None)

@@ -15,6 +15,7 @@ from ..native.llvm import QUICK_PASSES, STENCIL_PASSES, compile_object
 from ..native.struct import Struct
 from .exports import EXPORTS
 from .fusion import fused_symbol, fused_variants, is_compare
+from .later import LaterHandlers
 from .runtime import handler_symbol, runtime_ir
 from .stencil_process import StencilProcess
 from .stencil_set import StencilSet
@@ -47,6 +48,8 @@ class Layout:
         self.space, self.quick = space, quick
         self.set = StencilSet(core, quick)
         self.table = self.set.table
+        self.later: LaterHandlers | None = None
+        """The handlers that a quick image gets when they are needed."""
         self.symbols: dict[str, int] = {}
         self.templates: dict[str, TemplateData] = {}
         self.template_rows: list[bytes] = []
@@ -55,12 +58,15 @@ class Layout:
     def build(self, natives: dict[str, NativeFunction], stencils: list[StencilProcess]) -> dict[str, int]:
         """Compile and lay out everything; the addresses of what Python needs, by name."""
         level = 0 if self.quick else 1
-        handlers, runtime, exported = runtime_ir(self.table, EXPORTS | natives)
+        rare = [insn for insn in self.table if self.quick and insn.needs & {"fp", "altivec"}]
+        handlers, runtime, exported = runtime_ir(self.table, EXPORTS | natives, rare)
         passes = QUICK_PASSES if self.quick else STENCIL_PASSES
         code = compile_object(runtime, level, passes)
         self.symbols = Object(code).load(self.space.take, _no_symbol)
         code = compile_object(handlers, 0, passes)
         self.symbols |= Object(code).load(self.space.take, self.symbols.__getitem__)
+        if rare:
+            self.later = LaterHandlers(self.space, rare, self.symbols)
         for process in stencils:
             code, derived = process.result()
             self.symbols |= Object(derived).load(self.space.take, _no_symbol)

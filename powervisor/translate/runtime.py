@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from ..isa.insn import Field, Insn, Table
 from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
-from ..vcpu.state import Vcpu
+from ..vcpu.state import ExitReason, Vcpu
 from . import dispatch
 from .stencils import CONVENTION, SIGNATURE, HoleTable, derived_symbol
 
@@ -93,6 +95,9 @@ define ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
 }
 """
 """What LLVM calls by these names; a call into libc would tie the image to one process."""
+
+
+HANDLER_ATTRIBUTES = '\nattributes #4 = { nounwind "no-builtins" }\n'
 
 
 def field_ir(field: Field, name: str) -> list[str]:
@@ -203,29 +208,58 @@ def undefined_handler(module: Module, function: NativeFunction) -> str:
     )
 
 
+def missing_handler() -> str:
+    """The handler in place of one that is not compiled yet: leave and say so, unless another exit is due first."""
+    return f"""
+define i32 @"handler.missing"(ptr %cpu, i32 %word) #0 {{
+  %reason = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("exit_reason")}
+  %due = load i32, ptr %reason
+  %none = icmp eq i32 %due, 0
+  br i1 %none, label %leave, label %out
+leave:
+  store i32 {ExitReason.HANDLER}, ptr %reason
+  %detail = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("exit_detail")}
+  store i32 %word, ptr %detail
+  br label %out
+out:
+  ret i32 2
+}}
+"""
+
+
+def later_handlers_ir(insns: Sequence[Insn], known: Collection[str]) -> str:
+    """IR of some handlers and of what they call beyond the `known` symbols of an image."""
+    module = Module(known=known)
+    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in insns]
+    module.compile_queue()
+    text, _ = module.emit_parts(set(module.symbols.values()) - module.exported)
+    return "\n".join([text, *handlers]) + HANDLER_ATTRIBUTES
+
+
 def handler_symbol(insn: Insn) -> str:
     """Symbol of an instruction's handler."""
     return f"handler.{insn.name}.{insn.match:08x}"
 
 
 def runtime_ir(
-    table: Table, exports: dict[str, NativeFunction]
+    table: Table, exports: dict[str, NativeFunction], rare: Sequence[Insn] = ()
 ) -> tuple[str, str, dict[str, str]]:
-    """IR of the handlers of a core's table, IR of everything else, and the exported natives' symbols by name.
+    """IR of the handlers of a core's table without the `rare`, IR of everything else, the exported natives' symbols.
 
     Handlers are many and each is rare: they are compiled the quick way, apart from what runs all the time.
     """
     from ..vcpu.interrupts import raise_program
 
     module = Module()
-    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
-    bodies = {module.require(insn.function) for insn in table}
-    parts = [undefined_handler(module, raise_program)]
+    absent = set(rare)
+    own = [insn for insn in table if insn not in absent]
+    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in own]
+    bodies = {module.require(insn.function) for insn in own}
+    parts = [undefined_handler(module, raise_program), missing_handler()]
     glued = [module.require(f) for f in (dispatch.next_code, dispatch.resume, dispatch.enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}
     symbols |= {f"select.{f.name}": module.require(f, export=True) for f in selects}
-    rare, common = module.emit_parts(bodies)
-    attributes = '\nattributes #4 = { nounwind "no-builtins" }\n'
-    return "\n".join([rare, *handlers]) + attributes, "\n".join([common, LIBRARY, *parts]), symbols
+    seldom, common = module.emit_parts(bodies)
+    return "\n".join([seldom, *handlers]) + HANDLER_ATTRIBUTES, "\n".join([common, LIBRARY, *parts]), symbols

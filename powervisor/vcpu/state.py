@@ -47,6 +47,7 @@ class ExitReason:
     CODE_FULL = 10
     HOT = 11
     THREADS = 12
+    HANDLER = 13  # the instruction's handler is not compiled yet; `exit_detail` is its word
 
 
 class Request:
