@@ -10,6 +10,7 @@ another process (`builder`) builds the real one, which the engine takes over whe
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -180,6 +181,16 @@ def prune(directory: Path) -> None:
 
 def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
+    collecting = gc.isenabled()
+    gc.disable()  # syntax trees and text, none of it in cycles: looking for garbage would take a quarter of the time
+    try:
+        return _build(core, space, natives, quick)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool) -> Image:
     stencils = [StencilProcess(core.name, cm, quick) for cm in modes(core, quick)]
     from .layout import Layout  # what it imports takes time, which the processes use
 

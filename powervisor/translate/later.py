@@ -1,4 +1,4 @@
-"""Handlers that a quick image gets only when a guest needs them: most guests start without FP and vectors."""
+"""Handlers that a quick image gets only when a guest needs them: one that boots uses a tenth of the instruction set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from ..native.elf import Object
 from ..native.llvm import QUICK_PASSES, compile_object
 from .runtime import handler_symbol, later_handlers_ir
 
+EARLY = frozenset(
+    """
+    b bc bclr dcbst dcbt dcbtst dcbz dssall icbi isync lbz lbzu lbzx ld ldarx ldu ldx lfd lha lhbrx lhz lhzu lhzx
+    lmw lvx lwa lwarx lwax lwbrx lwsync lwz lwzu lwzx mffs mfmsr mfspr mfvscr mtcrf mtfsf mtmsr mtspr mtvscr oris
+    popcntd popcntw rfi rlwimi rlwinm sc stb stbu stbx std stdu stdx stfd sth sthbrx sthx stmw stvx stw stwbrx
+    stwu stwux stwx sync tlbilx tlbivax tlbre tlbsx tlbsync tlbwe wrtee wrteei
+    """.split()
+)
+"""What Linux, booting on the three cores, executes through handlers: the rest it does by stencils, or later."""
 ROOM = 8 << 20
 """Bytes kept for them in the image."""
 _STUB = bytes.fromhex("ff2502000000 0f0b")  # jmp [rip+2], to the address that follows

@@ -15,7 +15,7 @@ from ..native.llvm import QUICK_PASSES, STENCIL_PASSES, compile_object
 from ..native.struct import Struct
 from .exports import EXPORTS
 from .fusion import fused_symbol, fused_variants, is_compare
-from .later import LaterHandlers
+from .later import EARLY, LaterHandlers
 from .runtime import handler_symbol, runtime_ir
 from .stencil_process import StencilProcess
 from .stencil_set import StencilSet
@@ -58,7 +58,7 @@ class Layout:
     def build(self, natives: dict[str, NativeFunction], stencils: list[StencilProcess]) -> dict[str, int]:
         """Compile and lay out everything; the addresses of what Python needs, by name."""
         level = 0 if self.quick else 1
-        rare = [insn for insn in self.table if self.quick and insn.needs & {"fp", "altivec"}]
+        rare = [insn for insn in self.table if self.quick and insn.name not in EARLY]
         handlers, runtime, exported = runtime_ir(self.table, EXPORTS | natives, rare)
         passes = QUICK_PASSES if self.quick else STENCIL_PASSES
         code = compile_object(runtime, level, passes)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def compile_stencils(core: str, cm: bool, quick: bool) -> tuple[bytes, bytes]:
 
 def main(core: str, mode: str, quick: str) -> None:
     """The process."""
+    gc.disable()
     first, second = compile_stencils(core, mode == "1", quick == "1")
     sys.stdout.buffer.write(_SIZES.pack(len(first), len(second)) + first + second)
 

@@ -119,11 +119,17 @@ def gpr_fields(insn: Insn, context: type[ast.expr_context]) -> list[str]:
     return [name for name in insn.fields if name in found]
 
 
+@cache
+def indexing_and_calls(function: NativeFunction) -> tuple[ast.AST, ...]:
+    """The nodes that `_find_gprs` looks at."""
+    return tuple(node for node in nodes_of(function) if isinstance(node, ast.Subscript | ast.Call))
+
+
 def _find_gprs(
     function: NativeFunction, known: dict[str, str], context: type[ast.expr_context], found: set[str]
 ) -> None:
     """Look through a function and those it hands fields to; `known` are its names for fields."""
-    for node in nodes_of(function):
+    for node in indexing_and_calls(function):
         if isinstance(node, ast.Subscript):
             if isinstance(node.ctx, context) and isinstance(node.value, ast.Attribute) and node.value.attr == "gpr":
                 if isinstance(node.slice, ast.Name) and node.slice.id in known:
@@ -163,6 +169,7 @@ def value_groups(insn: Insn, name: str) -> list[tuple[int, ...]]:
     return [group if isinstance(group, tuple) else (group,) for group in insn.variants[name]]
 
 
+@cache
 def selectors(insn: Insn) -> list[Selector]:
     """The fields that choose among an instruction's stencils."""
     result = []
