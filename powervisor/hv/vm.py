@@ -86,6 +86,7 @@ class Vm:
         if self.engine.coming is not None:
             coming = self.engine.coming
             threading.Thread(target=self._upgrade, args=(coming, failed), name="upgrade", daemon=True).start()
+        self.engine.start()
         for vcpu in self.vcpus:
             worker = threading.Thread(
                 target=self._work, args=(vcpu, handle, failed), name=f"cpu{vcpu.index}", daemon=True
@@ -121,6 +122,7 @@ class Vm:
 
     def run(self, vcpu: Vcpu, budget: int) -> Exit | None:
         """Run a vCPU on the calling thread, even while the others are paused; None when nothing is to be answered."""
+        self.engine.start()
         with self._gate:
             if self._stopping:
                 return Kick()
@@ -168,6 +170,7 @@ class Vm:
                 image = coming.result()
                 with self.quiet():
                     self.engine.upgrade(image)
+                    self.engine.start()
                     self._forget_all()
         except BaseException as error:  # as for the vCPU threads: somebody waits for the machine
             failed(error)

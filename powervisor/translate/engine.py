@@ -6,14 +6,15 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .image import Building, Image, Store
-from .tier1.compiler import RegionCompiler
-from .tier1.store import open_store
+
+if TYPE_CHECKING:
+    from .tier1.compiler import RegionCompiler
 
 CODE_SPACE = 256 << 20
 QUICK_SPACE = 128 << 20
@@ -39,6 +40,8 @@ class Engine:
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
         self._compiling = threading.Lock()
+        self._starting = threading.Lock()
+        self._started = self._closed = False
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
         self.space = CodeSpace(CODE_SPACE)
@@ -67,7 +70,22 @@ class Engine:
         self.forget_all = self.function("forget_all", None, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
-        if self.tier1 != "off" and self.coming is None:
+        if self.tier1 == "force":
+            self._compile_regions()
+
+    def start(self) -> None:
+        """The guest begins: let hot code be compiled. What that needs is imported meanwhile, on a thread."""
+        if self.tier1 == "on" and self.coming is None and not self._started:
+            self._started = True
+            threading.Thread(target=self._compile_regions, name="tier1-start", daemon=True).start()
+
+    def _compile_regions(self) -> None:
+        from .tier1.compiler import RegionCompiler
+        from .tier1.store import open_store
+
+        with self._starting:
+            if self.coming is not None or self._closed or self.regions is not None:
+                return
             force = self.tier1 == "force"
             self.regions = RegionCompiler(
                 self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=force
@@ -127,6 +145,8 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. No vCPU may be in native code."""
+        with self._starting:
+            self._closed = True
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:
