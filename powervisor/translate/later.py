@@ -30,7 +30,8 @@ class LaterHandlers:
 
     def __init__(self, space: CodeSpace, insns: Sequence[Insn], symbols: dict[str, int]) -> None:
         """Adds the stubs to `symbols`, which are those of the runtime."""
-        self._insns, self._slots = list(insns), {}
+        self.waiting, self._slots = list(insns), {}
+        """The instructions without a handler."""
         missing = symbols["handler.missing"]
         for insn in insns:
             stub = space.take(16)
@@ -43,10 +44,10 @@ class LaterHandlers:
 
     def compile(self, word: int) -> None:
         """Compile the handler of a word, if that was not done meanwhile."""
-        wanted = [insn for insn in self._insns if word & insn.mask == insn.match]
+        wanted = [insn for insn in self.waiting if word & insn.mask == insn.match]
         if not wanted:
             return
-        self._insns = [insn for insn in self._insns if insn not in wanted]
+        self.waiting = [insn for insn in self.waiting if insn not in wanted]
         stubs = {handler_symbol(insn) for insn in wanted}
         known = self._symbols.keys() - stubs
         code = compile_object(later_handlers_ir(wanted, known), 0, QUICK_PASSES)
