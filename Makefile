@@ -27,6 +27,7 @@ $(READY): pyproject.toml
 	  else echo "make setup: the venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@$(VENV)/bin/python -m compileall -q powervisor  # also where PYTHONDONTWRITEBYTECODE is set: starts are faster
 	@touch $@
 
 run: setup

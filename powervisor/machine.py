@@ -14,10 +14,12 @@ from .boards.board import SERIAL, Board, Context
 from .boards.cpus import CpuTopology
 from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
 from .console.recorder import Recorder, recorded
+from .devices import ns16550_native
 from .devices.clock import HostClock
-from .devices.mpic import Mpic
+from .devices.mpic import Mpic, callable_at
 from .devices.mpic_native import ENTRY_POINTS
 from .devices.ns16550 import Ns16550
+from .devices.ns16550_drain import Drain
 from .devices.spintable import MAP_SIZE, SpinTable
 from .errors import PowervisorError
 from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset, Scope
@@ -89,6 +91,7 @@ class Machine:
         self._control: list[threading.Thread] = []
         self._resetting = False
         self._closed = self._gone = False
+        self._drains: list[Drain] = []
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -135,7 +138,7 @@ class Machine:
         cpus = self.topology
         vm = Vm(
             core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, self.ram.address, self.ram.size,
-            ENTRY_POINTS.values(), self._progress, self.board.clock_hz,
+            [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()], self._progress, self.board.clock_hz,
         )  # fmt: skip
         symbols = vm.engine.symbols
         self.mpic.bind_addresses(symbols)
@@ -144,7 +147,24 @@ class Machine:
         for vcpu in vm.vcpus:
             self.mpic.attach(vcpu.index, *word_addresses(vcpu))
         self.space.on_write(vm.memory_written)
+        for index, chardev in enumerate(self._chardevs):
+            uart = self.built.devices.get(f"serial{index}")
+            if chardev is not None and isinstance(uart, Ns16550):
+                self._print_natively(vm, uart)
         return vm
+
+    def _print_natively(self, vm: Vm, uart: Ns16550) -> None:
+        read, write, take = (vm.engine.symbols[ns16550_native.ENTRY_POINTS[n].name] for n in ("read", "write", "take"))
+        uart.bind(callable_at(ns16550_native.uart_take, take))
+        vm.attach_port(uart.transmitter.address, self.board.base(self.board.part(uart.name)), uart.size, read, write)
+        self._drains.append(Drain(uart, self._dispatch))
+
+    def _drain(self) -> None:
+        """Pass on what the guest printed until now."""
+        with self.lock:
+            if not self._gone:
+                for drain in self._drains:
+                    drain.uart.drain()
 
     def _connect(self, chardev: Chardev, uart: Ns16550) -> None:
         chardev.on_receive = lambda data: (uart.receive(data), None)[1]
@@ -275,6 +295,7 @@ class Machine:
             self._resetting = False
 
     def _end(self, outcome: Outcome) -> None:
+        self._drain()
         with self._ended:
             if self._outcome is None:
                 self._outcome = outcome
@@ -352,6 +373,7 @@ class Machine:
         if not self._held:
             self._held = True
             self.vm.pause()
+            self._drain()
             self._held_since = time.monotonic_ns()
 
     def _release_vcpus(self) -> None:
@@ -374,6 +396,7 @@ class Machine:
                     self._due.pop(0)()
         finally:
             self._counting = False
+            self._drain()
         if self._failure is not None:
             raise self._failure
         return self._outcome
@@ -383,6 +406,7 @@ class Machine:
         self._end(Outcome("stopped"))
         if self._vm is not None:
             self._vm.stop()
+        self._drain()
         for thread in self._control:
             if thread is not threading.current_thread():
                 thread.join()
@@ -393,6 +417,8 @@ class Machine:
             return
         self._closed = True
         self.stop()
+        for drain in self._drains:
+            drain.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now

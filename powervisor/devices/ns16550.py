@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Protocol
 
 from powervisor.devices.clock import Clock, Timer
 from powervisor.devices.device import Device, TreeNode, state
+from powervisor.devices.ns16550_native import ROOM, Transmitter, uart_take
 from powervisor.devices.registers import Byte, Field, Reg, Register
+from powervisor.native.locks import host_syscall
 
 FIFO_DEPTH = 16
 BACKLOG = 64 * 1024
@@ -119,9 +122,26 @@ class Ns16550(Device):
         """Called when input that `receive` refused would now be taken."""
         self._timer: Timer | None = None
         self._full = False
+        self.transmitter = Transmitter.new()
+        self.transmitter.syscall = host_syscall()
+        """What native code does of the port; `drain` passes on what the guest sent that way."""
+        self._take: Callable[..., int | None] = uart_take
         super().__init__(name)
 
     # -- the host's side
+
+    def bind(self, take: Callable[..., int | None]) -> None:
+        """From now on native code has its part; `take` is `uart_take`, compiled."""
+        self._take = take
+        self._update()
+
+    def drain(self) -> None:
+        """Send on what has gathered in the transmitter."""
+        if self.transmitter.count and self.chardev:
+            sent = ctypes.create_string_buffer(ROOM)
+            count = self._take(self.transmitter.address, ctypes.addressof(sent)) or 0
+            self.counters.writes += count
+            self.chardev.write(sent.raw[:count])
 
     @property
     def room(self) -> int:
@@ -225,6 +245,10 @@ class Ns16550(Device):
     def _update(self) -> None:
         self.lsr.data_ready = bool(self.fifo)
         self.irq.set(self._cause() != IIR_NONE)
+        transmitter = self.transmitter
+        transmitter.status = 0 if self.lsr.value & Lsr.errors or self._counts_polls() else self.lsr.value
+        interrupts = self.ier.transmit and not self.transmit_pending
+        transmitter.open = not (interrupts or self.lcr.dlab or self.mcr.loop or self.chardev is None)
 
     def reset(self) -> None:
         """Return to the state after power-on; unread input waits for the guest that comes next."""
@@ -258,6 +282,7 @@ class Ns16550(Device):
         if self.mcr.loop:
             self._arrive(value)
         elif self.chardev:
+            self.drain()
             self.chardev.write(bytes((value,)))
         self.transmit_pending = True
         self._update()
@@ -313,6 +338,10 @@ class Ns16550(Device):
             self.lsr.value &= ~Lsr.errors
             self._update()
         return value
+
+    @lcr.written
+    def _on_lcr(self, old: int, new: int) -> None:
+        self._update()
 
     @mcr.written
     def _on_mcr(self, old: int, new: int) -> None:

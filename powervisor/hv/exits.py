@@ -76,4 +76,11 @@ class Hot:
     """Code that is executed much: worth compiling better (see translate.tier1)."""
 
 
-Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull | Hot
+@dataclass(frozen=True, slots=True)
+class NoHandler:
+    """An instruction that is rare, met for the first time while the image is a quick one: compile its handler."""
+
+    word: int
+
+
+Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull | Hot | NoHandler

@@ -12,7 +12,7 @@ from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
-from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, Reset, Scope
+from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
@@ -79,6 +79,8 @@ class Vcpu:
                 return Hcall()
             case ExitReason.CODE_FULL:
                 return CodeFull()
+            case ExitReason.HANDLER:
+                return NoHandler(detail)
             case ExitReason.HOT:
                 return Hot()
             case ExitReason.CHECKSTOP:

@@ -14,9 +14,9 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import CONTEXTS, Context, Tlb
+from ..vcpu.state import CONTEXTS, Context, Port, Tlb
 from ..vcpu.state import Vcpu as State
-from .exits import CodeFull, Exit, Hot, Kick
+from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
 from .vcpu import UNLIMITED, Vcpu
 
@@ -47,6 +47,7 @@ class Vm:
             if threads == 2:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
+        self._ports: list[Any] = []
         self._gate = threading.Condition()
         self._alone = threading.RLock()
         self._life = threading.Lock()
@@ -66,6 +67,13 @@ class Vm:
         vm.irqchip, vm.irqchip_pa, vm.irqchip_size = state, base, size
         vm.irqchip_read, vm.irqchip_write, vm.irqchip_ack, vm.irqchip_proxy = read, write, ack, proxy
 
+    def attach_port(self, state: int, base: int, size: int, read: int, write: int) -> None:
+        """Let native code try byte accesses to a device before they leave; see vcpu.state.Port."""
+        port = Port.new()
+        port.pa, port.length, port.state, port.read, port.write = base, size, state, read, write
+        port.next, self.state.ports = self.state.ports, port.address
+        self._ports.append(port)
+
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""
         self.engine.drop_range(self.state.address, pa, length)
@@ -78,6 +86,7 @@ class Vm:
         if self.engine.coming is not None:
             coming = self.engine.coming
             threading.Thread(target=self._upgrade, args=(coming, failed), name="upgrade", daemon=True).start()
+        self.engine.start()
         for vcpu in self.vcpus:
             worker = threading.Thread(
                 target=self._work, args=(vcpu, handle, failed), name=f"cpu{vcpu.index}", daemon=True
@@ -106,10 +115,14 @@ class Vm:
         if isinstance(exit_, Hot):
             self.engine.hot(vcpu.state)
             return None
+        if isinstance(exit_, NoHandler):
+            self.engine.compile_handler(exit_.word)
+            return None
         return exit_
 
     def run(self, vcpu: Vcpu, budget: int) -> Exit | None:
         """Run a vCPU on the calling thread, even while the others are paused; None when nothing is to be answered."""
+        self.engine.start()
         with self._gate:
             if self._stopping:
                 return Kick()
@@ -157,6 +170,7 @@ class Vm:
                 image = coming.result()
                 with self.quiet():
                     self.engine.upgrade(image)
+                    self.engine.start()
                     self._forget_all()
         except BaseException as error:  # as for the vCPU threads: somebody waits for the machine
             failed(error)

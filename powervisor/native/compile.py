@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Collection
 from typing import Any, get_args, get_origin
 
 from .intrinsics import Intrinsics
@@ -24,8 +25,10 @@ INLINE_LIMIT = 24
 class Module:
     """Native functions compiled together; `require` asks for one and returns its symbol."""
 
-    def __init__(self, compiler: type[FunctionCompiler] | None = None) -> None:
+    def __init__(self, compiler: type[FunctionCompiler] | None = None, known: Collection[str] = ()) -> None:
+        """`known`: symbols that exist elsewhere, compiled from the same sources, and are not compiled again."""
         self.compiler = compiler or FunctionCompiler
+        self.known = known
         self.symbols: dict[Any, str] = {}
         self.exported: set[str] = set()
         self.queue: list[tuple[NativeFunction, tuple[tuple[str, Any], ...], str]] = []
@@ -42,10 +45,23 @@ class Module:
             while symbol in self.symbols.values():
                 symbol += "'"
             self.symbols[key] = symbol
+            if symbol in self.known and f"{symbol}'" not in self.known:  # else the name tells not which is meant
+                self.declare(function, statics or {}, symbol)
+                return symbol
+            while symbol in self.known:
+                symbol += "'"
+            self.symbols[key] = symbol
             self.queue.append((function, tuple((statics or {}).items()), symbol))
         if export:
             self.exported.add(symbol)
         return symbol
+
+    def declare(self, function: NativeFunction, statics: dict[str, Any], symbol: str) -> None:
+        """Refer to a function that is compiled already."""
+        compiler = self.compiler(self)
+        parameters, result = compiler.signature(function, statics)
+        kinds = ", ".join(ir_type(kind) for _, kind in parameters)
+        self.declarations.add(f'declare {compiler.result_type(result, may_abort(function))} @"{symbol}"({kinds})')
 
     def compile_queue(self) -> None:
         """Compile everything required so far, and what that requires."""

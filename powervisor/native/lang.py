@@ -40,17 +40,29 @@ class NativeFunction:
     def __init__(self, body: Callable[..., Any], *, inline: bool, cold: bool, field_function: bool) -> None:
         functools.update_wrapper(self, body)
         self.body, self.inline, self.cold, self.field_function = body, inline, cold, field_function
-        self.signature = inspect.signature(body)
-        self.parameters = list(self.signature.parameters)
+        code = body.__code__
+        self.parameters = list(code.co_varnames[: code.co_argcount])
         self.name = f"{body.__module__.removeprefix('powervisor.')}.{body.__qualname__}"
         self._coerce: list[tuple[int, str, Any]] | None = None
         self._result: Any = None
+        self._notes: dict[str, Any] = {}
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """The parameters with their annotations."""
+        return inspect.signature(self.body)
 
     def annotation(self, note: Any, statics: dict[str, Any]) -> Any:
         """Evaluate an annotation; it may name a static parameter whose value is a type."""
-        while isinstance(note, str):
-            note = statics[note] if note in statics else eval(note, self.body.__globals__, statics)
-        return note
+        if not isinstance(note, str):
+            return note
+        if note in statics:
+            return self.annotation(statics[note], statics)
+        if statics:
+            return self.annotation(eval(note, self.body.__globals__, statics), statics)
+        if note not in self._notes:
+            self._notes[note] = self.annotation(eval(note, self.body.__globals__), statics)
+        return self._notes[note]
 
     def _prepare(self) -> list[tuple[int, str, Any]]:
         coerce = []

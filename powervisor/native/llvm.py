@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -31,12 +29,13 @@ STENCIL_PASSES = (
     "sroa", "simplify_cfg", "instruction_combine", "always_inliner", "sroa", "instruction_combine", "simplify_cfg",
     "global_dead_code_eliminate",
 )  # fmt: skip
+QUICK_PASSES = ("always_inliner", "sroa", "global_dead_code_eliminate")
 REGION_PASSES = (
     "always_inliner", "global_dead_code_eliminate", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg",
     "jump_threading", "new_gvn", "instruction_combine", "simplify_cfg",
 )  # fmt: skip
 """What the front end emits needs its slots turned into values and its arms merged, which costs a tenth of the standard
-pipeline's time; regions have loops, where finding equal values pays."""
+pipeline's time; regions have loops, where finding equal values pays. Quick passes take a third of the first."""
 
 
 def compile_object(text: str, opt: int = 1, passes: tuple[str, ...] = STENCIL_PASSES) -> bytes:
@@ -53,32 +52,3 @@ def compile_object(text: str, opt: int = 1, passes: tuple[str, ...] = STENCIL_PA
     manager.run(module, builder)
     result: bytes = machine.emit_object(module)
     return result
-
-
-class Background:
-    """An object being compiled by another process: LLVM holds one lock for all threads of a process."""
-
-    def __init__(self, text: str, opt: int = 1) -> None:
-        self._text, self._opt = text.encode(), opt
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as llvm; llvm.serve({opt})"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        self._process.stdin.write(self._text)  # read whole before the other side begins: this does not wait for it
-        self._process.stdin.close()
-        self._process.stdin = None
-
-    def result(self) -> bytes:
-        """The object; compiled here when the other process failed (killed, out of memory)."""
-        assert self._process.stdout is not None
-        with self._process.stdout as output:
-            data = output.read()
-        if self._process.wait() == 0 and data:
-            return data
-        return compile_object(self._text.decode(), self._opt)
-
-
-def serve(opt: int) -> None:
-    """The other process: IR on standard input, object on standard output."""
-    sys.stdout.buffer.write(compile_object(sys.stdin.buffer.read().decode(), opt))

@@ -16,10 +16,14 @@ def functions_in(path: str) -> dict[int, ast.FunctionDef]:
     with open(path, encoding="utf-8") as source:
         tree = ast.parse(source.read(), path)
     found = {}
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:  # statements only: walking every expression would take longer than parsing
+        node = waiting.pop()
         if isinstance(node, ast.FunctionDef):
             first = node.decorator_list[0] if node.decorator_list else node
             found[first.lineno] = node
+        for block in ("body", "orelse", "handlers", "finalbody"):
+            waiting += getattr(node, block, ())
     return found
 
 
@@ -28,6 +32,27 @@ def syntax(function: NativeFunction) -> tuple[ast.FunctionDef, str]:
     """The function's syntax tree and its file name."""
     code = function.body.__code__
     return functions_in(code.co_filename)[code.co_firstlineno], code.co_filename
+
+
+@cache
+def nodes_of(function: NativeFunction) -> tuple[ast.AST, ...]:
+    """Every node of the function's syntax tree."""
+    return tuple(ast.walk(syntax(function)[0]))
+
+
+@cache
+def changing_names(function: NativeFunction) -> frozenset[str]:
+    """The names that the function assigns more than once."""
+    counts: dict[str, int] = {}
+    for part in nodes_of(function):
+        if isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
+            counts[part.target.id] = 2
+        elif isinstance(part, ast.Assign):
+            for target in part.targets:
+                for leaf in ast.walk(target):
+                    if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Store):
+                        counts[leaf.id] = counts.get(leaf.id, 0) + 1
+    return frozenset(name for name, count in counts.items() if count > 1)
 
 
 @cache
@@ -41,10 +66,9 @@ def names_of(function: NativeFunction) -> dict[str, Any]:
 @cache
 def may_abort(function: NativeFunction) -> bool:
     """Whether the function, or one it calls, can `raise Abort`. A static callee parameter counts as one that can."""
-    tree, _ = syntax(function)
     names = names_of(function)
     parameters = set(function.parameters)
-    for node in ast.walk(tree):
+    for node in nodes_of(function):
         if isinstance(node, ast.Raise):
             return True
         if isinstance(node, ast.Call):

@@ -9,7 +9,7 @@ from typing import Any
 from .expressions import Expressions
 from .ints import Fixed, u32
 from .lang import Abort, static
-from .source import syntax
+from .source import changing_names
 from .struct import PtrType, resolve_target, size_of
 from .values import Alias, Conflict, Const, Place, Value, ir_type, is_int, kind_name
 
@@ -135,16 +135,7 @@ class Statements(Expressions):
 
     def varies(self, name: str, node: Any) -> bool:
         """Whether the function assigns this name more than once."""
-        tree = syntax(self.frames[-1].function)[0]
-        count = 0
-        for part in ast.walk(tree):
-            if isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name) and part.target.id == name:
-                return True
-            if isinstance(part, ast.Assign):
-                for target in part.targets:
-                    for leaf in ast.walk(target):
-                        count += isinstance(leaf, ast.Name) and leaf.id == name and isinstance(leaf.ctx, ast.Store)
-        return count > 1
+        return name in changing_names(self.frames[-1].function)
 
     def stmt_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is None or not isinstance(node.target, ast.Name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def native_function(name: str) -> NativeFunction:
 
 def main(core: str, base: str, path: str, *natives: str) -> None:
     """Build the image of a core for an address and write it to a path."""
+    os.nice(19)  # a machine is running meanwhile, on the quick image
     space = CodeSpace(SPACE, int(base, 16))
     image = build(cores.get(core), space, [native_function(name) for name in natives])
     write(Path(path), image, space)

@@ -136,8 +136,8 @@ def enter(cpu: Vcpu) -> None:
 
 @native
 def leave(cpu: Vcpu) -> None:
-    """Before native code is left. An instruction that waits for a device will be counted when it is done."""
-    if cpu.exit_reason == ExitReason.MMIO:
+    """Before native code is left. An instruction that waits for a device or its handler is counted when it is done."""
+    if cpu.exit_reason == ExitReason.MMIO or cpu.exit_reason == ExitReason.HANDLER:
         cpu.budget += 1
     settle(cpu)
     fp_leave(cpu)

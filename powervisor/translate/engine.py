@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .image import Building, Image, Store
-from .tier1.compiler import RegionCompiler
-from .tier1.store import open_store
+
+if TYPE_CHECKING:
+    from .tier1.compiler import RegionCompiler
 
 CODE_SPACE = 256 << 20
-QUICK_SPACE = 64 << 20
+QUICK_SPACE = 128 << 20
 HOT_AFTER = 6
 """Time slices that end before an instruction until it is worth compiling: a quarter of a million instructions."""
 PAGES_SHARE = 4
@@ -37,6 +39,9 @@ class Engine:
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
+        self._compiling = threading.Lock()
+        self._starting = threading.Lock()
+        self._started = self._closed = False
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
         self.space = CodeSpace(CODE_SPACE)
@@ -65,7 +70,22 @@ class Engine:
         self.forget_all = self.function("forget_all", None, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
-        if self.tier1 != "off" and self.coming is None:
+        if self.tier1 == "force":
+            self._compile_regions()
+
+    def start(self) -> None:
+        """The guest begins: let hot code be compiled. What that needs is imported meanwhile, on a thread."""
+        if self.tier1 == "on" and self.coming is None and not self._started:
+            self._started = True
+            threading.Thread(target=self._compile_regions, name="tier1-start", daemon=True).start()
+
+    def _compile_regions(self) -> None:
+        from .tier1.compiler import RegionCompiler
+        from .tier1.store import open_store
+
+        with self._starting:
+            if self.coming is not None or self._closed or self.regions is not None:
+                return
             force = self.tier1 == "force"
             self.regions = RegionCompiler(
                 self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=force
@@ -77,12 +97,20 @@ class Engine:
         if self.regions is not None:
             self.regions.hot(cpu)
 
+    def compile_handler(self, word: int) -> None:
+        """A vCPU met an instruction whose handler the quick image has not."""
+        with self._compiling:
+            if self.image.compile_handler is not None:
+                self.image.compile_handler(word)
+
     def upgrade(self, image: Image) -> None:
         """Change to the image that was built meanwhile. No vCPU may be in native code.
 
         The quick image stays loaded: addresses of its functions are in use elsewhere.
         """
         self.coming = None
+        with self._compiling:
+            self.image = image
         self.space = self._spaces[0]
         self._attach(image)
 
@@ -117,6 +145,8 @@ class Engine:
 
     def close(self) -> None:
         """Free everything. No vCPU may be in native code."""
+        with self._starting:
+            self._closed = True
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:

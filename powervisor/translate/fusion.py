@@ -19,7 +19,17 @@ from ..native.lang import NativeFunction
 from ..native.values import Const, Frame, Value
 from ..vcpu import ops
 from ..vcpu.state import Vcpu
-from .stencils import BACKWARD, CONVENTION, FORWARD, SIGNATURE, HoleTable, StencilCompiler, Variant, variants
+from .stencils import (
+    BACKWARD,
+    CONVENTION,
+    FORWARD,
+    SIGNATURE,
+    HoleTable,
+    StencilCompiler,
+    Variant,
+    indexing_and_calls,
+    variants,
+)
 
 BITS = ("lt", "gt", "eq")
 """Bits 0..2 of a CR field; SO is not fused."""
@@ -43,9 +53,11 @@ class Fused:
 @cache
 def is_compare(insn: Insn) -> bool:
     """Whether an instruction only sets a CR field from a comparison."""
-    nodes = ast.walk(syntax(insn.function)[0])
+    if not insn.hot or "bf" not in insn.fields:
+        return False
+    nodes = indexing_and_calls(insn.function)
     calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    return insn.hot and "bf" in insn.fields and bool(calls & {f.body.__name__ for f in COMPARES})
+    return bool(calls & {f.body.__name__ for f in COMPARES})
 
 
 def fused_variants(insn: Insn) -> Iterator[Fused]:

@@ -10,6 +10,7 @@ another process (`builder`) builds the real one, which the engine takes over whe
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -19,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
+from .stencil_process import StencilProcess, modes
 
 MAGIC = b"pvimage1"
 KEPT = 24
@@ -31,10 +34,15 @@ KEPT = 24
 
 
 class Image:
-    """What a CodeSpace holds after loading: symbols {name: address}, and where free space begins."""
+    """What a CodeSpace holds after loading: symbols {name: address}, and where free space begins.
 
-    def __init__(self, symbols: dict[str, int], used: int) -> None:
-        self.symbols, self.used = symbols, used
+    `compile_handler(word)` adds what a quick image lacks.
+    """
+
+    def __init__(
+        self, symbols: dict[str, int], used: int, compile_handler: Callable[[int], None] | None = None
+    ) -> None:
+        self.symbols, self.used, self.compile_handler = symbols, used, compile_handler
 
 
 def cache_directory() -> Path | None:
@@ -56,7 +64,7 @@ def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
     root = Path(__file__).resolve().parent.parent
     for room in ("native", "isa", "vcpu", "insns", "translate", "devices"):
         for path in sorted((root / room).glob("*.py")):
-            if room != "devices" or path.name.startswith("mpic"):
+            if room != "devices" or path.name.startswith("mpic") or path.name.endswith("_native.py"):
                 digest.update(path.read_bytes())
     for name in ("model name", "flags"):
         digest.update(_cpuinfo(name).encode())
@@ -173,8 +181,19 @@ def prune(directory: Path) -> None:
 
 def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:
     """Compile the runtime and every stencil for a core and lay them out in a CodeSpace."""
-    from ..insns import TABLE
-    from .layout import Layout
+    collecting = gc.isenabled()
+    gc.disable()  # syntax trees and text, none of it in cycles: looking for garbage would take a quarter of the time
+    try:
+        return _build(core, space, natives, quick)
+    finally:
+        if collecting:
+            gc.enable()
 
-    symbols = Layout(core, TABLE.for_core(core.categories), space, quick).build({f.name: f for f in natives})
-    return Image(symbols, space.used)
+
+def _build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool) -> Image:
+    stencils = [StencilProcess(core.name, cm, quick) for cm in modes(core, quick)]
+    from .layout import Layout  # what it imports takes time, which the processes use
+
+    layout = Layout(core, space, quick)
+    symbols = layout.build({f.name: f for f in natives}, stencils)
+    return Image(symbols, space.used, layout.later.compile if layout.later is not None else None)

@@ -7,16 +7,19 @@ import struct
 from collections.abc import Callable
 
 from ..isa.cores import Core
-from ..isa.insn import Insn, Table
+from ..isa.insn import Insn
 from ..native.codespace import CodeSpace
 from ..native.elf import Object
 from ..native.lang import NativeFunction
-from ..native.llvm import Background, compile_object
+from ..native.llvm import QUICK_PASSES, STENCIL_PASSES, compile_object
 from ..native.struct import Struct
 from .exports import EXPORTS
-from .fusion import Fused, fused_symbol, fused_variants, is_compare
+from .fusion import fused_symbol, fused_variants, is_compare
+from .later import EARLY, LaterHandlers
 from .runtime import handler_symbol, runtime_ir
-from .stencils import HoleTable, Variant, destination, selectors, sources, variants
+from .stencil_process import StencilProcess
+from .stencil_set import StencilSet
+from .stencils import destination, selectors, sources, variants
 from .tables import (
     MAX_SELECTORS,
     MAX_SOURCES,
@@ -30,7 +33,7 @@ from .tables import (
     Tables,
     Template,
 )
-from .templates import TemplateData, extract, stencil_ir, stencil_symbol
+from .templates import TemplateData, extract, stencil_symbol
 from .translator import BLOCK_LIMIT, BLOCK_SPACE
 
 PSEUDO = ("site", "site_end", "goto_slot", "goto_far")
@@ -40,36 +43,34 @@ LADDER_STEPS = 1024
 class Layout:
     """Builds one core's image into a CodeSpace; `symbols` are addresses by name."""
 
-    def __init__(self, core: Core, table: Table, space: CodeSpace, quick: bool = False) -> None:
-        """`quick`: fewer stencils (none for FP and vectors), compiled the quick way."""
-        self.core, self.table, self.space, self.quick = core, table, space, quick
-        self.holes = HoleTable()
-        hot = [insn for insn in table if insn.hot and not (quick and insn.needs & {"fp", "altivec"})]
-        self.every: list[Variant] = [v for insn in hot for v in variants(insn) if self.serving(v) is v]
-        self.pairs: list[Fused] = []
-        if not quick:
-            self.pairs = [pair for insn in hot if is_compare(insn) for pair in fused_variants(insn)]
-        self.modes = (False, True) if core.bits == 64 else (False,)
-        if quick:
-            self.modes = self.modes[-1:]
+    def __init__(self, core: Core, space: CodeSpace, quick: bool = False) -> None:
+        """`quick`: fewer stencils (see StencilSet), compiled the quick way."""
+        self.space, self.quick = space, quick
+        self.set = StencilSet(core, quick)
+        self.table = self.set.table
+        self.later: LaterHandlers | None = None
+        """The handlers that a quick image gets when they are needed."""
         self.symbols: dict[str, int] = {}
         self.templates: dict[str, TemplateData] = {}
         self.template_rows: list[bytes] = []
         self.maps: dict[bytes, int] = {}
 
-    def build(self, natives: dict[str, NativeFunction]) -> dict[str, int]:
+    def build(self, natives: dict[str, NativeFunction], stencils: list[StencilProcess]) -> dict[str, int]:
         """Compile and lay out everything; the addresses of what Python needs, by name."""
-        branch = next((insn for insn in self.table if insn.name == "bc"), None)
         level = 0 if self.quick else 1
-        compiling = [
-            Background(stencil_ir(self.every, self.pairs, branch, cm, self.holes, cm == self.modes[0]), level)
-            for cm in self.modes
-        ]
-        handlers, runtime, exported = runtime_ir(self.table, self.holes, EXPORTS | natives)
-        self.symbols = Object(compile_object(runtime, level)).load(self.space.take, _no_symbol)
-        self.symbols |= Object(compile_object(handlers, opt=0)).load(self.space.take, self.symbols.__getitem__)
-        for job in compiling:
-            self.take_templates(Object(job.result()))
+        rare = [insn for insn in self.table if self.quick and insn.name not in EARLY]
+        handlers, runtime, exported = runtime_ir(self.table, EXPORTS | natives, rare)
+        passes = QUICK_PASSES if self.quick else STENCIL_PASSES
+        code = compile_object(runtime, level, passes)
+        self.symbols = Object(code).load(self.space.take, _no_symbol)
+        code = compile_object(handlers, 0, passes)
+        self.symbols |= Object(code).load(self.space.take, self.symbols.__getitem__)
+        if rare:
+            self.later = LaterHandlers(self.space, rare, self.symbols)
+        for process in stencils:
+            code, derived = process.result()
+            self.symbols |= Object(derived).load(self.space.take, _no_symbol)
+            self.take_templates(Object(code), process.cm)
         selects = {name: self.symbols[symbol] for name, symbol in exported.items()}
         rows = [bytearray(InsnRow.size)]
         undefined = self.symbols["handler.undefined"]
@@ -85,10 +86,6 @@ class Layout:
         result["miss_ladder"], result["miss_step"] = self.miss_ladder()
         return result
 
-    def serving(self, variant: Variant) -> Variant:
-        """The variant whose stencil serves for another; a quick image has none that take a GPR from x."""
-        return variant.from_memory if self.quick else variant.same_as
-
     def put(self, data: bytes | bytearray, align: int = 16) -> int:
         """Address of a copy of some bytes; what is read in words of 8 may be read past its end."""
         where = self.space.take(max(len(data), 1) + 8, align)
@@ -97,15 +94,15 @@ class Layout:
 
     # ---- stencils --------------------------------------------------------------------------------------------------
 
-    def take_templates(self, stencils: Object) -> None:
+    def take_templates(self, stencils: Object, cm: bool) -> None:
         """Templates of an object's stencils; constants the stencils refer to are placed in the image."""
         placed: dict[int, int] = {}
         for section in stencils.sections.values():
             if not section.name.startswith((".s.", ".x.", ".text")):
                 placed[section.index] = self.space.take(section.size, max(section.align, 16))
                 ctypes.memmove(placed[section.index], section.data, len(section.data))
-        owners = {f".{stencil_symbol(v, cm)}": v.insn for cm in self.modes for v in self.every}
-        owners |= {f".{fused_symbol(pair, cm)}": pair.first.insn for cm in self.modes for pair in self.pairs}
+        owners = {f".{stencil_symbol(v, cm)}": v.insn for v in self.set.every}
+        owners |= {f".{fused_symbol(pair, cm)}": pair.first.insn for pair in self.set.pairs}
 
         def constant(section: int, value: int) -> str:
             name = f"const.{placed[section] + value:x}"
@@ -114,7 +111,7 @@ class Layout:
 
         for section in stencils.executable():
             if section.name.startswith((".s.", ".x.")):
-                data = extract(section, owners.get(section.name), constant, self.symbols.__contains__)
+                data = extract(section, owners.get(section.name), cm, constant, self.symbols.__contains__)
                 self.templates[section.name[1:]] = data
 
     def template(self, symbol: str) -> bytes:
@@ -177,7 +174,7 @@ class Layout:
         chosen, own = selectors(insn), list(variants(insn))
         if len(chosen) > MAX_SELECTORS:
             raise ValueError(f"{insn.name}: more than {MAX_SELECTORS} fields choose its stencil")
-        first = self.run_of(lambda cm: [stencil_symbol(self.serving(v), cm) for v in own])
+        first = self.run_of(lambda cm: [stencil_symbol(self.set.serving(v), cm) for v in own])
         set_fields(row, InsnRow, templates=first, selector_count=len(chosen), mode_step=len(own))
         operands, result = sources(insn), destination(insn)
         if len(operands) > MAX_SOURCES:

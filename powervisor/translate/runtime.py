@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from ..isa.insn import Field, Insn, Table
 from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
-from ..vcpu.state import Vcpu
+from ..vcpu.state import ExitReason, Vcpu
 from . import dispatch
-from .stencils import CONVENTION, SIGNATURE, HoleTable
+from .stencils import CONVENTION, SIGNATURE, HoleTable, derived_symbol
 
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 
@@ -95,6 +97,9 @@ define ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
 """What LLVM calls by these names; a call into libc would tie the image to one process."""
 
 
+HANDLER_ATTRIBUTES = '\nattributes #4 = { nounwind "no-builtins" }\n'
+
+
 def field_ir(field: Field, name: str) -> list[str]:
     """IR that extracts a field of %word into %name, as i32 or (signed) i64."""
     lines = []
@@ -132,7 +137,12 @@ def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
         lines.append(next_address_ir())
     aborts = may_abort(insn.function)
     result = "i1" if aborts else "void"
+    if insn.restartable:
+        lines.append(f"  %many = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('restartable')}")
+        lines.append("  store i32 1, ptr %many")
     lines.append(f"  {'%gone = ' if aborts else ''}call {result} @\"{body}\"({', '.join(arguments)})")
+    if insn.restartable:
+        lines.append("  store i32 0, ptr %many")
     if not insn.ends:
         lines.append("  %r = select i1 %gone, i32 2, i32 0\n  ret i32 %r" if aborts else "  ret i32 0")
     else:
@@ -161,10 +171,17 @@ def next_address_ir() -> str:
   store i64 %next, ptr %np"""
 
 
-def derived_ir(module: Module, number: int, function: NativeFunction, insn: Insn, arguments: tuple[object, ...]) -> str:
+def derived_module(holes: HoleTable, cm: bool) -> str:
+    """IR of the functions that compute the derived holes of a mode's stencils."""
+    module = Module()
+    parts = [derived_ir(module, derived_symbol(n, cm), *row) for n, row in enumerate(holes.derived)]
+    return "\n".join([*parts, module.emit()])
+
+
+def derived_ir(module: Module, symbol: str, function: NativeFunction, insn: Insn, arguments: tuple[object, ...]) -> str:
     """A function of the instruction word that computes a derived hole."""
     body = module.require(function)
-    lines = [f'define i64 @"derived.{number}"(i32 %word) #0 {{']
+    lines = [f'define i64 @"{symbol}"(i32 %word) #0 {{']
     texts = []
     parameters, result = module.compiler(module).signature(function, {})
     for position, (argument, (_, kind)) in enumerate(zip(arguments, parameters, strict=True)):
@@ -191,30 +208,58 @@ def undefined_handler(module: Module, function: NativeFunction) -> str:
     )
 
 
+def missing_handler() -> str:
+    """The handler in place of one that is not compiled yet: leave and say so, unless another exit is due first."""
+    return f"""
+define i32 @"handler.missing"(ptr %cpu, i32 %word) #0 {{
+  %reason = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("exit_reason")}
+  %due = load i32, ptr %reason
+  %none = icmp eq i32 %due, 0
+  br i1 %none, label %leave, label %out
+leave:
+  store i32 {ExitReason.HANDLER}, ptr %reason
+  %detail = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("exit_detail")}
+  store i32 %word, ptr %detail
+  br label %out
+out:
+  ret i32 2
+}}
+"""
+
+
+def later_handlers_ir(insns: Sequence[Insn], known: Collection[str]) -> str:
+    """IR of some handlers and of what they call beyond the `known` symbols of an image."""
+    module = Module(known=known)
+    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in insns]
+    module.compile_queue()
+    text, _ = module.emit_parts(set(module.symbols.values()) - module.exported)
+    return "\n".join([text, *handlers]) + HANDLER_ATTRIBUTES
+
+
 def handler_symbol(insn: Insn) -> str:
     """Symbol of an instruction's handler."""
     return f"handler.{insn.name}.{insn.match:08x}"
 
 
 def runtime_ir(
-    table: Table, holes: HoleTable, exports: dict[str, NativeFunction]
+    table: Table, exports: dict[str, NativeFunction], rare: Sequence[Insn] = ()
 ) -> tuple[str, str, dict[str, str]]:
-    """IR of the handlers of a core's table, IR of everything else, and the exported natives' symbols by name.
+    """IR of the handlers of a core's table without the `rare`, IR of everything else, the exported natives' symbols.
 
     Handlers are many and each is rare: they are compiled the quick way, apart from what runs all the time.
     """
     from ..vcpu.interrupts import raise_program
 
     module = Module()
-    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in table]
-    bodies = {module.require(insn.function) for insn in table}
-    parts = [undefined_handler(module, raise_program)]
-    parts += [derived_ir(module, n, *row) for n, row in enumerate(holes.derived)]
+    absent = set(rare)
+    own = [insn for insn in table if insn not in absent]
+    handlers = [handler_ir(module, insn, handler_symbol(insn)) for insn in own]
+    bodies = {module.require(insn.function) for insn in own}
+    parts = [undefined_handler(module, raise_program), missing_handler()]
     glued = [module.require(f) for f in (dispatch.next_code, dispatch.resume, dispatch.enter, dispatch.leave)]
     symbols = {name: module.require(function, export=True) for name, function in exports.items()}
     parts.append(glue(*glued))
     selects = {insn.select for insn in table if insn.select is not None}
     symbols |= {f"select.{f.name}": module.require(f, export=True) for f in selects}
-    rare, common = module.emit_parts(bodies)
-    attributes = '\nattributes #4 = { nounwind "no-builtins" }\n'
-    return "\n".join([rare, *handlers]) + attributes, "\n".join([common, LIBRARY, *parts]), symbols
+    seldom, common = module.emit_parts(bodies)
+    return "\n".join([seldom, *handlers]) + HANDLER_ATTRIBUTES, "\n".join([common, LIBRARY, *parts]), symbols

@@ -30,7 +30,7 @@ from ..isa.insn import FORM_FIELDS, Insn
 from ..native.compile import FunctionCompiler, Module
 from ..native.ints import i64, u32, u64
 from ..native.lang import NativeFunction
-from ..native.source import names_of, syntax
+from ..native.source import names_of, nodes_of, syntax
 from ..native.values import Const, Frame, Place, Value, is_int
 from ..vcpu import mmu, ops
 from ..vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
@@ -98,12 +98,17 @@ class HoleTable:
         return self.index[key]
 
 
+def derived_symbol(number: int, cm: bool) -> str:
+    """Symbol of the function that computes a derived hole of a mode's stencils."""
+    return f"derived.{int(cm)}.{number}"
+
+
 @cache
 def is_relative(insn: Insn) -> bool:
     """Whether the semantics use `jump_relative`, which stencils specialise by direction."""
     return any(
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "jump_relative"
-        for node in ast.walk(syntax(insn.function)[0])
+        for node in nodes_of(insn.function)
     )
 
 
@@ -114,11 +119,17 @@ def gpr_fields(insn: Insn, context: type[ast.expr_context]) -> list[str]:
     return [name for name in insn.fields if name in found]
 
 
+@cache
+def indexing_and_calls(function: NativeFunction) -> tuple[ast.AST, ...]:
+    """The nodes that `_find_gprs` looks at."""
+    return tuple(node for node in nodes_of(function) if isinstance(node, ast.Subscript | ast.Call))
+
+
 def _find_gprs(
     function: NativeFunction, known: dict[str, str], context: type[ast.expr_context], found: set[str]
 ) -> None:
     """Look through a function and those it hands fields to; `known` are its names for fields."""
-    for node in ast.walk(syntax(function)[0]):
+    for node in indexing_and_calls(function):
         if isinstance(node, ast.Subscript):
             if isinstance(node.ctx, context) and isinstance(node.value, ast.Attribute) and node.value.attr == "gpr":
                 if isinstance(node.slice, ast.Name) and node.slice.id in known:
@@ -158,6 +169,7 @@ def value_groups(insn: Insn, name: str) -> list[tuple[int, ...]]:
     return [group if isinstance(group, tuple) else (group,) for group in insn.variants[name]]
 
 
+@cache
 def selectors(insn: Insn) -> list[Selector]:
     """The fields that choose among an instruction's stencils."""
     result = []

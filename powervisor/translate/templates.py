@@ -11,7 +11,7 @@ from ..native.compile import TAIL, Module
 from ..native.elf import R_32, R_32S, R_64, R_PC32, R_PLT32, RelocationError, Section
 from ..vcpu.state import Vcpu
 from .fusion import Fused, FusedCompiler, fused_symbol
-from .stencils import CONVENTION, SIGNATURE, HoleTable, StencilCompiler, Variant
+from .stencils import CONVENTION, SIGNATURE, HoleTable, StencilCompiler, Variant, derived_symbol
 from .tables import Kind, Source
 
 _KINDS = {R_64: Kind.ABS64, R_32: Kind.ABS32, R_32S: Kind.ABS32, R_PC32: Kind.REL32, R_PLT32: Kind.REL32}
@@ -159,7 +159,7 @@ def stencil_symbol(variant: Variant, cm: bool) -> str:
 
 
 def extract(
-    section: Section, insn: Insn | None, constants: Callable[[int, int], str], extern: Callable[[str], bool]
+    section: Section, insn: Insn | None, cm: bool, constants: Callable[[int, int], str], extern: Callable[[str], bool]
 ) -> TemplateData:
     """Template of a stencil's section; a trailing jump to what follows is cut off."""
     code, relocations = section.data, sorted(section.relocations, key=lambda r: r.offset)
@@ -192,7 +192,8 @@ def extract(
             )  # fmt: skip
         elif name.startswith("d."):
             parts = name.split(".")
-            patch = PatchData(r.offset, kind, Source.DERIVED, (0,) * 5, 0, int(parts[2]), addend, f"derived.{parts[1]}")
+            symbol = derived_symbol(int(parts[1]), cm)
+            patch = PatchData(r.offset, kind, Source.DERIVED, (0,) * 5, 0, int(parts[2]), addend, symbol)
             patches.append(patch)
         elif r.section:
             where = constants(r.section, r.value)

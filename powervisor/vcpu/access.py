@@ -25,7 +25,7 @@ from .mmu import (
     translate,
 )
 from .ops import address
-from .state import ExitReason, SoftData, TlbEntry, Vcpu
+from .state import ExitReason, Port, SoftData, TlbEntry, Vcpu
 
 if TYPE_CHECKING:
     T = Any  # the type a static parameter names
@@ -178,12 +178,35 @@ def irqchip_offset(cpu: Vcpu, pa: u64, size: u32) -> u64:
     return u64(0xFFFF_FFFF_FFFF_FFFF)
 
 
+@native
+def port_of(cpu: Vcpu, pa: u64, size: u32) -> u64:
+    """Address of the Port of an access, 0 where there is none or the access must leave.
+
+    One that may be done again, and one that was done, go by the log.
+    """
+    if size != 1 or cpu.restartable | cpu.mmio_done != 0:
+        return u64(0)
+    where = cpu.vm.ports
+    while where != 0:
+        port = at(Port, where)
+        if pa - port.pa < port.length:
+            return where
+        where = port.next
+    return u64(0)
+
+
 @native(cold=True)
 def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
-    """Read a device register: the interrupt controller's natively, others by an exit and re-execution."""
+    """Read a device register: the interrupt controller's and ports' natively, others by an exit and re-execution."""
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         return u64(call_host(u32, cpu.vm.irqchip_read, cpu.vm.irqchip, u32(offset), cpu.index))
+    where = port_of(cpu, pa, size)
+    if where != 0:
+        port = at(Port, where)
+        value = call_host(u32, port.read, port.state, u32(pa - port.pa))
+        if value < 0x100:
+            return u64(value)
     return mmio_exit(cpu, pa, u64(0), size, u32(READ))
 
 
@@ -193,8 +216,13 @@ def mmio_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> None:
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         call_host(None, cpu.vm.irqchip_write, cpu.vm.irqchip, u32(offset), u32(value), cpu.index)
-    else:
-        mmio_exit(cpu, pa, value, size, u32(WRITE))
+        return
+    where = port_of(cpu, pa, size)
+    if where != 0:
+        port = at(Port, where)
+        if call_host(u32, port.write, port.state, u32(pa - port.pa), u32(value)) != 0:
+            return
+    mmio_exit(cpu, pa, value, size, u32(WRITE))
 
 
 @native(cold=True)

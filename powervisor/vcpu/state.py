@@ -47,6 +47,7 @@ class ExitReason:
     CODE_FULL = 10
     HOT = 11
     THREADS = 12
+    HANDLER = 13  # the instruction's handler is not compiled yet; `exit_detail` is its word
 
 
 class Request:
@@ -151,6 +152,17 @@ class MmioLog(Struct):
     write: u32
 
 
+class Port(Struct):
+    """A window of byte registers of a device, some of which native code may answer; `next` is another one's address."""
+
+    next: u64
+    pa: u64
+    length: u64
+    state: u64
+    read: u64  # host function addresses: (state, offset) -> value, above 255 where the device must be asked
+    write: u64  # (state, offset, value) -> whether it was taken
+
+
 class Vcpu(Struct):
     """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
 
@@ -218,6 +230,7 @@ class Vcpu(Struct):
     mmio_done: u32  # finished accesses in the log
     mmio_cursor: u32
     mmio_log: Array[MmioLog, MMIO_LOG_ENTRIES]
+    restartable: u32  # executing an instruction of many accesses, which begins anew after each that leaves
     # Timers. Deadlines are in ticks of the machine, before `tb_offset` is added; all ones: never.
     tb_offset: u64
     frozen: u32  # by DBCR0[FT]:
@@ -308,6 +321,7 @@ class Vm(Struct):
     irqchip_write: u64  # (state, offset, value, cpu)
     irqchip_ack: u64  # (state, cpu) -> vector
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
+    ports: u64  # address of the first Port, 0: none
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs
