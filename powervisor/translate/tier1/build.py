@@ -51,7 +51,7 @@ class Step:
 
 @dataclass
 class Group:
-    """Accesses that one probe makes sure of: the first of them, its displacement (None: indexed), and all their steps."""
+    """Accesses that one probe makes sure of: the first one, its displacement (None: indexed), and the steps of all."""
 
     step: Step
     first: int | None
@@ -433,7 +433,7 @@ start:
 
     def call(self, step: Step, near: str | None) -> str:
         """Call an instruction's meaning."""
-        texts = ["ptr %cpu", "ptr %frame", "ptr %ctx", f"ptr {near or 'null'}", f"i1 {'false' if near is None else 'true'}"]
+        texts = ["ptr %cpu", "ptr %frame", "ptr %ctx", f"ptr {near or 'null'}", f"i1 {str(near is not None).lower()}"]
         texts.append(f"i64 {self.effective(step.at) if '%cia' in step.meaning.text.split('{', 1)[1] else '0'}")
         for name in step.meaning.arguments:
             kind = "i64" if step.insn.fields[name].signed else "i32"
