@@ -33,8 +33,8 @@ class Engine:
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
-        `tier1` is "on", "off", or "force": whatever is executed is compiled before it goes on. Without it,
-        $POWERVISOR_TIER1 decides, or "on".
+        `tier1` is "on", "off", "eager": code that is warm is compiled before it goes on, or "force": all code is. Without
+        it, $POWERVISOR_TIER1 decides, or "on".
         """
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         self.regions: RegionCompiler | None = None
@@ -70,7 +70,7 @@ class Engine:
         self.forget_all = self.function("forget_all", None, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
-        if self.tier1 == "force":
+        if self.tier1 in ("eager", "force"):
             self._compile_regions()
 
     def start(self) -> None:
@@ -86,11 +86,11 @@ class Engine:
         with self._starting:
             if self.coming is not None or self._closed or self.regions is not None:
                 return
-            force = self.tier1 == "force"
+            force, wait = self.tier1 == "force", self.tier1 != "on"
             self.regions = RegionCompiler(
-                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=force
+                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=wait
             )
-            self.vm.hot_after, self.vm.hot_at_once = 1 if force else HOT_AFTER, int(force)
+            self.vm.hot_after, self.vm.hot_at_once = 1 if wait else HOT_AFTER, int(force)
 
     def hot(self, cpu: Any) -> None:
         """A vCPU found hot code."""

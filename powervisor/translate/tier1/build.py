@@ -389,7 +389,7 @@ start:
         if code == TAKEN:
             self.edge(start, last.at, last.at + displacement(last.insn, last.word), dirty)
         else:
-            self.jump(last, dirty)
+            self.jump(start, last, dirty)
 
     def probe(self, group: Group, n: int, at: int, dirty: int) -> str:
         """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
@@ -457,11 +457,15 @@ start:
         if target not in self.blocks:
             self.go("far", self.effective(target), dirty)
             return
+        if target <= at:
+            self.check(self.effective(target), dirty)
+        self.follow(start, at, target, dirty)
+
+    def follow(self, start: int, at: int, target: int, dirty: int) -> None:
+        """Go to a block, with registers stored unless both are in one loop."""
         if not self.keeps(start, target):
             self.spill(dirty & ~CR_SLOTS)
             dirty &= CR_SLOTS
-        if target <= at:
-            self.check(self.effective(target), dirty)
         self.cross(at, target, dirty)
         self.put(f"br label %{block_name(target)}")
 
@@ -501,7 +505,7 @@ start:
         self.go("far", self.effective(target), dirty)
         self.label(on)
 
-    def jump(self, last: Step, dirty: int) -> None:
+    def jump(self, start: int, last: Step, dirty: int) -> None:
         """Continue at the frame's npc, inside the region or elsewhere."""
         place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('npc')}")
         target = self.temp(f"load i64, ptr {place}")
@@ -516,8 +520,7 @@ start:
             self.put(f"switch i64 {word}, label %{away} [{cases}]")
             for site, label in labels.items():
                 self.label(label)
-                self.cross(last.at, site, dirty)
-                self.put(f"br label %{block_name(site)}")
+                self.follow(start, last.at, site, dirty)
             self.label(away)
         self.go("far", target, dirty)
 
