@@ -33,7 +33,7 @@ class Engine:
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
-        `tier1` is "on", "off", "eager": code that is warm is compiled before it goes on, or "force": all code is. Without
+        `tier1` is "on", "off", "eager": warm code is compiled before it goes on, or "force": all code is. Without
         it, $POWERVISOR_TIER1 decides, or "on".
         """
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")

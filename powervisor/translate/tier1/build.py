@@ -21,8 +21,8 @@ from ...vcpu.modes import NO_TAG
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
 from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
-from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir, probe
-from .shape import PAGE_SIZE, Block, Region, displacement
+from .meaning import JUMP, LEAVE, LOW, TAKEN, Meaning, meaning_of, nibble_ir, probe
+from .shape import PAGE_SIZE, Block, Region, displacement, is_narrow
 
 MOST_NEAR = 8
 """Pages that are remembered."""
@@ -101,6 +101,7 @@ class Builder:
     def __init__(self, region: Region, table: Table) -> None:
         self.region = region
         self.cm = bool(region.mode & Mode.CM)
+        self.narrow = is_narrow(region.core)
         self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
         self.successors = {start: self.targets(steps) for start, steps in self.blocks.items()}
         self.returns = self.return_sites()
@@ -120,7 +121,7 @@ class Builder:
         for n, word in enumerate(block.words):
             insn = table.decode(word)
             assert insn is not None
-            meaning, operands = meaning_of(insn, word, self.cm, self.region.mode), insn.operands(word)
+            meaning, operands = meaning_of(insn, word, self.region.mode, self.narrow), insn.operands(word)
             reads, writes = meaning.slots(meaning.reads, operands), meaning.slots(meaning.writes, operands)
             result.append(Step(block.start + 4 * n, insn, word, meaning, operands, reads, writes))
         return result
@@ -333,6 +334,8 @@ start:
         value = self.temp(f"load {slot.kind}, ptr {source}")
         if slot.name in FLAGS:
             value = self.temp(f"and i8 {value}, 1")
+        if self.narrow and slot.name.startswith("gpr"):
+            value = self.temp(f"and i64 {value}, {LOW}")
         self.put(f"store {slot.kind} {value}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
         number = slot.number - FIRST["cr"]
         if 0 <= number < CR_FIELDS:

@@ -28,6 +28,7 @@ GO_ON, LEAVE, TAKEN, JUMP = range(4)
 """What a meaning returns: the next instruction follows; the handler must execute this one, nothing has changed; the
 relative branch is taken; the address is in the frame's `npc`."""
 
+LOW = 0xFFFF_FFFF
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
 PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i1 %sure, i64 %cia"
 PROBE_PARAMETERS = "ptr %cpu, ptr %ctx, ptr %near, i1 %remember, i64 %ea, i64 %last"
@@ -116,24 +117,27 @@ def fixed_fields(insn: Insn, word: int) -> tuple[tuple[str, int], ...]:
     return tuple(result)
 
 
-def meaning_of(insn: Insn, word: int, cm: bool, mode: int) -> Meaning:
-    """The meaning of a word; NotForRegions when its handler must execute it."""
+def meaning_of(insn: Insn, word: int, mode: int, narrow: bool) -> Meaning:
+    """The meaning of a word in a mode; NotForRegions when its handler must execute it.
+
+    `narrow`: GPRs have 32 bits, and the upper halves that other code leaves in them mean nothing.
+    """
     if not insn.hot or (insn.select is not None and not insn.select(u32(word), u32(mode))):
         raise NotForRegions
     if "fp" in insn.needs and (not mode & Mode.FP or mode & Mode.FPX):
         raise NotForRegions
     if "altivec" in insn.needs and not mode & Mode.VEC:
         raise NotForRegions
-    return compiled(insn, fixed_fields(insn, word), cm)
+    return compiled(insn, fixed_fields(insn, word), bool(mode & Mode.CM), narrow)
 
 
 _counter = [0]
 
 
 @cache
-def _attempted(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool) -> Meaning | None:
+def _attempted(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool, narrow: bool) -> Meaning | None:
     module = Module()
-    compiler = MeaningCompiler(module, insn, dict(fixed), cm)
+    compiler = MeaningCompiler(module, insn, dict(fixed), cm, narrow)
     _counter[0] += 1
     try:
         return compiler.meaning(f"m{_counter[0]}.{insn.name}")
@@ -141,9 +145,9 @@ def _attempted(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool) -> Mean
         return None
 
 
-def compiled(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool) -> Meaning:
+def compiled(insn: Insn, fixed: tuple[tuple[str, int], ...], cm: bool, narrow: bool) -> Meaning:
     """The meaning of an instruction with some fields known; NotForRegions when there is none."""
-    found = _attempted(insn, fixed, cm)
+    found = _attempted(insn, fixed, cm, narrow)
     if found is None:
         raise NotForRegions
     return found
@@ -158,9 +162,11 @@ def probe(name: str, cm: bool) -> str:
 class MeaningCompiler(FunctionCompiler):
     """Emits an instruction's semantics over the frame: everything inlined, rare paths return LEAVE."""
 
-    def __init__(self, module: Module, insn: Insn | None, fixed: dict[str, int], cm: bool) -> None:
+    def __init__(
+        self, module: Module, insn: Insn | None, fixed: dict[str, int], cm: bool, narrow: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(module)
-        self.insn, self.fixed, self.cm = insn, fixed, cm
+        self.insn, self.fixed, self.cm, self.narrow = insn, fixed, cm, narrow
         self.reads: set[Token] = set()
         self.writes: set[Token] = set()
         self.leaves = False
@@ -266,6 +272,9 @@ class MeaningCompiler(FunctionCompiler):
             return
         if isinstance(place, State):
             self.writes.add(place.token)
+            if self.narrow and place.token[0] == "gpr":
+                low = self.temp(f"and i64 {self.coerce(value, u64, node).ref}, {LOW}")
+                value = Value(u64, low)
         super().write(place, value, node)
 
     def word_field_addr(self, node: ast.AST, view: Any, name: Any, index: Any = None) -> Value:

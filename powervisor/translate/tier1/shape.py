@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...isa import cores
 from ...isa.insn import Insn, Table
 from ..stencils import is_relative
 from .meaning import NotForRegions, meaning_of
@@ -64,6 +65,11 @@ class Region:
         return sum(len(block.words) for block in self.blocks)
 
 
+def is_narrow(core: str) -> bool:
+    """Whether a core's GPRs have 32 bits."""
+    return cores.get(core).bits == 32
+
+
 def packed(region: Region) -> bytes:
     """A region as bytes, for another process or the cache."""
     blocks = [[block.start, *block.words] for block in region.blocks]
@@ -91,6 +97,7 @@ class Former:
         word: Callable[[int], int | None], executed: Callable[[int], bool],
     ) -> None:  # fmt: skip
         self.core, self.table, self.mode, self.word, self.executed = core, table, mode, word, executed
+        self.narrow = is_narrow(core)
         self.words: dict[int, int] = {}
         self.leaders: set[int] = set()
         self.entries: dict[int, None] = {}
@@ -129,7 +136,7 @@ class Former:
             try:
                 if insn.ends and not branch:
                     raise NotForRegions
-                meaning_of(insn, word, bool(self.mode & 1), self.mode)
+                meaning_of(insn, word, self.mode, self.narrow)
             except NotForRegions:
                 if insn.name not in RETURNS_ELSEWHERE and self.executed(at + 4):
                     self.entry(at + 4)
