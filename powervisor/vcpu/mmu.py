@@ -258,12 +258,12 @@ def soft_slot(ea: u64) -> u64:
 
 @native(inline=True)
 def soft_tag(ea: u64) -> u64:
-    """What a slot holds when it translates an address: the page after it, so that zero is no page of a slot but the
-    last.
+    """What a slot holds when it translates an address: the number of the page after it, so that zero is no page of a
+    slot but the last.
 
     An access is looked up by its first byte and compared by its last: neighbours never share a slot.
     """
-    return (ea + 0x1000) & PAGE
+    return (ea + 0x1000) >> 12
 
 
 @native

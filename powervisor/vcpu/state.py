@@ -95,7 +95,7 @@ class Tlb(Struct):
 
 
 class SoftData(Struct):
-    """A cached data translation: host = ea + addend. Tags are the address of the page after it, see `mmu.soft_tag`."""
+    """A cached data translation: host = ea + addend. Tags are the number of the page after it, see `mmu.soft_tag`."""
 
     read: u64
     write: u64
