@@ -35,6 +35,8 @@ WAIT = 0.5
 CLEAR_WAIT = 10
 USED_EVERY = 3600
 """Seconds between notes that a row was used: finding rows seldom writes."""
+ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""What using a database may raise; those that are not SQLite's come from nonsense in a damaged one."""
 SIDE_FILES = ("-journal", "-wal", "-shm")
 _TABLES = (
     "DROP TABLE IF EXISTS regions",
@@ -98,7 +100,7 @@ class RegionDatabase:
         """What goes wrong with the database costs a region, or all of them when it is damaged, and nothing else."""
         try:
             yield
-        except sqlite3.Error as error:
+        except ERRORS as error:
             if _is_damage(error):
                 self._begin_again()
 
@@ -185,8 +187,8 @@ def _number(database: sqlite3.Connection, name: str) -> int:
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+def _is_damage(error: Exception) -> bool:
+    return not isinstance(error, sqlite3.Error) or getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _write_tables(database: sqlite3.Connection, anyway: bool = False) -> None:
@@ -212,9 +214,9 @@ def _remove(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a database holds: rows by core (None: it cannot be read), and bytes of its files."""
+    """What a database holds: rows and their bytes by core (None: it cannot be read), and bytes of its files."""
 
-    rows: dict[str, int] | None
+    rows: dict[str, tuple[int, int]] | None
     size: int
 
 
@@ -231,8 +233,11 @@ def summary() -> Summary:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=WAIT)) as database:
             if _number(database, "user_version") != SCHEMA:
                 return Summary({}, size)
-            return Summary(dict(database.execute("SELECT core, count(*) FROM regions GROUP BY core")), size)
-    except sqlite3.Error:
+            rows = database.execute(
+                "SELECT core, count(*), sum(length(region) + length(object)) FROM regions GROUP BY core"
+            )
+            return Summary({str(core): (count, bytes_) for core, count, bytes_ in rows}, size)
+    except ERRORS:
         return Summary(None, size)
 
 
@@ -249,8 +254,8 @@ def clear() -> tuple[int, int]:
         with contextlib.closing(sqlite3.connect(path, timeout=CLEAR_WAIT, isolation_level=None)) as database:
             _write_tables(database, anyway=True)
             database.execute("VACUUM")
-    except sqlite3.Error as error:
+    except ERRORS as error:
         if not _is_damage(error):
             raise OSError(0, str(error), str(path)) from None
         _remove(path)
-    return sum((before.rows or {}).values()), max(before.size - summary().size, 0)
+    return sum(count for count, _ in (before.rows or {}).values()), max(before.size - summary().size, 0)

@@ -45,15 +45,14 @@ def _listing() -> str:
         age = _age(time.time() - max(entry.used for entry in mine))
         lines.append(("images", core, str(len(mine)), _size(sum(e.size for e in mine)), f"used {age} ago"))
     if rows.rows is None:
-        lines.append(("regions", "", "", _size(rows.size), "damaged or in use; begun again when it is damaged"))
-    elif rows.size:
-        bound = f"of at most {_size(regions.MOST_BYTES)}"
-        lines += [("regions", core, str(count), "", "") for core, count in sorted(rows.rows.items())]
-        lines.append(("regions", "all", str(sum(rows.rows.values())), _size(rows.size), bound))
-    if sum(guests):
-        lines.append(("guests", "", str(len(guests)), _size(sum(guests)), "powervisor guests; not cleared"))
+        lines.append(("regions", "", "", _size(rows.size), "damaged, or in use"))
+    else:
+        lines += [("regions", core, str(n), _size(size), "") for core, (n, size) in sorted(rows.rows.items())]
+    if guests:
+        lines.append(("guests", "", str(len(guests)), _size(sum(guests)), "stay when the cache is cleared"))
     total = sum(entry.size for entry in found) + rows.size + sum(guests)
-    return "\n".join([str(root()), *([table(lines)] if lines else []), f"total {_size(total)}"])
+    bound = f"images: {images.KEPT} at most; regions: {_size(regions.MOST_BYTES)} at most"
+    return "\n".join([str(root()), *([table(lines)] if lines else []), f"total {_size(total)} ({bound})"])
 
 
 def _clear(kind: str) -> str:

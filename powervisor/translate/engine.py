@@ -53,7 +53,7 @@ class Engine:
         store = Store(core, list(natives), cache)
         image = store.load(self.space)
         if image is None and progress is not None:
-            progress(f"building the {core.name} translator (once)")
+            progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
         if image is None and background:
             final, self.space = self.space, CodeSpace(QUICK_SPACE)
             self._spaces.append(self.space)
