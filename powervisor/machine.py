@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .boards import registry
@@ -459,7 +459,7 @@ class Machine:
         return {
             "seconds": round(time.monotonic() - self._start_time, 6) if self._started else 0.0,
             "vcpus": [{"exits": vcpu.exit_counts(), "counters": vcpu.counters()} for vcpu in self.vcpus],
-            "regions": {} if regions is None else asdict(regions.statistics),
+            "regions": {} if regions is None else regions.statistics.counted(),
             "code-bytes": self.vm.engine.code_bytes(),
             "translation-bytes": self.vm.translation_bytes(),
         }

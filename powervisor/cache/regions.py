@@ -128,7 +128,8 @@ class RegionDatabase:
                     (head,),
                 ).fetchall()
         for number, region, code, check in rows:
-            if isinstance(region, bytes) and isinstance(code, bytes) and digest(head, region, code) == check:
+            sound = isinstance(region, bytes) and isinstance(code, bytes) and code != b""
+            if sound and digest(head, region, code) == check:
                 yield Row(number, region, code)
             else:
                 self.drop(number)
@@ -188,7 +189,9 @@ def _number(database: sqlite3.Connection, name: str) -> int:
 
 
 def _is_damage(error: Exception) -> bool:
-    return not isinstance(error, sqlite3.Error) or getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if not isinstance(error, sqlite3.Error):
+        return True
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _write_tables(database: sqlite3.Connection, anyway: bool = False) -> None:

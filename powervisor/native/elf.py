@@ -51,7 +51,7 @@ class Object:
         self.symbols: dict[str, tuple[int, int]] = {}
         try:
             self._read(image)
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise RelocationError(f"not a whole object file ({error})") from None
 
     def _read(self, image: bytes) -> None:

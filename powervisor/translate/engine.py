@@ -149,6 +149,8 @@ class Engine:
         """Free everything. No vCPU may be in native code."""
         with self._starting:
             self._closed = True
+        if self.coming is not None:
+            self.coming.abandon()
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:

@@ -9,12 +9,14 @@ another process (`builder`) builds the real one, which the engine takes over whe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -115,16 +117,23 @@ class Building:
         names = [function.name for function in store.natives]
         command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(self._shared)]
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(
-            [*command, str(store.path(space.base) or ""), *names], pass_fds=(shared,),
+        self._kept = store.path(space.base)
+        self._process = subprocess.Popen(
+            [*command, str(self._kept or ""), *names], pass_fds=(shared,),
             stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
         )  # fmt: skip
-        self._waiter = threading.Thread(target=process.wait, name="image-builder", daemon=True)
+        self._waiter = threading.Thread(target=self._process.wait, name="image-builder", daemon=True)
         self._waiter.start()
 
     def wait(self) -> None:
         """Wait until the other process has ended."""
         self._waiter.join()
+
+    def abandon(self) -> None:
+        """The machine ends: without a cache nobody wants the image any more."""
+        if self._kept is None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)  # with those it has started
 
     def result(self) -> Image:
         """The image, loaded into the CodeSpace, which must still be there; built here if the other could not."""

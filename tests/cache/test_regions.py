@@ -1,4 +1,4 @@
-"""The regions' database under everything that happens to files: it may forget, but never fails nor tells wrong things."""
+"""The regions' database under everything that happens to files: it may forget, but never fails or errs."""
 
 import contextlib
 import os

@@ -35,6 +35,10 @@ class Statistics:
     instructions: int = 0
     bytes: int = 0
 
+    def counted(self) -> dict[str, Any]:
+        """The counters by name, of types that JSON knows (dataclasses.asdict spoils a Counter)."""
+        return {**vars(self), "refused": dict(self.refused)}
+
 
 @dataclass(frozen=True)
 class Request:
