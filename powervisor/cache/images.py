@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +84,31 @@ def write(path: Path, contents: bytes) -> None:
         return  # the disk is full, or the directory is not ours: the next start builds again
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One process at a time makes a file: the others wait, and find it made. Where no lock can be had all go on."""
+    lock = path.with_name(f"{path.name}.lock")
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(open(lock, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
 def _prune(folder: Path) -> None:
     """Keep the images used last: every change of the sources leaves some behind."""
     for old in sorted(_entries(folder), key=lambda entry: entry.used, reverse=True)[KEPT:]:
         old.path.unlink(missing_ok=True)
-    for path in folder.glob("*.tmp"):
+    for path in _remains(folder):
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - ABANDONED:
                 path.unlink()
+
+
+def _remains(folder: Path) -> list[Path]:
+    """What those leave that are killed; and what those have who are at work."""
+    return [*folder.glob("*.tmp"), *folder.glob("*.lock")]
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
@@ -108,6 +126,6 @@ def entries() -> list[Entry]:
 def clear() -> tuple[int, int]:
     """Remove all images; their number and bytes. Machines have theirs in memory. Raises OSError."""
     found = entries()
-    for path in [*(entry.path for entry in found), *(root() / FOLDER).glob("*.tmp")]:
+    for path in [*(entry.path for entry in found), *_remains(root() / FOLDER)]:
         path.unlink(missing_ok=True)
     return len(found), sum(entry.size for entry in found)

@@ -100,6 +100,8 @@ class RegionDatabase:
         """What goes wrong with the database costs a region, or all of them when it is damaged, and nothing else."""
         try:
             yield
+        except sqlite3.ProgrammingError:
+            raise
         except ERRORS as error:
             if _is_damage(error):
                 self._begin_again()

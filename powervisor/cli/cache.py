@@ -5,7 +5,7 @@ import time
 from powervisor.cli.options import Parser, table
 from powervisor.errors import UserError
 
-KINDS = {"images": "images", "regions": "compiled regions"}
+KINDS = ("images", "regions")
 
 
 def main(words: list[str]) -> int:
@@ -62,7 +62,7 @@ def _clear(kind: str) -> str:
         count, size = {"images": images.clear, "regions": regions.clear}[kind]()
     except OSError as error:
         raise UserError(f"cache clear {kind}: {error.filename}: cannot be cleared ({error.strerror})") from None
-    return f"removed {count} {KINDS[kind]}, {_size(size)}"
+    return f"{kind}: {count} removed, {_size(size)}"
 
 
 def _size(size: int) -> str:

@@ -2,11 +2,13 @@
 
 import os
 import struct
+import threading
 import time
 
 import pytest
 
 from powervisor.cache import images
+from powervisor.translate import builder
 
 
 @pytest.fixture
@@ -88,3 +90,38 @@ def test_clearing_removes_images_and_remains(folder):
     assert count == 2 and size == 2 * len(images.whole(b"names", b"code" * 1000))
     assert not list(folder.iterdir())
     assert images.clear() == (0, 0)
+
+
+def test_one_process_at_a_time_makes_an_image(folder):
+    path = folder / "e5500-key.image"
+    order = []
+
+    def second() -> None:
+        with images.alone(path):
+            order.append(images.read(path))
+
+    with images.alone(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+        keep(folder, "key")
+    thread.join()
+    assert order == ["first", (b"names", b"code" * 1000)]
+    assert [entry.name for entry in folder.iterdir()] == [path.name]
+
+
+def test_where_no_lock_can_be_had_all_go_on(folder):
+    with images.alone(folder / "missing" / "e5500-key.image"), images.alone(folder / "missing" / "e5500-key.image"):
+        assert not images.entries()
+
+
+def test_a_builder_takes_what_another_has_built(folder, tmp_path, monkeypatch):
+    keep(folder, "key")
+    shared = tmp_path / "shared"
+    shared.touch()
+    begin = time.monotonic()
+    monkeypatch.setattr(os, "nice", lambda by: 0)  # of this process
+    builder.main("e5500", "0x10000000", str(shared), str(folder / "e5500-key.image"))
+    assert images.read(shared) == (b"names", b"code" * 1000)
+    assert time.monotonic() - begin < 1

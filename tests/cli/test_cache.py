@@ -53,7 +53,7 @@ def test_clear_leaves_guests(command, place):
     fill(place)
     done = command("cache", "clear")
     assert done.status == 0
-    assert done.out.startswith("removed 3 images, 3.0 MiB\nremoved 7 compiled regions, ")
+    assert done.out.startswith("images: 3 removed, 3.0 MiB\nregions: 7 removed, ")
     assert (place / "guests" / "uImage").exists()
     assert [line.split()[0] for line in command("cache").out.splitlines()[1:]] == ["guests", "total"]
 
