@@ -198,7 +198,7 @@ def test_a_read_only_database_is_read(tmp_path):
     fill(tmp_path, 5)
     (tmp_path / FILE).chmod(0o444)
     tmp_path.chmod(0o555)
-    for folder in tmp_path.parents[:2]:  # pytest's own
+    for folder in (path for path in tmp_path.parents if path.name.startswith(("pytest-", "popen-"))):
         folder.chmod(folder.stat().st_mode | 0o011)
     program = f"""
 import os, sys
