@@ -32,7 +32,9 @@ def flat(statistics: dict[str, Any]) -> Counts:
     for vcpu in statistics["vcpus"]:
         total.update({f"exit-{reason}": count for reason, count in vcpu["exits"].items()})
         total.update(vcpu["counters"])
-    total.update({f"regions-{name}": count for name, count in statistics["regions"].items()})
+    regions = dict(statistics["regions"])
+    total.update({f"regions-refused-{reason}": count for reason, count in regions.pop("refused", {}).items()})
+    total.update({f"regions-{name}": count for name, count in regions.items()})
     return {**total, **{name: value for name, value in statistics.items() if name not in ("vcpus", "regions")}}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import powervisor
+from powervisor.cache.place import root
 from powervisor.errors import UserError
 
 
@@ -87,10 +88,7 @@ def get(name: str) -> Guest:
 
 def cache() -> Path:
     """The directory into which guests are built."""
-    if chosen := os.environ.get("POWERVISOR_CACHE"):
-        return Path(chosen) / "guests"
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "powervisor" / "guests"
+    return root() / "guests"
 
 
 def places() -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .boards import registry
@@ -48,7 +48,8 @@ class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `serial` are chardevs in order; the
-    first one's output is kept in `console`. Raises UserError for what cannot be had.
+    first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept there. Raises
+    UserError for what cannot be had.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Machine:
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
         no_reboot: bool = False,
+        cache: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.board: Board = registry.get(board)
@@ -79,7 +81,7 @@ class Machine:
             from .guests.builtin import image
 
             kernel = image(core.bits)
-        self.no_reboot = no_reboot
+        self.no_reboot, self._cache = no_reboot, cache
         self.lock = threading.RLock()
         self._ended = threading.Condition()
         self._outcome: Outcome | None = None
@@ -139,6 +141,7 @@ class Machine:
         vm = Vm(
             core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, self.ram.address, self.ram.size,
             [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()], self._progress, self.board.clock_hz,
+            self._cache,
         )  # fmt: skip
         symbols = vm.engine.symbols
         self.mpic.bind_addresses(symbols)
@@ -456,7 +459,7 @@ class Machine:
         return {
             "seconds": round(time.monotonic() - self._start_time, 6) if self._started else 0.0,
             "vcpus": [{"exits": vcpu.exit_counts(), "counters": vcpu.counters()} for vcpu in self.vcpus],
-            "regions": {} if regions is None else asdict(regions.statistics),
+            "regions": {} if regions is None else regions.statistics.counted(),
             "code-bytes": self.vm.engine.code_bytes(),
             "translation-bytes": self.vm.translation_bytes(),
         }

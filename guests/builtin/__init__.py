@@ -8,6 +8,7 @@ kept in the cache directory under a hash of its sources.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -18,6 +19,8 @@ import powervisor
 from .. import catalogue
 
 _ROOMS = ("guests/builtin", "guests/builtin/program", "native", "isa", "insns", "devices", "boards")
+KEPT = 8
+"""Files of the cache: the newest; every version has its own."""
 _unkept: list[Path] = []
 
 
@@ -37,7 +40,9 @@ def image(bits: int) -> Path:
     data = build()
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        return _write(data, kept)
+        made = _write(data, kept)
+        _prune(kept.parent)
+        return made
     except OSError:
         handle, path = tempfile.mkstemp(suffix=".elf", prefix="powervisor-builtin-")
         os.close(handle)
@@ -52,6 +57,12 @@ def _write(data: bytes, path: Path) -> Path:
     partial.write_bytes(data)
     partial.replace(path)
     return path
+
+
+def _prune(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process prunes too
+        for old in sorted(folder.glob("builtin-*.elf"), key=os.path.getmtime, reverse=True)[KEPT:]:
+            old.unlink(missing_ok=True)
 
 
 def _key() -> str:

@@ -46,6 +46,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
     parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
+    parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
 
 
@@ -139,6 +140,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         if (text := getattr(options, name)) is not None:
             given[name] = text
     given.update({name: True for name in ("mem_prealloc", "no_reboot") if getattr(options, name)})
+    if options.no_cache:
+        given["cache"] = False
     if options.device:
         given["loaders"] = [_loader(device) for device in options.device]
     return given

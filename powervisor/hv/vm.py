@@ -30,13 +30,13 @@ class Vm:
     def __init__(
         self, core: Core, svr: int, cores: int, threads: int, ram_address: int, ram_size: int,
         natives: Iterable[NativeFunction] = (), progress: Callable[[str], None] | None = None,
-        timebase_hz: int = 400_000_000,
+        timebase_hz: int = 400_000_000, cache: bool = True,
     ) -> None:  # fmt: skip
         self.core = core
         self.state: Any = new_vm(ram_address, ram_size)
         self.state.timebase_hz = timebase_hz
         self.start_time()
-        self.engine = Engine(core, self.state, natives, progress, background=True)
+        self.engine = Engine(core, self.state, natives, progress, background=True, cache=cache)
         config = new_core_config(core, svr, threads)
         self.vcpus: list[Vcpu] = []
         for number in range(cores):

@@ -46,6 +46,15 @@ class Object:
     """A relocatable object: its allocated sections and its symbols {name: (section index, value)}."""
 
     def __init__(self, image: bytes) -> None:
+        """Raises RelocationError for what is no whole object file."""
+        self.sections: dict[int, Section] = {}
+        self.symbols: dict[str, tuple[int, int]] = {}
+        try:
+            self._read(image)
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
+            raise RelocationError(f"not a whole object file ({error})") from None
+
+    def _read(self, image: bytes) -> None:
         shoff = struct.unpack_from("<Q", image, 40)[0]
         count, names_index = struct.unpack_from("<HH", image, 60)
         headers = [struct.unpack_from("<IIQQQQIIQQ", image, shoff + 64 * i) for i in range(count)]
@@ -54,12 +63,14 @@ class Object:
             start = headers[table][4] + offset
             return image[start : image.index(b"\0", start)].decode()
 
-        self.sections: dict[int, Section] = {}
-        self.symbols: dict[str, tuple[int, int]] = {}
         for index, header in enumerate(headers):
             name, kind, flags, _, offset, size, _, _, align, _ = header
             if kind in (SHT_PROGBITS, SHT_NOBITS) and flags & SHF_ALLOC and size:
                 data = image[offset : offset + size] if kind == SHT_PROGBITS else b""
+                if kind == SHT_PROGBITS and len(data) != size:
+                    raise ValueError("a section ends early")
+                if align & align - 1:
+                    raise ValueError("an alignment that is no power of two")
                 self.sections[index] = Section(
                     index, text(names_index, name), data, size, max(align, 1), bool(flags & SHF_EXEC), []
                 )
@@ -70,6 +81,8 @@ class Object:
             for at in range(header[4], header[4] + header[5], 24):
                 offset, info, addend = struct.unpack_from("<QQq", image, at)
                 name, _, _, shndx, value, _ = struct.unpack_from("<IBBHQQ", image, symbols[4] + 24 * (info >> 32))
+                if offset + (8 if info & 0xFFFFFFFF in (R_64, R_PC64) else 4) > self.sections[header[7]].size:
+                    raise ValueError("a relocation outside its section")
                 self.sections[header[7]].relocations.append(
                     Relocation(offset, info & 0xFFFFFFFF, text(symbols[6], name), shndx, value, addend)
                 )

@@ -30,12 +30,14 @@ class Engine:
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
         progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
+        cache: bool = True,
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
         `tier1` is "on", "off", "eager": warm code is compiled before it goes on, or "force": all code is. Without
-        it, $POWERVISOR_TIER1 decides, or "on".
+        it, $POWERVISOR_TIER1 decides, or "on". Without `cache` nothing on disk is read or written.
         """
+        self._cache = cache
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
@@ -48,10 +50,10 @@ class Engine:
         self._spaces = [self.space]
         self.coming: Building | None = None
         """The image being built; give its `result` to `upgrade`."""
-        store = Store(core, list(natives))
+        store = Store(core, list(natives), cache)
         image = store.load(self.space)
         if image is None and progress is not None:
-            progress(f"building the {core.name} translator (once)")
+            progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
         if image is None and background:
             final, self.space = self.space, CodeSpace(QUICK_SPACE)
             self._spaces.append(self.space)
@@ -88,7 +90,7 @@ class Engine:
                 return
             force, wait = self.tier1 == "force", self.tier1 != "on"
             self.regions = RegionCompiler(
-                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=wait
+                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core, self._cache), wait=wait
             )
             self.vm.hot_after, self.vm.hot_at_once = 1 if wait else HOT_AFTER, int(force)
 
@@ -147,6 +149,8 @@ class Engine:
         """Free everything. No vCPU may be in native code."""
         with self._starting:
             self._closed = True
+        if self.coming is not None:
+            self.coming.abandon()
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:

@@ -9,28 +9,26 @@ another process (`builder`) builds the real one, which the engine takes over whe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import hashlib
+import importlib.util
 import json
 import os
-import shutil
-import struct
+import signal
 import subprocess
 import sys
-import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from ..cache.images import path_of, read, whole, write
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .stencil_process import StencilProcess, modes
-
-MAGIC = b"pvimage1"
-KEPT = 24
-"""Images kept on disk: three cores, a few revisions, a few machines in one process."""
 
 
 class Image:
@@ -45,19 +43,6 @@ class Image:
         self.symbols, self.used, self.compile_handler = symbols, used, compile_handler
 
 
-def cache_directory() -> Path | None:
-    """Where built images are kept: $POWERVISOR_CACHE, else the XDG cache directory; None when it is not writable."""
-    root = os.environ.get("POWERVISOR_CACHE")
-    if root is None:
-        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "powervisor")
-    path = Path(root) / "images"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return path
-
-
 def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
     """Hash of everything an image depends on."""
     digest = hashlib.sha256()
@@ -68,8 +53,18 @@ def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
                 digest.update(path.read_bytes())
     for name in ("model name", "flags"):
         digest.update(_cpuinfo(name).encode())
+    digest.update(_llvm_version())
     digest.update(f"{core.name} {base:#x} {sorted(f.name for f in natives)}".encode())
     return digest.hexdigest()[:32]
+
+
+def _llvm_version() -> bytes:
+    """What tells one llvmlite, and so its LLVM, from another; importing it would take long."""
+    found = importlib.util.find_spec("llvmlite")
+    try:
+        return Path(str(found and found.origin)).with_name("_version.py").read_bytes()
+    except OSError:
+        return b""
 
 
 def _cpuinfo(name: str) -> str:
@@ -83,26 +78,24 @@ def _cpuinfo(name: str) -> str:
 class Store:
     """Images of a core with the natives a machine adds, built or from the cache."""
 
-    def __init__(self, core: Core, natives: list[NativeFunction]) -> None:
-        self.core, self.natives = core, natives
-        self.directory = cache_directory()
+    def __init__(self, core: Core, natives: list[NativeFunction], cache: bool = True) -> None:
+        """Without `cache` nothing on disk is read or written."""
+        self.core, self.natives, self._cache = core, natives, cache
 
     def path(self, base: int) -> Path | None:
         """The cached file of the image for an address; None without a cache."""
-        if self.directory is None:
-            return None
-        return self.directory / f"{self.core.name}-{image_key(self.core, base, self.natives)}.image"
+        return path_of(self.core.name, image_key(self.core, base, self.natives)) if self._cache else None
 
     def load(self, space: CodeSpace) -> Image | None:
         """The cached image, loaded into an empty CodeSpace."""
         path = self.path(space.base)
-        return _read(path, space) if path is not None else None
+        return _loaded(path, space) if path is not None else None
 
     def build(self, space: CodeSpace) -> Image:
         """Build the image in this process, and keep it."""
         image = build(self.core, space, self.natives)
         if (path := self.path(space.base)) is not None:
-            write(path, image, space)
+            write(path, contents(image, space))
         return image
 
     def build_quick(self, space: CodeSpace) -> Image:
@@ -111,72 +104,56 @@ class Store:
 
 
 class Building:
-    """An image being built by another process, which outlives this one: the next start finds it in the cache."""
+    """An image being built by another process, which outlives this one: the next start finds it in the cache.
+
+    It comes through memory that both share, since there may be no cache, and no room on the disk.
+    """
 
     def __init__(self, store: Store, space: CodeSpace) -> None:
         self._store, self._space = store, space
-        self._own: str | None = None
-        path = store.path(space.base)
-        if path is None:
-            self._own = tempfile.mkdtemp(prefix="powervisor-")
-            path = Path(self._own) / "image"
-        self._path = path
+        shared = os.memfd_create("powervisor-image")
+        weakref.finalize(self, os.close, shared)
+        self._shared = Path(f"/proc/self/fd/{shared}")
         names = [function.name for function in store.natives]
-        command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(path), *names]
+        command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(self._shared)]
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
-        self._waiter = threading.Thread(target=process.wait, name="image-builder", daemon=True)
+        self._kept = store.path(space.base)
+        self._process = subprocess.Popen(
+            [*command, str(self._kept or ""), *names], pass_fds=(shared,),
+            stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
+        )  # fmt: skip
+        self._waiter = threading.Thread(target=self._process.wait, name="image-builder", daemon=True)
         self._waiter.start()
 
     def wait(self) -> None:
         """Wait until the other process has ended."""
         self._waiter.join()
 
+    def abandon(self) -> None:
+        """The machine ends: without a cache nobody wants the image any more."""
+        if self._kept is None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)  # with those it has started
+
     def result(self) -> Image:
         """The image, loaded into the CodeSpace, which must still be there; built here if the other could not."""
         self.wait()
-        image = _read(self._path, self._space)
-        if self._own is not None:
-            shutil.rmtree(self._own, ignore_errors=True)
-        return image if image is not None else self._store.build(self._space)
+        return _loaded(self._shared, self._space) or self._store.build(self._space)
 
 
-def _read(path: Path, space: CodeSpace) -> Image | None:
-    """Load a cached image; None when there is none or it is damaged."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8 + 16 + 32)
-            if len(head) != 56 or head[:8] != MAGIC:
-                return None
-            names, size = struct.unpack_from("<QQ", head, 8)
-            rest = file.read(names + size)
-    except OSError:
+def _loaded(path: Path, space: CodeSpace) -> Image | None:
+    """Load an image; None when there is none or it is damaged."""
+    found = read(path)
+    if found is None:
         return None
-    if len(rest) != names + size or hashlib.sha256(rest).digest() != head[24:]:
-        return None
-    ctypes.memmove(space.take(size), rest[names:], size)
-    return Image(json.loads(rest[:names]), size)
+    names, code = found
+    ctypes.memmove(space.take(len(code)), code, len(code))
+    return Image(json.loads(names), len(code))
 
 
-def write(path: Path, image: Image, space: CodeSpace) -> None:
-    """Keep an image: a temporary file renamed, so that readers see all of it or nothing."""
-    names = json.dumps(image.symbols).encode()
-    data = ctypes.string_at(space.base, image.used)
-    rest = names + data
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(MAGIC + struct.pack("<QQ", len(names), len(data)) + hashlib.sha256(rest).digest() + rest)
-        temporary.replace(path)
-        prune(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-
-
-def prune(directory: Path) -> None:
-    """Keep the newest images; every change of the sources leaves some behind."""
-    images = sorted(directory.glob("*.image"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in images[KEPT:]:
-        old.unlink(missing_ok=True)
+def contents(image: Image, space: CodeSpace) -> bytes:
+    """What is kept of an image."""
+    return whole(json.dumps(image.symbols).encode(), ctypes.string_at(space.base, image.used))
 
 
 def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bool = False) -> Image:

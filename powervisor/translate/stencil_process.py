@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import struct
 import subprocess
 import sys
@@ -28,7 +29,10 @@ class StencilProcess:
     def __init__(self, core: str, cm: bool, quick: bool) -> None:
         self.core, self.cm, self.quick = core, cm, quick
         command = [sys.executable, "-m", __name__, core, str(int(cm)), str(int(quick))]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL,  # Ctrl-C is for it as well
+        )  # fmt: skip
 
     def result(self) -> tuple[bytes, bytes]:
         """The object of the stencils and that of their derived functions.

@@ -218,7 +218,8 @@ def test_a_revision_runs_from_its_own_tree(tmp_path, monkeypatch):
 
 def counted(instructions: int, mmio: int, seconds: float) -> dict:
     vcpu = {"exits": {"mmio": mmio}, "counters": {"instructions": instructions, "halts": 1}}
-    machine = {"regions": {"compiled": mmio}, "code-bytes": 5 * instructions, "translation-bytes": 9}
+    regions = {"compiled": mmio, "refused": {"not compiled": 2 * mmio}}
+    machine = {"regions": regions, "code-bytes": 5 * instructions, "translation-bytes": 9}
     return {"seconds": seconds, "vcpus": [vcpu, vcpu], **machine}
 
 
@@ -231,6 +232,7 @@ def test_counters_are_told_between_reports_whatever_their_names():
     assert listener.heard.is_set()
     levels = {"code-bytes": 2000, "translation-bytes": 9}
     differences = {"instructions": 600, "exit-mmio": 12, "regions-compiled": 6, "seconds": 0.5}
+    differences["regions-refused-not compiled"] = 12
     assert listener.counted["lu"] == differences | levels
     assert counters.rates(listener.counted["lu"]) == [("mmio", 24.0)]
 

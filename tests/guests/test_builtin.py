@@ -369,3 +369,17 @@ def test_qemu_runs_it_too(cpu):
     assert done.returncode == 0
     assert "FAIL" not in done.stdout and "tests passed" in done.stdout
     assert "2 of 2 CPUs report in" in done.stdout
+
+
+def test_files_of_old_versions_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path))
+    folder = tmp_path / "guests"
+    folder.mkdir()
+    for n in range(20):
+        (folder / f"builtin-{n}.elf").touch()
+        os.utime(folder / f"builtin-{n}.elf", (n, n))
+    (folder / "uImage-k32").touch()
+    made = builtin.image(32)
+    names = {path.name for path in folder.iterdir()}
+    assert len(names) == builtin.KEPT + 1
+    assert {made.name, "builtin-19.elf", "uImage-k32"} <= names

@@ -36,6 +36,9 @@ class NoBuilding:
     def __init__(self, store, space):
         pass
 
+    def abandon(self):
+        pass
+
 
 def test_rare_instructions_are_compiled_when_they_are_met(tmp_path, monkeypatch):
     monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path))

@@ -35,6 +35,10 @@ class Statistics:
     instructions: int = 0
     bytes: int = 0
 
+    def counted(self) -> dict[str, Any]:
+        """The counters by name, of types that JSON knows (dataclasses.asdict spoils a Counter)."""
+        return {**vars(self), "refused": dict(self.refused)}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -170,23 +174,34 @@ class RegionCompiler:
             pages = Pages(self.vm, request)
             head = 4 * request.index
             words = [pages.word(head + 4 * n) or 0 for n in range(HEAD_WORDS)]
-            found = store.find(self.core.name, pages.mode, words, lambda r: r.entries[0] == head and pages.have(r))
+        kept = list(store.find(self.core.name, pages.mode, words))  # may wait for another process: not under the lock
+        with self._installing:
+            if request.epoch != self._epoch:
+                self.statistics.refused["code has changed"] += 1
+                return
+            found = next(((r, row) for r, row in kept if r.entries[0] == head and pages.have(r)), None)
             region = found[0] if found else self._former(pages).form(head)
         if region is None:
             self.statistics.refused["begins with an instruction for handlers"] += 1
             return
-        code = found[1] if found else self._worker.compile(region)
+        code = found[1].object if found else self._worker.compile(region)
         if not code:
             self.statistics.refused["not compiled"] += 1
             return
         if found:
             self.statistics.from_cache += 1
+            store.used(found[1])
         else:
             self.statistics.compiled += 1
             store.keep(region, words, code)
         with self._installing:
             if request.epoch == self._epoch and Pages(self.vm, request).have(region):
-                self._install(region, pages, code)
+                try:
+                    self._install(region, pages, code)
+                except (RelocationError, KeyError) as error:
+                    self.statistics.refused[f"object: {error}"] += 1
+                    if found:
+                        store.drop(found[1])
             else:
                 self.statistics.refused["code has changed"] += 1
 
@@ -194,7 +209,7 @@ class RegionCompiler:
         return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed)
 
     def _install(self, region: Region, pages: Pages, code: bytes) -> None:
-        """Load an object and let the entries of its region lead to it."""
+        """Load an object; let the entries of its region lead to it. Raises RelocationError, KeyError for a symbol."""
         image = Object(code)
         room = sum(section.size + section.align + 16 for section in image.sections.values())
         start = self._reserve(self.vm.address, room)
@@ -217,11 +232,8 @@ class RegionCompiler:
                 return int(page[0].address) if kind == "page" else page[1]
             return self.symbols[name]
 
-        try:
-            symbols = image.load(place, resolve)
-        except (RelocationError, KeyError) as error:
-            self.statistics.refused[f"object: {error}"] += 1
-            return
+        symbols = image.load(place, resolve)
+        entries = [symbols[entry_symbol(number)] for number in range(len(region.entries))]
         self.statistics.instructions += region.size
         self.statistics.bytes += room
         self.installed.append((start, room, pages.request.page & PAGE_MASK, region))
@@ -230,7 +242,7 @@ class RegionCompiler:
             assert page is not None
             index = entry % PAGE_SIZE // 4
             if number == 0 or int(page[0].heat[index]) != 255:
-                self._publish(self.vm.address, page[0].address, index, page[1], symbols[entry_symbol(number)])
+                self._publish(self.vm.address, page[0].address, index, page[1], entries[number])
 
 
 def mapped_pages(context: int) -> dict[int, int]:

@@ -1,0 +1,127 @@
+"""Images on disk: whole or not there, bounded in number."""
+
+import os
+import struct
+import threading
+import time
+
+import pytest
+
+from powervisor.cache import images
+from powervisor.translate import builder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path / "deep" / "cache"))
+    path = images.path_of("e5500", "key")
+    assert path is not None
+    return path.parent
+
+
+def keep(folder, key: str, age: float = 0) -> None:
+    path = folder / f"e5500-{key}{images.SUFFIX}"
+    images.write(path, images.whole(b"names", b"code" * 1000))
+    if age and path.exists():
+        os.utime(path, (time.time() - age,) * 2)
+
+
+def test_an_image_is_read_as_it_was_written(folder):
+    keep(folder, "key")
+    assert images.read(folder / "e5500-key.image") == (b"names", b"code" * 1000)
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert [(entry.core, entry.path.name) for entry in images.entries()] == [("e5500", "e5500-key.image")]
+
+
+def test_damage_anywhere_makes_an_image_unread(folder):
+    path = folder / "e5500-key.image"
+    keep(folder, "key")
+    whole = path.read_bytes()
+    for length in (0, 5, images.HEAD.size - 1, images.HEAD.size, images.HEAD.size + 3, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert images.read(path) is None
+    path.write_bytes(whole + b"more")
+    assert images.read(path) is None
+    for at in (0, 8, 9, 15, 16, 23, 24, 55, 56, 60, 61, len(whole) - 1):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert images.read(path) is None, at
+    sizes = struct.pack("<QQ", 7, len(whole) - images.HEAD.size - 7)  # another border between the parts
+    path.write_bytes(whole[:8] + sizes + whole[24:])
+    assert images.read(path) is None
+
+
+def test_what_is_no_file_is_unread(folder):
+    assert images.read(folder / "none.image") is None
+    assert images.read(folder) is None
+
+
+def test_the_images_used_last_are_kept(folder):
+    for n in range(images.KEPT):
+        keep(folder, f"{n}", age=1000 - n)
+    assert images.read(folder / "e5500-0.image") is not None  # used now
+    keep(folder, "new")
+    names = {entry.path.name for entry in images.entries()}
+    assert len(names) == images.KEPT
+    assert {"e5500-0.image", "e5500-new.image"} <= names and "e5500-1.image" not in names
+
+
+def test_what_a_killed_process_left_is_removed(folder):
+    abandoned, current = folder / "e5500-a.image.0123.tmp", folder / "e5500-b.image.4567.tmp"
+    abandoned.touch()
+    current.touch()
+    os.utime(abandoned, (time.time() - 2 * images.ABANDONED,) * 2)
+    keep(folder, "key")
+    assert not abandoned.exists() and current.exists()
+
+
+def test_what_cannot_be_written_is_not_kept(folder):
+    keep(folder / "missing", "key")
+    assert not images.entries()
+    (folder / "e5500-key.image").mkdir()
+    keep(folder, "key")
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_clearing_removes_images_and_remains(folder):
+    keep(folder, "a")
+    keep(folder, "b")
+    (folder / "e5500-c.image.89.tmp").touch()
+    count, size = images.clear()
+    assert count == 2 and size == 2 * len(images.whole(b"names", b"code" * 1000))
+    assert not list(folder.iterdir())
+    assert images.clear() == (0, 0)
+
+
+def test_one_process_at_a_time_makes_an_image(folder):
+    path = folder / "e5500-key.image"
+    order = []
+
+    def second() -> None:
+        with images.alone(path):
+            order.append(images.read(path))
+
+    with images.alone(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+        keep(folder, "key")
+    thread.join()
+    assert order == ["first", (b"names", b"code" * 1000)]
+    assert [entry.name for entry in folder.iterdir()] == [path.name]
+
+
+def test_where_no_lock_can_be_had_all_go_on(folder):
+    with images.alone(folder / "missing" / "e5500-key.image"), images.alone(folder / "missing" / "e5500-key.image"):
+        assert not images.entries()
+
+
+def test_a_builder_takes_what_another_has_built(folder, tmp_path, monkeypatch):
+    keep(folder, "key")
+    shared = tmp_path / "shared"
+    shared.touch()
+    begin = time.monotonic()
+    monkeypatch.setattr(os, "nice", lambda by: 0)  # of this process
+    builder.main("e5500", "0x10000000", str(shared), str(folder / "e5500-key.image"))
+    assert images.read(shared) == (b"names", b"code" * 1000)
+    assert time.monotonic() - begin < 1
