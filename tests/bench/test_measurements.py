@@ -241,7 +241,7 @@ def test_the_counters_program_boots_a_machine(tmp_path):
     vmm = Vmm("powervisor", (), {"PYTHONPATH": str(machines.TREE)}, machines.TREE)
     result = counters.count(vmm, Job("e500mc", "1", "128", _banner(tmp_path)), "BOOT-OK")
     assert result["boot"]["instructions"] > 0
-    assert result["boot"]["exit-mmio"] >= len("BOOT-OK\n")
+    assert result["boot"]["translated-insns"] > 0
 
 
 def _banner(directory):
