@@ -29,6 +29,7 @@ GO_ON, LEAVE, TAKEN, JUMP = range(4)
 relative branch is taken; the address is in the frame's `npc`."""
 
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
+PAGE_SIZE = 4096
 PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i64 %cia"
 """`near` is where the page is remembered that accesses like this one meet (see `build.Builder.nearby`), or null."""
 
@@ -345,8 +346,10 @@ class MeaningCompiler(FunctionCompiler):
         absent = self.temp("icmp eq ptr %near, null")
         self.put(f"br i1 {absent}, label %{table}, label %{ask}")
         self.lines.append(f"{ask}:")
+        # Aligned accesses only, seen by the same comparison: others may begin in the page before.
         known = self.temp("load i64, ptr %near")
-        same = self.temp(f"icmp eq i64 {known}, {tag.ref}")
+        aligned = self.temp(f"and i64 {self.temp(f'add i64 {where.ref}, {PAGE_SIZE}')}, {size - 1 - PAGE_SIZE}")
+        same = self.temp(f"icmp eq i64 {known}, {aligned}")
         self.put(f"br i1 {same}, label %{near}, label %{table}, !prof !0")
         self.lines.append(f"{near}:")
         kept = self.temp("getelementptr i8, ptr %near, i64 8")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...isa.insn import Insn, Table
 from ..stencils import is_relative
-from .meaning import NotForRegions, meaning_of
+from .meaning import PAGE_SIZE, NotForRegions, meaning_of
 
 MOST_INSNS = 300
 MOST_ENTRIES = 16
@@ -22,7 +22,6 @@ MOST_CASES = 40
 """Targets of an indirect jump."""
 CASES_REACH = 2048
 """Bytes before and after an indirect jump where its targets are looked for."""
-PAGE_SIZE = 4096
 NOP = 0x60000000
 PROLOGUES = {0x7C0802A6} | {0x94210000 | -size & 0xFFFF for size in range(16, 1024, 16)}
 """mflr r0 and stwu r1,-size(r1): how functions begin."""
@@ -120,6 +119,8 @@ class Former:
         """Take a run of instructions up to a branch or one that is not for regions."""
         self.leaders.add(at)
         while at not in self.words:
+            if at % PAGE_SIZE == 0:  # between blocks it is looked at whether the next page still is where it was
+                self.leaders.add(at)
             pages = {a // PAGE_SIZE for a in self.words} | {at // PAGE_SIZE}
             word = self.word(at) if len(pages) <= MOST_PAGES and len(self.words) < MOST_INSNS else None
             insn = self.table.decode(word) if word is not None else None
