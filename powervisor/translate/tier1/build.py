@@ -345,7 +345,7 @@ start:
         if target not in self.blocks:
             self.go("far", self.effective(target), dirty)
             return
-        if target <= at:
+        if target <= at or target // PAGE_SIZE != at // PAGE_SIZE:
             self.check(target, dirty)
         self.cross(at, target, dirty)
         self.put(f"br label %{block_name(target)}")
