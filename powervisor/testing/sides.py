@@ -18,6 +18,7 @@ from ..native.lang import attempt
 from ..native.struct import size_of
 from ..translate import dispatch
 from ..translate.engine import Engine
+from ..translate.tier1.options import DEFAULTS, RegionOptions
 from ..vcpu import fpscr
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.debug import debug_after, debug_before
@@ -241,9 +242,9 @@ class OracleSide(Side):
 class NativeSide(Side):
     """Native code executes the case, in translated blocks or one instruction at a time through handlers."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions = DEFAULTS) -> None:
         super().__init__(core)
-        self.engine = Engine(core, self.vm, [fpscr.settle_outside])
+        self.engine = Engine(core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions)
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
         self._warm: dict[Any, dict[int, bytes]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
@@ -286,11 +287,11 @@ class NativeSide(Side):
             image = self._warm[key] = soft_tlb.data_translations(where)
         soft_tlb.put_data_translations(where, image)
 
-    def run(self, limit: int, by_steps: bool) -> Outcome:
-        """Run until the case ends by itself, or (by_steps) exactly `limit` steps are made."""
-        cpu, outcome = self.cpu, Outcome()
+    def run(self, limit: int, by_steps: bool, exact: bool = False) -> Outcome:
+        """Run until the case ends by itself, or (by_steps, exact) exactly `limit` steps are made since the load."""
+        cpu, outcome = self.cpu, Outcome(steps=int(self.cpu.executed))
         self._since = time.monotonic()
-        self._run(cpu, outcome, limit, by_steps)
+        self._run(cpu, outcome, limit, STEPS_AT_ONCE if by_steps else UNLIMITED, by_steps or exact)
         self._since = 0.0
         return outcome
 
@@ -300,9 +301,9 @@ class NativeSide(Side):
             if self._since and time.monotonic() - self._since > HANG_SECONDS:
                 self._sleep()
 
-    def _run(self, cpu: Any, outcome: Outcome, limit: int, by_steps: bool) -> None:
+    def _run(self, cpu: Any, outcome: Outcome, limit: int, at_once: int, exact: bool) -> None:
         while True:
-            left = min(STEPS_AT_ONCE, limit - outcome.steps) if by_steps else UNLIMITED
+            left = min(at_once, limit - outcome.steps) if exact else at_once
             cpu.exit_reason = cpu.exit_detail = 0
             cpu.left, cpu.slice, cpu.budget = left, 0, 0
             self.engine.run(cpu)
@@ -318,6 +319,9 @@ class NativeSide(Side):
             elif reason == ExitReason.CODE_FULL:
                 self.engine.flush()
                 self.engine.forget_all(self.address)
+            elif reason == ExitReason.HOT:
+                self.engine.hot(cpu)
+                self._since = time.monotonic()
             elif reason == ExitReason.BUDGET:
                 if outcome.steps >= limit:
                     break

@@ -7,17 +7,19 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..errors import UserError
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
 from .image import Building, Image, Store
 from .tier1.compiler import RegionCompiler
-from .tier1.store import open_store
+from .tier1.options import DEFAULTS, RegionOptions
+from .tier1.store import RegionStore, open_store
 
 CODE_SPACE = 256 << 20
 QUICK_SPACE = 64 << 20
-HOT_AFTER = 6
-"""Time slices that end before an instruction until it is worth compiling: a quarter of a million instructions."""
+TIER1 = {"off": 0, "on": 6, "eager": 1, "force": 1}
+"""Time slices that end before an instruction until it is worth compiling (6: a quarter of a million instructions)."""
 PAGES_SHARE = 4
 """A quarter of the space is for CodePages: about 8,000 pages of code."""
 
@@ -28,13 +30,17 @@ class Engine:
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
         progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
+        regions: RegionOptions = DEFAULTS,
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
-        `tier1` is "on", "off", or "force": whatever is executed is compiled before it goes on. Without it,
-        $POWERVISOR_TIER1 decides, or "on".
+        `tier1` is "on", "off", "eager": hot after one time slice, or "force": whatever is executed is compiled before
+        it goes on. Without it, $POWERVISOR_TIER1 decides, or "on". With other `regions` than usual none are kept.
         """
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
+        if self.tier1 not in TIER1:
+            raise UserError(f"POWERVISOR_TIER1={self.tier1}: it is one of {', '.join(TIER1)}")
+        self._region_options = regions
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
         self._map = CodeSpaceMap(int(vm.ram_size))
@@ -66,11 +72,12 @@ class Engine:
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
         if self.tier1 != "off" and self.coming is None:
-            force = self.tier1 == "force"
+            force, options = self.tier1 == "force", self._region_options
             self.regions = RegionCompiler(
-                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core), wait=force
-            )
-            self.vm.hot_after, self.vm.hot_at_once = 1 if force else HOT_AFTER, int(force)
+                self.core, self.vm, self.symbols, self.function,
+                lambda: open_store(self.core) if options == DEFAULTS else RegionStore(None, ""), force, options,
+            )  # fmt: skip
+            self.vm.hot_after, self.vm.hot_at_once = TIER1[self.tier1], int(force)
 
     def hot(self, cpu: Any) -> None:
         """A vCPU found hot code."""

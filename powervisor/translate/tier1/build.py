@@ -21,13 +21,9 @@ from ...vcpu.modes import NO_TAG
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
 from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
-from .meaning import JUMP, LEAVE, TAKEN, Meaning, meaning_of, nibble_ir
-from .shape import PAGE_SIZE, Block, Region, displacement
-
-MOST_NEAR = 8
-"""Groups of accesses whose page is remembered."""
-MOST_RETURNS = 12
-"""In-region return addresses that a return is compared with."""
+from .meaning import JUMP, LEAVE, PAGE_SIZE, TAKEN, Meaning, meaning_of, nibble_ir
+from .options import DEFAULTS, RegionOptions
+from .shape import Block, Region, displacement
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,8 @@ def entry_symbol(number: int) -> str:
 class Builder:
     """Writes the IR of one region."""
 
-    def __init__(self, region: Region, table: Table) -> None:
-        self.region = region
+    def __init__(self, region: Region, table: Table, options: RegionOptions = DEFAULTS) -> None:
+        self.region, self.options = region, options
         self.cm = bool(region.mode & Mode.CM)
         self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
         self.successors = {start: self.targets(steps) for start, steps in self.blocks.items()}
@@ -99,7 +95,7 @@ class Builder:
                 target = last.at + displacement(last.insn, last.word)
                 if target in self.blocks and last.at + 4 in self.blocks:
                     sites.append(last.at + 4)
-        return sites[:MOST_RETURNS]
+        return sites[: self.options.returns]
 
     def following(self, start: int) -> list[int]:
         """Blocks that may follow, returns included."""
@@ -164,7 +160,7 @@ class Builder:
                 group = self.group(step)
                 if group is not None and int(group[1]) not in loaded:
                     counts[group] += 1
-        return {group: n for n, (group, _) in enumerate(counts.most_common(MOST_NEAR))}
+        return {group: n for n, (group, _) in enumerate(counts.most_common(self.options.near))}
 
     @staticmethod
     def group(step: Step) -> tuple[str, ...] | None:
@@ -454,6 +450,6 @@ far.slow:
   ret void""")
 
 
-def region_ir(region: Region, table: Table) -> str:
+def region_ir(region: Region, table: Table, options: RegionOptions = DEFAULTS) -> str:
     """The IR of a region."""
-    return Builder(region, table).module()
+    return Builder(region, table, options).module()

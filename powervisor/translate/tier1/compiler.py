@@ -16,9 +16,11 @@ from ...native.elf import Object, RelocationError
 from ...vcpu.codemap import WORDS_PER_PAGE, CodePage
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode
 from .build import entry_symbol
-from .shape import PAGE_SIZE, Former, Region
+from .meaning import PAGE_SIZE
+from .options import DEFAULTS, RegionOptions
+from .shape import Former, Region
 from .store import HEAD_WORDS, RegionStore
-from .worker import Worker
+from .worker import Here, Worker
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
 
@@ -100,9 +102,10 @@ class RegionCompiler:
 
     def __init__(
         self, core: Core, vm: Any, symbols: dict[str, int], function: Callable[..., Callable[..., Any]],
-        store: Callable[[], RegionStore], wait: bool = False,
+        store: Callable[[], RegionStore], wait: bool = False, options: RegionOptions = DEFAULTS,
     ) -> None:  # fmt: skip
-        """`function` gives exported native functions; with `wait`, a hot instruction waits for its region."""
+        """`function` gives exported native functions; with `wait`, a hot instruction waits for its region, which is
+        compiled in this process."""
         self.core, self.vm, self.symbols = core, vm, symbols
         self.table = TABLE.for_core(core.categories)
         u64, u32 = ctypes.c_uint64, ctypes.c_uint32
@@ -110,7 +113,8 @@ class RegionCompiler:
         self._publish = function("publish_code", None, u64, u64, u32, u32, u64)
         self._make_store = store
         self._wait = wait
-        self._worker = Worker()
+        self._options = options
+        self._worker: Worker | Here = Here(options) if wait else Worker()
         self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
         self._thread: threading.Thread | None = None
         self._epoch = 0
@@ -121,10 +125,12 @@ class RegionCompiler:
 
     def hot(self, cpu: Any) -> None:
         """What ExitReason.HOT is about, on the vCPU's thread."""
-        request = Request(
-            self._epoch, int(cpu.hot_page), int(cpu.hot_index), int(cpu.pc) & PAGE_MASK | int(cpu.mode),
-            mapped_pages(int(cpu.context)),
-        )  # fmt: skip
+        page = int(cpu.pc) & PAGE_MASK | int(cpu.mode)
+        self.ask(int(cpu.hot_page), int(cpu.hot_index), page, mapped_pages(int(cpu.context)))
+
+    def ask(self, home: int, index: int, page: int, mapped: dict[int, int]) -> None:
+        """Make a region of a word of a CodePage; `page` and `mapped` as in `Request`."""
+        request = Request(self._epoch, home, index, page, mapped)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="regions", daemon=True)
             self._thread.start()
@@ -191,7 +197,7 @@ class RegionCompiler:
                 self.statistics.refused["code has changed"] += 1
 
     def _former(self, pages: Pages) -> Former:
-        return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed)
+        return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed, self._options)
 
     def _install(self, region: Region, pages: Pages, code: bytes) -> None:
         """Load an object and let the entries of its region lead to it."""

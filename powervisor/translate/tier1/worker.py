@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import IO
 
+from .options import DEFAULTS, RegionOptions
 from .shape import Region, packed, unpacked
 
 LENGTH = struct.Struct("<I")
@@ -68,15 +69,30 @@ class Worker:
             process.wait()
 
 
-def compile_region(region: Region) -> bytes:
+class Here:
+    """Compiles in this process: for tests, which wait for their regions."""
+
+    def __init__(self, options: RegionOptions = DEFAULTS) -> None:
+        self._options = options
+
+    def compile(self, region: Region) -> bytes:
+        """The region's object."""
+        return compile_region(region, self._options)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def compile_region(region: Region, options: RegionOptions = DEFAULTS) -> bytes:
     """The object of a region."""
     from ...insns import TABLE
     from ...isa import cores
     from ...native.llvm import REGION_PASSES, compile_object
     from .build import region_ir
 
-    text = region_ir(region, TABLE.for_core(cores.get(region.core).categories))
-    return compile_object(text, 2, REGION_PASSES)
+    text = region_ir(region, TABLE.for_core(cores.get(region.core).categories), options)
+    passes = tuple(name for name in REGION_PASSES if name not in options.without)
+    return compile_object(text, options.level, passes)
 
 
 def main() -> None:
