@@ -18,7 +18,7 @@ from ..native.lang import attempt
 from ..native.struct import size_of
 from ..translate import dispatch
 from ..translate.engine import Engine
-from ..translate.tier1.options import DEFAULTS, RegionOptions
+from ..translate.tier1.options import RegionOptions
 from ..vcpu import fpscr
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.debug import debug_after, debug_before
@@ -111,6 +111,10 @@ class Side:
         struct.pack_into("<QQII", self.memory, at, pa, data, size, write)
         cpu.mmio_done += 1
 
+    def go_on(self, pc: int, msr: int) -> None:
+        """Continue elsewhere, as if an interrupt handler had returned."""
+        self.cpu.pc, self.cpu.msr, self.cpu.exit_reason, self.cpu.mmio_done = pc, msr, 0, 0
+
     def close(self) -> None:
         """Free the RAM."""
         self._pin = None
@@ -141,6 +145,11 @@ class OracleSide(Side):
         self._page = -1
         self._frames = {}
         update_mode(self.cpu)
+
+    def go_on(self, pc: int, msr: int) -> None:
+        super().go_on(pc, msr)
+        update_mode(self.cpu)
+        self._page = -1
 
     def run(self, limit: int) -> Outcome:
         """Execute until the case ends by itself or `limit` steps are made (exit (BUDGET, 0))."""
@@ -242,7 +251,7 @@ class OracleSide(Side):
 class NativeSide(Side):
     """Native code executes the case, in translated blocks or one instruction at a time through handlers."""
 
-    def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions = DEFAULTS) -> None:
+    def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions | None = None) -> None:
         super().__init__(core)
         self.engine = Engine(core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions)
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
@@ -261,15 +270,18 @@ class NativeSide(Side):
     def load(self, case: Case) -> None:
         """Also drops code translated before; data translations are cached when the case says so."""
         super().load(case)
+        self._drop_code()
+        self.cpu.requests = 0
+        self.engine.update_mode(self.address)
+        if case.warm and not self.cpu.debug_events:
+            self._warm_up(case)
+
+    def _drop_code(self) -> None:
         if self.engine.code_bytes() > CODE_LIMIT:
             self.engine.flush()
         else:
             self.engine.drop_range(self.vm.address, place.CODE_PA, place.CODE_SIZE)
             self.engine.drop_range(self.vm.address, place.HANDLERS_PA, place.PAGE)
-        self.cpu.requests = 0
-        self.engine.update_mode(self.address)
-        if case.warm and not self.cpu.debug_events:
-            self._warm_up(case)
 
     def _warm_up(self, case: Case) -> None:
         """Cache the data translations that accesses to the plain pages would have cached."""
@@ -286,6 +298,10 @@ class NativeSide(Side):
                         fill_data(cpu, ea, TlbEntry.at(found), space)
             image = self._warm[key] = soft_tlb.data_translations(where)
         soft_tlb.put_data_translations(where, image)
+
+    def go_on(self, pc: int, msr: int) -> None:
+        super().go_on(pc, msr)
+        self.engine.update_mode(self.address)
 
     def run(self, limit: int, by_steps: bool, exact: bool = False) -> Outcome:
         """Run until the case ends by itself, or (by_steps, exact) exactly `limit` steps are made since the load."""

@@ -30,12 +30,12 @@ class Engine:
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
         progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
-        regions: RegionOptions = DEFAULTS,
+        regions: RegionOptions | None = None,
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
         `tier1` is "on", "off", "eager": hot after one time slice, or "force": whatever is executed is compiled before
-        it goes on. Without it, $POWERVISOR_TIER1 decides, or "on". With other `regions` than usual none are kept.
+        it goes on. Without it, $POWERVISOR_TIER1 decides, or "on". With `regions` given, no region is taken from or kept on disk.
         """
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         if self.tier1 not in TIER1:
@@ -75,7 +75,7 @@ class Engine:
             force, options = self.tier1 == "force", self._region_options
             self.regions = RegionCompiler(
                 self.core, self.vm, self.symbols, self.function,
-                lambda: open_store(self.core) if options == DEFAULTS else RegionStore(None, ""), force, options,
+                lambda: open_store(self.core) if options is None else RegionStore(None, ""), force, options or DEFAULTS,
             )  # fmt: skip
             self.vm.hot_after, self.vm.hot_at_once = TIER1[self.tier1], int(force)
 
