@@ -35,7 +35,7 @@ class Engine:
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
         `tier1` is "on", "off", "eager": hot after one time slice, or "force": whatever is executed is compiled before
-        it goes on. Without it, $POWERVISOR_TIER1 decides, or "on". With `regions` given, no region is taken from or kept on disk.
+        it goes on. Without it, $POWERVISOR_TIER1 decides, or "on". With `regions` none are kept on disk.
         """
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
         if self.tier1 not in TIER1:

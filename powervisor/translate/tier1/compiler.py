@@ -117,6 +117,7 @@ class RegionCompiler:
         self._worker: Worker | Here = Here(options) if wait else Worker()
         self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
         self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
         self._epoch = 0
         self._installing = threading.Lock()
         self.statistics = Statistics()
@@ -131,6 +132,8 @@ class RegionCompiler:
     def ask(self, home: int, index: int, page: int, mapped: dict[int, int]) -> None:
         """Make a region of a word of a CodePage; `page` and `mapped` as in `Request`."""
         request = Request(self._epoch, home, index, page, mapped)
+        if self._failure is not None:
+            raise self._failure
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="regions", daemon=True)
             self._thread.start()
@@ -138,6 +141,8 @@ class RegionCompiler:
         self._requests.put((request, done))
         if self._wait:
             done.wait()
+            if self._failure is not None:
+                raise self._failure
 
     def forget(self) -> None:
         """All translated code goes, regions with it: called while no vCPU is in native code."""
@@ -161,6 +166,8 @@ class RegionCompiler:
                 self.statistics.hot += 1
                 try:
                     self._make(request, store)
+                except Exception as error:
+                    self._failure = error  # for whoever asks next: this thread has no caller
                 finally:
                     done.set()
         finally:

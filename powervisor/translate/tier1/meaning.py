@@ -179,11 +179,12 @@ class MeaningCompiler(FunctionCompiler):
         if any(name in READ_ONLY for name, _ in self.writes):
             raise NotForRegions
         kinds = "".join(f", {'i64' if insn.fields[name].signed else 'i32'} %f.{name}" for name in arguments)
-        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        lines, strict = strict_floating_point(self.lines)
+        text = "\n".join(["entry:", *self.allocas, *lines])
         return Meaning(
-            symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #1 {{\n{text}\n}}\n',
-            frozenset(self.module.declarations), tuple(arguments), frozenset(self.reads), frozenset(self.writes),
-            self.leaves, self.access,
+            symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #4 {{\n{text}\n}}\n',
+            frozenset(self.module.declarations | strict), tuple(arguments),
+            frozenset(self.reads), frozenset(self.writes), self.leaves, self.access,
         )  # fmt: skip
 
     def lookup(self, name: str, node: ast.AST) -> Any:
@@ -463,6 +464,48 @@ OVERRIDES: dict[NativeFunction, str] = {
     ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
     ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
 }  # fmt: skip
+
+
+_FP_TWO = re.compile(r"(fadd|fsub|fmul|fdiv) (double|<\d x (?:float|double)>) (\S+), (\S+)")
+_FP_CALL = re.compile(r"call \S.*? @llvm\.(fma|sqrt)\.(\w+)\((.*)\)")
+_FP_CONVERT = re.compile(r"(fptrunc|sitofp|uitofp|fptosi) (.+) (%\S+) to (.+)")
+_SUFFIX = {
+    "double": "f64", "float": "f32", "i64": "i64", "<4 x float>": "v4f32", "<4 x double>": "v4f64",
+    "<4 x i32>": "v4i32",
+}  # fmt: skip
+_TYPES = {suffix: name for name, suffix in _SUFFIX.items()}
+
+
+def strict_floating_point(lines: list[str]) -> tuple[list[str], set[str]]:
+    """Lines of IR with the operations that raise the host's inexact flag as constrained ones, and declarations.
+
+    FPSCR[XX] is the host's flag: LLVM must neither leave out an operation whose result is not used nor do it where the
+    guest does not, such as before it is known that an AltiVec operation has the flags for itself.
+    """
+    result, declarations = [], set()
+    for line in lines:
+        name, equals, text = line.partition(" = ")
+        kinds, operands, rounds = [], "", True
+        if not equals:
+            pass
+        elif found := _FP_TWO.fullmatch(text):
+            op, kind, a, b = found.groups()
+            symbol, kinds, operands, kind = f"{op}.{_SUFFIX[kind]}", [kind, kind], f"{kind} {a}, {kind} {b}", kind
+        elif found := _FP_CALL.fullmatch(text):
+            op, suffix, operands = found.groups()
+            kind = _TYPES[suffix]
+            symbol, kinds = f"{op}.{suffix}", [kind] * (3 if op == "fma" else 1)
+        elif found := _FP_CONVERT.fullmatch(text):
+            op, source, value, kind = found.groups()
+            symbol, kinds, operands = f"{op}.{_SUFFIX[kind]}.{_SUFFIX[source]}", [source], f"{source} {value}"
+            rounds = op != "fptosi"
+        if kinds:
+            modes = ', metadata !"round.tonearest"' if rounds else ""
+            symbol = f"@llvm.experimental.constrained.{symbol}"
+            declarations.add(f"declare {kind} {symbol}({', '.join(kinds)}{', metadata' * (1 + rounds)})")
+            line = f'{name} = call {kind} {symbol}({operands}{modes}, metadata !"fpexcept.strict") #5'
+        result.append(line)
+    return result, declarations
 
 
 def nibble_ir(prefix: str, frame: str, number: int) -> tuple[list[str], str]:
