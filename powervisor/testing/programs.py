@@ -12,7 +12,7 @@ from ..isa.registers import MSR, SPR
 from ..translate.stencils import written
 from . import place
 from .cases import Case, CaseMaker
-from .words import STOP
+from .words import OFFSETS, POINTERS, STOP
 
 CODE_LIMIT = 600
 """Words of a program."""
@@ -27,6 +27,10 @@ _WORK = frozenset(
     " altivec_integer altivec_multiply altivec_permute altivec_storage atomic cache special system".split()
 )
 _NOT_IN_BODIES = frozenset("mtlr mtctr mtspr wrtee wrteei isync".split())
+_CHANGED = frozenset(range(9))
+"""GPRs that calm programs change, pointers that count up aside."""
+_OWN_PAGES = (0, 1, 4, 7, 12)
+"""Plain pages of every mode."""
 _VECTOR_BITS = {"e6500": MSR.VEC}
 
 
@@ -53,14 +57,17 @@ class ProgramMaker:
         self.words: list[int] = []
         self.heads: list[int] = []
         self._calls: list[tuple[int, int]] = []
+        self._inside = self._calm = False
 
     def program(self, seed: str) -> Program:
         """A program by its seed."""
         rng = self.cases.seed(seed).rng
         self.words, self.heads, self._calls = [], [0], []
         wide = self.core.bits == 64 and rng.random() < 0.6
-        for _ in range(rng.randint(1, 4)):
-            self._statement(0, leaf=False)
+        self._calm = rng.random() < 0.6
+        if rng.random() < 0.5:
+            self._statement(1, leaf=False)
+        self._loop(0, leaf=False)
         self.words.append(STOP)
         functions = []
         for leaf in (False, False, True, True):
@@ -88,7 +95,12 @@ class ProgramMaker:
         if rng.random() < 0.7:
             state.fpscr = 0
         state.msr &= ~(MSR.EE | MSR.CE | MSR.DE)
-        if rng.random() < 0.7:
+        if self._calm:  # hardly an interrupt: long runs inside regions
+            state.msr &= ~(MSR.FE0 | MSR.FE1)
+            state.fpscr = 0
+            for number in POINTERS:
+                state.gpr[number] = case.layout.data + place.PAGE * rng.choice(_OWN_PAGES) + rng.randrange(512, 3584, 8)
+        if self._calm or rng.random() < 0.7:
             state.msr |= MSR.FP | _VECTOR_BITS.get(self.core.name, 0)
         return case
 
@@ -113,10 +125,19 @@ class ProgramMaker:
                 else self._rare
             )  # fmt: skip
             entry = rng.choice(pool)
-            near = {"d": rng.randrange(-64, 64) & -8} if "d" in entry.fields and rng.random() < 0.85 else {}
+            if self._calm and (entry.group == "atomic" or entry in self._rare):
+                continue
+            near = {}
+            if "d" in entry.fields and (self._calm or rng.random() < 0.85):
+                near = {"d": rng.randrange(-64, 64) & -8}
+            if self._calm and entry in self._memory:
+                near |= {"ra": rng.choice(POINTERS)} | ({"rb": rng.choice(OFFSETS)} if "rb" in entry.fields else {})
             word = self.cases.words.word(entry, **near)
             operands = entry.operands(word)
-            if KEPT.isdisjoint(int(operands[name]) for name in written(entry)):
+            changed = {int(operands[name]) for name in written(entry)}
+            if self._calm and not changed <= _CHANGED | {int(operands[name]) for name in ("ra",) if near}:
+                continue
+            if KEPT.isdisjoint(changed):
                 self.words.append(word)
                 count -= 1
 
@@ -175,10 +196,10 @@ class ProgramMaker:
     def _loop(self, depth: int, leaf: bool) -> None:
         """A loop counted by a GPR, with statements inside."""
         rng, counter = self.rng, COUNTERS[depth]
-        self._put(f"li r{counter},{rng.randint(1, 9 - 2 * depth)}")
+        self._put(f"li r{counter},{rng.randint(1, 5) if depth else rng.choice((3, 30, 300))}")
         head = len(self.words)
         self.heads.append(head)
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(1, 3) if depth else rng.randint(2, 4)):
             self._statement(depth + 1, leaf)
         bf = rng.randrange(8)
         if rng.random() < 0.4:
@@ -227,8 +248,6 @@ class ProgramMaker:
             self._work(CASE_WORDS - 1)
             at = len(self.words)
             self.words.append(self._named("b").encode(li=4 * (end - at)))
-
-    _inside = False
 
     def _function(self, leaf: bool) -> None:
         """A function; one that calls keeps its return address in a register."""

@@ -35,10 +35,10 @@ from .programs import Program, ProgramMaker
 from .sides import NativeSide, OracleSide, Outcome, Side, differences, same
 from .words import NOP
 
-MOST_STOPS = 30
+MOST_STOPS = 150
 """Interrupts of a program that are compared."""
 MOST_STEPS = 60_000
-ORACLE_STEPS = 2500
+ORACLE_STEPS = 1500
 """A program that takes no more instructions is executed by the oracle too."""
 MOST_HEADS = 3
 """Loops and functions of a program that are made regions in advance."""
@@ -52,6 +52,9 @@ class RegionSide(NativeSide):
     def __init__(self, core: Core, options: RegionOptions = DEFAULTS) -> None:
         super().__init__(core, "force", options)
         self._keep = False
+        assert self.engine.regions is not None
+        self._compiler = self.engine.regions
+        self.statistics = self._compiler.statistics
 
     def _drop_code(self) -> None:
         if not self._keep:
@@ -70,8 +73,6 @@ class RegionSide(NativeSide):
 
     def compile(self, program: Program, heads: Sequence[int]) -> None:
         """Make regions of some words of a program that was executed."""
-        regions = self.engine.regions
-        assert regions is not None
         case, mode = program.case, int(self.cpu.mode)
         first = case.registers.pc - case.offset
         mapped = {
@@ -83,7 +84,7 @@ class RegionSide(NativeSide):
             offset = case.offset + 4 * head
             home = mapped.get(first + offset & -place.PAGE | mode)
             if home is not None:
-                regions.ask(home, offset % place.PAGE // 4, first + offset & -place.PAGE | mode, mapped)
+                self._compiler.ask(home, offset % place.PAGE // 4, first + offset & -place.PAGE | mode, mapped)
 
     def _code_page(self, pa: int, mode: int) -> int:
         """The CodePage of a physical page in a mode, or 0."""
@@ -121,12 +122,16 @@ class Trio:
     @property
     def compiled(self) -> int:
         """Regions compiled so far."""
-        return self.regions.engine.regions.statistics.compiled if self.regions.engine.regions else 0
+        return self.regions.statistics.compiled
+
+    @property
+    def refused(self) -> int:
+        """Regions whose compiler crashed, which ends its process only."""
+        return self.regions.statistics.refused["not compiled"]
 
     def check(self, program: Program, seed: str) -> Mismatch | None:
         """Run a program every way; None when all agree."""
         rng, case, side = random.Random(seed), program.case, self.regions
-        self.steps += int(self.blocks.cpu.executed)
         limit = MOST_STEPS if rng.random() < 0.6 else rng.randrange(1000, 8000)
         self.programs += 1
         at_once = rng.random() < 0.25
@@ -149,8 +154,14 @@ class Trio:
 
     def _compare(self, case: Case, side: Side, limit: int, seed: str) -> list[str]:
         """What a side, in which the case is loaded, does otherwise than translated blocks."""
-        rng, blocks = random.Random(seed + " stops"), self.blocks
-        blocks.load(case)
+        self.blocks.load(case)
+        found = self._stops(case, side, limit, random.Random(seed + " stops"))
+        self.steps += int(self.blocks.cpu.executed)
+        return found
+
+    def _stops(self, case: Case, side: Side, limit: int, rng: random.Random) -> list[str]:
+        """Run and compare from stop to stop."""
+        blocks = self.blocks
         for _ in range(MOST_STOPS):
             wanted = blocks.run(limit, False, exact=True)
             got = self._run(side, limit, wanted)
@@ -252,7 +263,8 @@ class Programs:
     def __str__(self) -> str:
         return (
             f"{self.total('programs'):,} programs, {self.total('compiled'):,} regions, {self.total('steps'):,} "
-            f"instructions, {self.total('stops'):,} interrupts, {self.total('by_oracle'):,} by the oracle too"
+            f"instructions, {self.total('stops'):,} interrupts, {self.total('by_oracle'):,} by the oracle too, "
+            f"{self.total('refused'):,} regions LLVM failed at"
         )
 
 
@@ -263,7 +275,7 @@ def options_of(settings: Sequence[str]) -> RegionOptions:
     for setting in settings:
         name, _, value = setting.partition("=")
         if name == "without" and value in REGION_PASSES and value != "always_inliner":
-            values[name] = values.get(name, frozenset()) | {value}
+            values[name] = (*values.get(name, ()), value)
         elif name in numbers and value.isdecimal():
             values[name] = int(value)
         else:

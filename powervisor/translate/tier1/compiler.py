@@ -20,7 +20,7 @@ from .meaning import PAGE_SIZE
 from .options import DEFAULTS, RegionOptions
 from .shape import Former, Region
 from .store import HEAD_WORDS, RegionStore
-from .worker import Here, Worker
+from .worker import Worker
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
 
@@ -104,8 +104,7 @@ class RegionCompiler:
         self, core: Core, vm: Any, symbols: dict[str, int], function: Callable[..., Callable[..., Any]],
         store: Callable[[], RegionStore], wait: bool = False, options: RegionOptions = DEFAULTS,
     ) -> None:  # fmt: skip
-        """`function` gives exported native functions; with `wait`, a hot instruction waits for its region, which is
-        compiled in this process."""
+        """`function` gives exported native functions; with `wait`, a hot instruction waits for its region."""
         self.core, self.vm, self.symbols = core, vm, symbols
         self.table = TABLE.for_core(core.categories)
         u64, u32 = ctypes.c_uint64, ctypes.c_uint32
@@ -114,7 +113,7 @@ class RegionCompiler:
         self._make_store = store
         self._wait = wait
         self._options = options
-        self._worker: Worker | Here = Here(options) if wait else Worker()
+        self._worker = Worker(options)
         self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 
@@ -22,8 +23,18 @@ class RegionOptions:
     """Groups of accesses whose page is remembered."""
     level: int = 2
     """Of LLVM's code generator."""
-    without: frozenset[str] = frozenset()
+    without: tuple[str, ...] = ()
     """LLVM passes left out."""
+
+    def text(self) -> str:
+        """As one word, for another process."""
+        return json.dumps(vars(self), separators=(",", ":"))
+
+    @classmethod
+    def of(cls, text: str) -> RegionOptions:
+        """The options that `text` gave."""
+        values = json.loads(text)
+        return cls(**{**values, "without": tuple(values["without"])})
 
 
 DEFAULTS = RegionOptions()
