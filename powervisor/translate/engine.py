@@ -53,7 +53,7 @@ class Engine:
         image = store.load(self.space)
         if image is None and progress is not None:
             progress(f"building the {core.name} translator (once)")
-        if image is None and background:
+        if image is None and background and self.tier1 != "force":  # a quick image has no regions
             final, self.space = self.space, CodeSpace(QUICK_SPACE)
             self._spaces.append(self.space)
             image = store.build_quick(self.space)
