@@ -5,6 +5,7 @@ import hashlib
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.programs import DONE, Core, Program, Score, Sources, score_in
 from powervisor.errors import UserError
@@ -81,14 +82,19 @@ def command(program: Program, directory: str, compiled: Compiled | None, percent
     return [path(program.name), str(percent), *([path(program.helper)] if program.helper else [])]
 
 
-def ram_disk(initrd: Path, programs: Sequence[Program], compiled: Compiled, percent: int) -> bytes:
-    """A guest's RAM disk with the programs added, and with /bench/run, which runs them all.
+def ram_disk(
+    initrd: Path, programs: Sequence[Program], compiled: Compiled, percent: int,
+    scripts: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:  # fmt: skip
+    """A guest's RAM disk with the programs and `scripts` added, and with /bench/run, which runs the programs.
 
     The kernel unpacks one archive after the other; the second adds to the first.
     """
     cpio = Cpio()
     for name, path in compiled.items():
         cpio.file(f"bench/{name}", path.read_bytes(), 0o755)
+    for name, text in scripts.items():
+        cpio.file(name, text, 0o755)
     lines = ["#!/bin/sh", *(" ".join(command(program, "/bench", None, percent)) for program in programs)]
     cpio.file("bench/run", "\n".join([*lines, f"echo {DONE}", ""]).encode(), 0o755)
     return initrd.read_bytes() + gzip.compress(cpio.data(), 1, mtime=0)

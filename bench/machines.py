@@ -118,13 +118,13 @@ def _qemu() -> str:
 
 
 @contextmanager
-def started(vmm: Vmm, words: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
+def started(vmm: Vmm, words: Sequence[str], timeout: float = _TIMEOUT) -> Iterator["subprocess.Popen[str]"]:
     """A VMM's process with its output as text; it is asked to end, and made to, afterwards."""
     with subprocess.Popen(
         words, env={**os.environ, **vmm.environment}, cwd=vmm.directory, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     ) as process:  # fmt: skip
-        alarm = threading.Timer(_TIMEOUT, process.kill)
+        alarm = threading.Timer(timeout, process.kill)
         alarm.start()
         try:
             yield process

@@ -89,8 +89,11 @@ def mtspr(cpu: Vcpu, rs: u32, spr: u32) -> None:
     if optimistic():
         cpu.spr[spr] = cpu.gpr[rs] & cpu.core.spr_mask[spr]
     else:
+        context, events = cpu.context, cpu.debug_events
         write_spr(cpu, permitted_register(cpu, spr, 1), cpu.gpr[rs])
-        if cpu.exit_reason != 0:
+        # Translated code holds on to its context and looks at no debug events: a changed one is a matter of dispatch.
+        # (Of two instructions executed one at a time, the first still has its events.)
+        if cpu.exit_reason != 0 or (events == 0 and (cpu.context != context or cpu.debug_events != 0)):
             finish(cpu, following(cpu))
         check_pending(cpu, following(cpu))
 

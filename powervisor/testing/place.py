@@ -53,12 +53,12 @@ class Page:
 
 
 PAGES: tuple[Page, ...] = (
-    Page(0), Page(1), Page(2, MAS3.UR | MAS3.SR), Page(3, MAS3.SR | MAS3.SW), Page(4), Page(5, mas2=MAS2.E),
+    Page(1), Page(0), Page(2, MAS3.UR | MAS3.SR), Page(3, MAS3.SR | MAS3.SW), Page(4), Page(5, mas2=MAS2.E),
     Page(6, mas2=MAS2.E), Page(7), Page(None), Page(8), Page(0, mapped=False), Page(9, mas2=MAS2.W | MAS2.I | MAS2.G),
-    Page(10), Page(11, mas8=MAS8.VF), Page(12, MAS3.UR | MAS3.UW), Page(0), Page(13, _X), Page(14), Page(15),
+    Page(10), Page(11, mas8=MAS8.VF), Page(12, MAS3.UR | MAS3.UW), Page(0), Page(13, _X), Page(15), Page(14),
     Page(0, MAS3.UW | MAS3.SW), Page(1, mas2=MAS2.E), Page(2),
 )  # fmt: skip
-"""Frames 0 to 2 appear twice; neighbours are of different kinds."""
+"""Frames 0 to 2 appear twice; neighbours are of different kinds, or the frames are not neighbours."""
 LOW_FRAME = 15
 """The frame at effective address 0, for displacements without a base."""
 PLAIN = tuple(n for n, page in enumerate(PAGES) if page == Page(page.frame))

@@ -18,6 +18,7 @@ from ..native.lang import attempt
 from ..native.struct import size_of
 from ..translate import dispatch
 from ..translate.engine import Engine
+from ..translate.tier1.options import RegionOptions
 from ..vcpu import fpscr
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.debug import debug_after, debug_before
@@ -110,6 +111,10 @@ class Side:
         struct.pack_into("<QQII", self.memory, at, pa, data, size, write)
         cpu.mmio_done += 1
 
+    def go_on(self, pc: int, msr: int) -> None:
+        """Continue elsewhere, as if an interrupt handler had returned."""
+        self.cpu.pc, self.cpu.msr, self.cpu.exit_reason, self.cpu.mmio_done = pc, msr, 0, 0
+
     def close(self) -> None:
         """Free the RAM."""
         self._pin = None
@@ -140,6 +145,11 @@ class OracleSide(Side):
         self._page = -1
         self._frames = {}
         update_mode(self.cpu)
+
+    def go_on(self, pc: int, msr: int) -> None:
+        super().go_on(pc, msr)
+        update_mode(self.cpu)
+        self._page = -1
 
     def run(self, limit: int) -> Outcome:
         """Execute until the case ends by itself or `limit` steps are made (exit (BUDGET, 0))."""
@@ -241,9 +251,9 @@ class OracleSide(Side):
 class NativeSide(Side):
     """Native code executes the case, in translated blocks or one instruction at a time through handlers."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions | None = None) -> None:
         super().__init__(core)
-        self.engine = Engine(core, self.vm, [fpscr.settle_outside])
+        self.engine = Engine(core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions)
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
         self._warm: dict[Any, dict[int, bytes]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
@@ -260,15 +270,18 @@ class NativeSide(Side):
     def load(self, case: Case) -> None:
         """Also drops code translated before; data translations are cached when the case says so."""
         super().load(case)
+        self._drop_code()
+        self.cpu.requests = 0
+        self.engine.update_mode(self.address)
+        if case.warm and not self.cpu.debug_events:
+            self._warm_up(case)
+
+    def _drop_code(self) -> None:
         if self.engine.code_bytes() > CODE_LIMIT:
             self.engine.flush()
         else:
             self.engine.drop_range(self.vm.address, place.CODE_PA, place.CODE_SIZE)
             self.engine.drop_range(self.vm.address, place.HANDLERS_PA, place.PAGE)
-        self.cpu.requests = 0
-        self.engine.update_mode(self.address)
-        if case.warm and not self.cpu.debug_events:
-            self._warm_up(case)
 
     def _warm_up(self, case: Case) -> None:
         """Cache the data translations that accesses to the plain pages would have cached."""
@@ -286,11 +299,15 @@ class NativeSide(Side):
             image = self._warm[key] = soft_tlb.data_translations(where)
         soft_tlb.put_data_translations(where, image)
 
-    def run(self, limit: int, by_steps: bool) -> Outcome:
-        """Run until the case ends by itself, or (by_steps) exactly `limit` steps are made."""
-        cpu, outcome = self.cpu, Outcome()
+    def go_on(self, pc: int, msr: int) -> None:
+        super().go_on(pc, msr)
+        self.engine.update_mode(self.address)
+
+    def run(self, limit: int, by_steps: bool, exact: bool = False) -> Outcome:
+        """Run until the case ends by itself, or (by_steps, exact) exactly `limit` steps are made since the load."""
+        cpu, outcome = self.cpu, Outcome(steps=int(self.cpu.executed))
         self._since = time.monotonic()
-        self._run(cpu, outcome, limit, by_steps)
+        self._run(cpu, outcome, limit, STEPS_AT_ONCE if by_steps else UNLIMITED, by_steps or exact)
         self._since = 0.0
         return outcome
 
@@ -300,9 +317,9 @@ class NativeSide(Side):
             if self._since and time.monotonic() - self._since > HANG_SECONDS:
                 self._sleep()
 
-    def _run(self, cpu: Any, outcome: Outcome, limit: int, by_steps: bool) -> None:
+    def _run(self, cpu: Any, outcome: Outcome, limit: int, at_once: int, exact: bool) -> None:
         while True:
-            left = min(STEPS_AT_ONCE, limit - outcome.steps) if by_steps else UNLIMITED
+            left = min(at_once, limit - outcome.steps) if exact else at_once
             cpu.exit_reason = cpu.exit_detail = 0
             cpu.left, cpu.slice, cpu.budget = left, 0, 0
             self.engine.run(cpu)
@@ -318,6 +335,9 @@ class NativeSide(Side):
             elif reason == ExitReason.CODE_FULL:
                 self.engine.flush()
                 self.engine.forget_all(self.address)
+            elif reason == ExitReason.HOT:
+                self.engine.hot(cpu)
+                self._since = time.monotonic()
             elif reason == ExitReason.BUDGET:
                 if outcome.steps >= limit:
                     break

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
@@ -15,11 +16,12 @@ from .image import Building, Image, Store
 
 if TYPE_CHECKING:
     from .tier1.compiler import RegionCompiler
+    from .tier1.options import RegionOptions
 
 CODE_SPACE = 256 << 20
 QUICK_SPACE = 128 << 20
-HOT_AFTER = 6
-"""Time slices that end before an instruction until it is worth compiling: a quarter of a million instructions."""
+TIER1 = {"off": 0, "on": 6, "eager": 1, "force": 1}
+"""Time slices that end before an instruction until it is worth compiling (6: a quarter of a million instructions)."""
 PAGES_SHARE = 4
 """A quarter of the space is for CodePages: about 8,000 pages of code."""
 
@@ -30,15 +32,19 @@ class Engine:
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
         progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
-        cache: bool = True,
+        cache: bool = True, regions: RegionOptions | None = None,
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
-        `tier1` is "on", "off", "eager": warm code is compiled before it goes on, or "force": all code is. Without
-        it, $POWERVISOR_TIER1 decides, or "on". Without `cache` nothing on disk is read or written.
+        `tier1` is "on", "off", "eager": code that one time slice ended in is compiled before it goes on, or "force":
+        whatever is executed is. Without it, $POWERVISOR_TIER1 decides, or "on". Without `cache` nothing on disk is read
+        or written. With `regions` none of these are kept on disk.
         """
         self._cache = cache
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
+        if self.tier1 not in TIER1:
+            raise UserError(f"POWERVISOR_TIER1={self.tier1}: it is one of {', '.join(TIER1)}")
+        self._region_options = regions
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
         self._compiling = threading.Lock()
@@ -54,7 +60,7 @@ class Engine:
         image = store.load(self.space)
         if image is None and progress is not None:
             progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
-        if image is None and background:
+        if image is None and background and self.tier1 != "force":  # a quick image has no regions
             final, self.space = self.space, CodeSpace(QUICK_SPACE)
             self._spaces.append(self.space)
             image = store.build_quick(self.space)
@@ -83,16 +89,19 @@ class Engine:
 
     def _compile_regions(self) -> None:
         from .tier1.compiler import RegionCompiler
+        from .tier1.options import DEFAULTS
         from .tier1.store import open_store
 
         with self._starting:
             if self.coming is not None or self._closed or self.regions is not None:
                 return
-            force, wait = self.tier1 == "force", self.tier1 != "on"
+            options = self._region_options
+            kept = self._cache and options is None
             self.regions = RegionCompiler(
-                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core, self._cache), wait=wait
-            )
-            self.vm.hot_after, self.vm.hot_at_once = 1 if wait else HOT_AFTER, int(force)
+                self.core, self.vm, self.symbols, self.function, lambda: open_store(self.core, kept),
+                wait=self.tier1 != "on", options=options or DEFAULTS,
+            )  # fmt: skip
+            self.vm.hot_after, self.vm.hot_at_once = TIER1[self.tier1], int(self.tier1 == "force")
 
     def hot(self, cpu: Any) -> None:
         """A vCPU found hot code."""

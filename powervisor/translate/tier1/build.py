@@ -17,19 +17,15 @@ from typing import Any
 from ...isa.insn import Insn, Table
 from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
-from ...vcpu.modes import NO_TAG
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
 from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
-from .meaning import JUMP, LEAVE, LOW, TAKEN, Meaning, meaning_of, nibble_ir, probe
-from .shape import PAGE_SIZE, Block, Region, displacement, is_narrow
+from .meaning import JUMP, LEAVE, LOW, NOWHERE, PAGE_SIZE, TAKEN, Meaning, meaning_of, nibble_ir, probe
+from .options import DEFAULTS, RegionOptions
+from .shape import Block, Region, displacement, is_narrow
 
-MOST_NEAR = 8
-"""Pages that are remembered."""
 WIDEST_GROUP = 256
 """Bytes that one probe makes sure of."""
-MOST_RETURNS = 12
-"""In-region return addresses that a return is compared with."""
 
 
 CR_SLOTS = ((1 << CR_FIELDS) - 1) << FIRST["cr"]
@@ -98,8 +94,8 @@ def entry_symbol(number: int) -> str:
 class Builder:
     """Writes the IR of one region."""
 
-    def __init__(self, region: Region, table: Table) -> None:
-        self.region = region
+    def __init__(self, region: Region, table: Table, options: RegionOptions = DEFAULTS) -> None:
+        self.region, self.options = region, options
         self.cm = bool(region.mode & Mode.CM)
         self.narrow = is_narrow(region.core)
         self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
@@ -145,7 +141,7 @@ class Builder:
                 target = last.at + displacement(last.insn, last.word)
                 if target in self.blocks and last.at + 4 in self.blocks:
                     sites.append(last.at + 4)
-        return sites[:MOST_RETURNS]
+        return sites[: self.options.returns]
 
     def following(self, start: int) -> list[int]:
         """Blocks that may follow, returns included."""
@@ -244,7 +240,7 @@ class Builder:
         counts: Counter[tuple[str, ...]] = Counter()
         for groups in self.probes.values():
             counts.update(group.key for group in groups.values() if int(group.key[1]) not in loaded)
-        return {key: n for n, (key, _) in enumerate(counts.most_common(MOST_NEAR))}
+        return {key: n for n, (key, _) in enumerate(counts.most_common(self.options.near))}
 
     # ---- text ------------------------------------------------------------------------------------------------------
 
@@ -301,7 +297,9 @@ start:
             names.add(f'@"generation.{distance}" = external dso_local global i8, !absolute_symbol !10')
         return "\n".join([*parts, *sorted(names)]) + TAIL + (
             "!10 = !{i64 0, i64 2147483648}\n"
-            'attributes #3 = { nounwind "no-builtins" }\n'
+            'attributes #3 = { nounwind strictfp "no-builtins" }\n'
+            'attributes #4 = { nounwind alwaysinline strictfp "no-builtins" }\n'
+            "attributes #5 = { strictfp }\n"
         )
 
     def entry_point(self, number: int) -> str:
@@ -325,7 +323,7 @@ start:
         for slot in slots_in(self.used[entry]):
             self.load(slot)
         for number in self.near.values():
-            self.put(f"store i64 {NO_TAG}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
+            self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
             self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
         self.put(f"br label %{block_name(entry)}")
 
@@ -460,7 +458,7 @@ start:
         if target not in self.blocks:
             self.go("far", self.effective(target), dirty)
             return
-        if target <= at:
+        if target <= at or target // PAGE_SIZE != at // PAGE_SIZE:
             self.check(self.effective(target), dirty)
         self.follow(start, at, target, dirty)
 
@@ -575,6 +573,6 @@ far.slow:
   ret void""")
 
 
-def region_ir(region: Region, table: Table) -> str:
+def region_ir(region: Region, table: Table, options: RegionOptions = DEFAULTS) -> str:
     """The IR of a region."""
-    return Builder(region, table).module()
+    return Builder(region, table, options).module()

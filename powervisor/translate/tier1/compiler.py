@@ -16,7 +16,9 @@ from ...native.elf import Object, RelocationError
 from ...vcpu.codemap import WORDS_PER_PAGE, CodePage
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode
 from .build import entry_symbol
-from .shape import PAGE_SIZE, Former, Region
+from .meaning import PAGE_SIZE
+from .options import DEFAULTS, RegionOptions
+from .shape import Former, Region
 from .store import HEAD_WORDS, RegionStore
 from .worker import Worker
 
@@ -104,7 +106,7 @@ class RegionCompiler:
 
     def __init__(
         self, core: Core, vm: Any, symbols: dict[str, int], function: Callable[..., Callable[..., Any]],
-        store: Callable[[], RegionStore], wait: bool = False,
+        store: Callable[[], RegionStore], wait: bool = False, options: RegionOptions = DEFAULTS,
     ) -> None:  # fmt: skip
         """`function` gives exported native functions; with `wait`, a hot instruction waits for its region."""
         self.core, self.vm, self.symbols = core, vm, symbols
@@ -114,9 +116,11 @@ class RegionCompiler:
         self._publish = function("publish_code", None, u64, u64, u32, u32, u64)
         self._make_store = store
         self._wait = wait
-        self._worker = Worker()
+        self._options = options
+        self._worker = Worker(options)
         self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
         self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
         self._epoch = 0
         self._installing = threading.Lock()
         self.statistics = Statistics()
@@ -125,10 +129,14 @@ class RegionCompiler:
 
     def hot(self, cpu: Any) -> None:
         """What ExitReason.HOT is about, on the vCPU's thread."""
-        request = Request(
-            self._epoch, int(cpu.hot_page), int(cpu.hot_index), int(cpu.pc) & PAGE_MASK | int(cpu.mode),
-            mapped_pages(int(cpu.context)),
-        )  # fmt: skip
+        page = int(cpu.pc) & PAGE_MASK | int(cpu.mode)
+        self.ask(int(cpu.hot_page), int(cpu.hot_index), page, mapped_pages(int(cpu.context)))
+
+    def ask(self, home: int, index: int, page: int, mapped: dict[int, int]) -> None:
+        """Make a region of a word of a CodePage; `page` and `mapped` as in `Request`."""
+        request = Request(self._epoch, home, index, page, mapped)
+        if self._failure is not None:
+            raise self._failure
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="regions", daemon=True)
             self._thread.start()
@@ -136,6 +144,8 @@ class RegionCompiler:
         self._requests.put((request, done))
         if self._wait:
             done.wait()
+            if self._failure is not None:
+                raise self._failure
 
     def forget(self) -> None:
         """All translated code goes, regions with it: called while no vCPU is in native code."""
@@ -159,6 +169,8 @@ class RegionCompiler:
                 self.statistics.hot += 1
                 try:
                     self._make(request, store)
+                except Exception as error:
+                    self._failure = error  # for whoever asks next: this thread has no caller
                 finally:
                     done.set()
         finally:
@@ -206,7 +218,7 @@ class RegionCompiler:
                 self.statistics.refused["code has changed"] += 1
 
     def _former(self, pages: Pages) -> Former:
-        return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed)
+        return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed, self._options)
 
     def _install(self, region: Region, pages: Pages, code: bytes) -> None:
         """Load an object; let the entries of its region lead to it. Raises RelocationError, KeyError for a symbol."""

@@ -30,10 +30,13 @@ relative branch is taken; the address is in the frame's `npc`."""
 
 LOW = 0xFFFF_FFFF
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
+PAGE_SIZE = 4096
 PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i1 %sure, i64 %cia"
 PROBE_PARAMETERS = "ptr %cpu, ptr %ctx, ptr %near, i1 %remember, i64 %ea, i64 %last"
 PROBES = {"read": ("read",), "write": ("write",), "both": ("read", "write")}
 """Probes by name, and what they make sure of."""
+NOWHERE = 1 << 63
+"""What %near holds when it remembers no page: more than any soft tag, and far from all 32-bit addresses."""
 
 
 class NotForRegions(Exception):
@@ -195,11 +198,12 @@ class MeaningCompiler(FunctionCompiler):
         if any(name in READ_ONLY for name, _ in self.writes):
             raise NotForRegions
         kinds = "".join(f", {'i64' if insn.fields[name].signed else 'i32'} %f.{name}" for name in arguments)
-        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        lines, strict = strict_floating_point(self.lines)
+        text = "\n".join(["entry:", *self.allocas, *lines])
         return Meaning(
-            symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #1 {{\n{text}\n}}\n',
-            frozenset(self.module.declarations), tuple(arguments), frozenset(self.reads), frozenset(self.writes),
-            self.leaves, *(self.accesses[0] if len(self.accesses) == 1 else ("", 0)),
+            symbol, f'define internal i8 @"{symbol}"({PARAMETERS}{kinds}) #4 {{\n{text}\n}}\n',
+            frozenset(self.module.declarations | strict), tuple(arguments), frozenset(self.reads),
+            frozenset(self.writes), self.leaves, *(self.accesses[0] if len(self.accesses) == 1 else ("", 0)),
         )  # fmt: skip
 
     def lookup(self, name: str, node: ast.AST) -> Any:
@@ -389,7 +393,8 @@ class MeaningCompiler(FunctionCompiler):
     def probe(self, symbol: str, kinds: tuple[str, ...]) -> str:
         """A function that makes sure of the bytes %ea .. %ea + %last and leaves their addend in %near.
 
-        With %remember, the page that %near was made for last is recognised there.
+        With %remember, the page that %near was made for last is recognised there: by its tag, or by its address where
+        addresses have 32 bits.
         """
         self.frames.append(Frame(access_natives.load, {}, None))
         self.enter(access_natives.load)
@@ -401,14 +406,21 @@ class MeaningCompiler(FunctionCompiler):
         ask, known, table = self.new_label("ask"), self.new_label("known"), self.new_label("table")
         self.put(f"br i1 %remember, label %{ask}, label %{table}")
         self.lines.append(f"{ask}:")
-        same = self.temp(f"icmp eq i64 {self.temp('load i64, ptr %near')}, {tag.ref}")
+        here, known_page = self.inline_call(mmu.soft_tag, [where], node), self.temp("load i64, ptr %near")
+        if self.cm:
+            first, end = (self.temp(f"icmp eq i64 {known_page}, {t.ref}") for t in (here, tag))
+            same = self.temp(f"and i1 {first}, {end}")
+        else:  # one comparison says that all bytes are in the page
+            offset = self.temp(f"sub i64 {where.ref}, {known_page}")
+            same = self.temp(f"icmp ule i64 {offset}, {self.temp(f'sub i64 {PAGE_SIZE - 1}, %last')}")
         self.put(f"br i1 {same}, label %{known}, label %{table}, !prof !0")
         self.lines.append(f"{known}:")
         self.finish(GO_ON)
         self.lines.append(f"{table}:")
         self.terminated = False
         addend = self.soft_addend(node, cpu, where, tag, kinds)
-        self.put(f"store i64 {tag.ref}, ptr %near")
+        page = tag.ref if self.cm else self.temp(f"and i64 {where.ref}, {-PAGE_SIZE}")
+        self.put(f"store i64 {page}, ptr %near")
         self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
         self.finish(GO_ON)
         text = "\n".join(["entry:", *self.allocas, *self.lines])
@@ -502,6 +514,48 @@ OVERRIDES: dict[NativeFunction, str] = {
     ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
     ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
 }  # fmt: skip
+
+
+_FP_TWO = re.compile(r"(fadd|fsub|fmul|fdiv) (double|<\d x (?:float|double)>) (\S+), (\S+)")
+_FP_CALL = re.compile(r"call \S.*? @llvm\.(fma|sqrt)\.(\w+)\((.*)\)")
+_FP_CONVERT = re.compile(r"(fptrunc|sitofp|uitofp|fptosi) (.+) (%\S+) to (.+)")
+_SUFFIX = {
+    "double": "f64", "float": "f32", "i64": "i64", "<4 x float>": "v4f32", "<4 x double>": "v4f64",
+    "<4 x i32>": "v4i32",
+}  # fmt: skip
+_TYPES = {suffix: name for name, suffix in _SUFFIX.items()}
+
+
+def strict_floating_point(lines: list[str]) -> tuple[list[str], set[str]]:
+    """Lines of IR with the operations that raise the host's inexact flag as constrained ones, and declarations.
+
+    FPSCR[XX] is the host's flag: LLVM must neither leave out an operation whose result is not used nor do it where the
+    guest does not, such as before it is known that an AltiVec operation has the flags for itself.
+    """
+    result, declarations = [], set()
+    for line in lines:
+        name, equals, text = line.partition(" = ")
+        kinds, operands, rounds = [], "", True
+        if not equals:
+            pass
+        elif found := _FP_TWO.fullmatch(text):
+            op, kind, a, b = found.groups()
+            symbol, kinds, operands, kind = f"{op}.{_SUFFIX[kind]}", [kind, kind], f"{kind} {a}, {kind} {b}", kind
+        elif found := _FP_CALL.fullmatch(text):
+            op, suffix, operands = found.groups()
+            kind = _TYPES[suffix]
+            symbol, kinds = f"{op}.{suffix}", [kind] * (3 if op == "fma" else 1)
+        elif found := _FP_CONVERT.fullmatch(text):
+            op, source, value, kind = found.groups()
+            symbol, kinds, operands = f"{op}.{_SUFFIX[kind]}.{_SUFFIX[source]}", [source], f"{source} {value}"
+            rounds = op != "fptosi"
+        if kinds:
+            modes = ', metadata !"round.tonearest"' if rounds else ""
+            symbol = f"@llvm.experimental.constrained.{symbol}"
+            declarations.add(f"declare {kind} {symbol}({', '.join(kinds)}{', metadata' * (1 + rounds)})")
+            line = f'{name} = call {kind} {symbol}({operands}{modes}, metadata !"fpexcept.strict") #5'
+        result.append(line)
+    return result, declarations
 
 
 def nibble_ir(prefix: str, frame: str, number: int) -> tuple[list[str], str]:

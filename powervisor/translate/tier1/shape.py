@@ -14,16 +14,11 @@ from dataclasses import dataclass
 from ...isa import cores
 from ...isa.insn import Insn, Table
 from ..stencils import is_relative
-from .meaning import NotForRegions, meaning_of
+from .meaning import PAGE_SIZE, NotForRegions, meaning_of
+from .options import DEFAULTS, RegionOptions
 
-MOST_INSNS = 300
-MOST_ENTRIES = 16
-MOST_PAGES = 4
-MOST_CASES = 40
-"""Targets of an indirect jump."""
 CASES_REACH = 2048
 """Bytes before and after an indirect jump where its targets are looked for."""
-PAGE_SIZE = 4096
 NOP = 0x60000000
 PROLOGUES = {0x7C0802A6} | {0x94210000 | -size & 0xFFFF for size in range(16, 1024, 16)}
 """mflr r0 and stwu r1,-size(r1): how functions begin."""
@@ -94,8 +89,9 @@ class Former:
 
     def __init__(
         self, core: str, table: Table, mode: int,
-        word: Callable[[int], int | None], executed: Callable[[int], bool],
+        word: Callable[[int], int | None], executed: Callable[[int], bool], options: RegionOptions = DEFAULTS,
     ) -> None:  # fmt: skip
+        self.options = options
         self.core, self.table, self.mode, self.word, self.executed = core, table, mode, word, executed
         self.narrow = is_narrow(core)
         self.words: dict[int, int] = {}
@@ -110,7 +106,7 @@ class Former:
         """The region around a hot instruction; None when there is nothing to compile."""
         self.entries[head] = None
         self.queue.append(head)
-        while self.queue and len(self.words) < MOST_INSNS:
+        while self.queue and len(self.words) < self.options.insns:
             self.scan(self.queue.popleft())
         if head not in self.words:
             return None
@@ -121,14 +117,16 @@ class Former:
         blocks = tuple(self.block(start) for start in sorted(self.leaders))
         entries = [entry for entry in self.entries if entry in self.leaders]
         cases = tuple(case for case in self.cases if case in self.leaders)
-        return Region(self.core, self.mode, tuple(entries[:MOST_ENTRIES]), blocks, cases)
+        return Region(self.core, self.mode, tuple(entries[: self.options.entries]), blocks, cases)
 
     def scan(self, at: int) -> None:
         """Take a run of instructions up to a branch or one that is not for regions."""
         self.leaders.add(at)
         while at not in self.words:
+            if at % PAGE_SIZE == 0:  # between blocks it is looked at whether the next page still is where it was
+                self.leaders.add(at)
             pages = {a // PAGE_SIZE for a in self.words} | {at // PAGE_SIZE}
-            word = self.word(at) if len(pages) <= MOST_PAGES and len(self.words) < MOST_INSNS else None
+            word = self.word(at) if len(pages) <= self.options.pages and len(self.words) < self.options.insns else None
             insn = self.table.decode(word) if word is not None else None
             if word is None or insn is None:
                 return
@@ -172,7 +170,7 @@ class Former:
         first = max(at - CASES_REACH, at // PAGE_SIZE * PAGE_SIZE)
         last = min(at + CASES_REACH, (at // PAGE_SIZE + 1) * PAGE_SIZE)
         for case in range(first, last, 4):
-            if len(self.cases) < MOST_CASES and self.executed(case) and self.is_case(case):
+            if len(self.cases) < self.options.cases and self.executed(case) and self.is_case(case):
                 self.cases.setdefault(case)
                 self.queue.append(case)
 

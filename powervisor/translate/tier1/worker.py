@@ -1,4 +1,4 @@
-"""The process that compiles regions: `python -m powervisor.translate.tier1.worker`.
+"""The process that compiles regions: `python -m powervisor.translate.tier1.worker OPTIONS`.
 
 It reads regions from standard input and answers with objects, each a length and so many bytes; an answer of length 0
 means that the region could not be compiled. It gives way to the machine that it works for.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import IO
 
+from .options import DEFAULTS, RegionOptions
 from .shape import Region, packed, unpacked
 
 LENGTH = struct.Struct("<I")
@@ -37,14 +38,15 @@ def receive(stream: IO[bytes]) -> bytes | None:
 class Worker:
     """The other process, started with the first region."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: RegionOptions = DEFAULTS) -> None:
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def compile(self, region: Region) -> bytes:
         """The region's object; b"" when there is none (the process was killed, or LLVM refused)."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-m", __name__, self._options.text()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -68,22 +70,24 @@ class Worker:
             process.wait()
 
 
-def compile_region(region: Region) -> bytes:
+def compile_region(region: Region, options: RegionOptions = DEFAULTS) -> bytes:
     """The object of a region."""
     from ...insns import TABLE
     from ...isa import cores
     from ...native.llvm import REGION_PASSES, compile_object
     from .build import region_ir
 
-    text = region_ir(region, TABLE.for_core(cores.get(region.core).categories))
-    return compile_object(text, 2, REGION_PASSES)
+    text = region_ir(region, TABLE.for_core(cores.get(region.core).categories), options)
+    passes = tuple(name for name in REGION_PASSES if name not in options.without)
+    return compile_object(text, options.level, passes)
 
 
 def main() -> None:
     """Compile until standard input ends."""
     os.nice(NICENESS)
+    options = RegionOptions.of(sys.argv[1])
     while (data := receive(sys.stdin.buffer)) is not None:
-        send(sys.stdout.buffer, compile_region(unpacked(data)))
+        send(sys.stdout.buffer, compile_region(unpacked(data), options))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+/* A load of timer interrupts: on every CPU a process that sleeps for 100 microseconds, again and again.
+ *
+ * Every ten seconds each prints TICK <cpu> <sleeps a second>. */
+#include "bench.h"
+#include <sched.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+int main(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    int cpu = 0;
+    while (cpu < cpus - 1 && fork() != 0)
+        cpu++;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    sched_setaffinity(0, sizeof set, &set);
+    prctl(PR_SET_TIMERSLACK, 1);
+    const struct timespec pause = {0, 100000};
+    for (;;) {
+        double start = seconds();
+        long count = 0;
+        while (seconds() - start < 10) {
+            clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+            count++;
+        }
+        printf("TICK %d %.0f\n", cpu, count / (seconds() - start));
+        fflush(stdout);
+    }
+}
