@@ -13,7 +13,7 @@ SOFT_DATA_ENTRIES = 1 << 20
 SOFT_CHUNK = 128
 """Slots that are cleared together: 4 KiB of host memory, touched only where the guest is."""
 SOFT_CHUNKS = SOFT_DATA_ENTRIES // SOFT_CHUNK
-SOFT_CODE_ENTRIES = 256
+SOFT_CODE_ENTRIES = 1024
 CONTEXTS = 8
 FOUND_ENTRIES = 4
 """More than one instruction holds on to at a time."""
@@ -209,6 +209,7 @@ class Vcpu(Struct):
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
+    watch_ns: i64  # how long it looks at `requests` before it sleeps, see timers.doze
     disabled: u32  # ThreadState
     inside: u32  # in native code: may use what it cached of translations, see shootdown
     found_next: u32
