@@ -54,7 +54,6 @@ class Vm:
         """Held while an image is loaded, so that its memory is not freed meanwhile."""
         self._paused = 0
         self._stopping = False
-        self._inside = 0
         self._workers: list[threading.Thread] = []
 
     def start_time(self) -> None:
@@ -96,7 +95,7 @@ class Vm:
 
     def _work(self, vcpu: Vcpu, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         try:
-            while self._enter():
+            while self._enter(vcpu):
                 exit_ = self._run(vcpu, UNLIMITED)
                 if exit_ is not None and not handle(vcpu, exit_):
                     return
@@ -108,7 +107,7 @@ class Vm:
         try:
             exit_ = vcpu.run(budget)
         finally:
-            self._leave()
+            self._leave(vcpu)
         if isinstance(exit_, CodeFull):
             self.flush_code()
             return None
@@ -126,33 +125,43 @@ class Vm:
         with self._gate:
             if self._stopping:
                 return Kick()
-            self._inside += 1
+            vcpu.inside = True
         return self._run(vcpu, budget)
 
-    def _enter(self) -> bool:
-        """Pass the gate into native code; False when the machine is stopping."""
-        with self._gate:
-            while self._paused and not self._stopping:
-                self._gate.wait()
-            if self._stopping:
-                return False
-            self._inside += 1
-            return True
+    def _enter(self, vcpu: Vcpu) -> bool:
+        """Pass the gate into native code; False when the machine is stopping.
 
-    def _leave(self) -> None:
-        with self._gate:
-            self._inside -= 1
-            if self._paused or self._stopping:
+        An open gate takes no lock: who enters sets `inside` and then looks at the gate, who closes it does the opposite.
+        """
+        vcpu.inside = True
+        while self._paused or self._stopping:
+            self._leave(vcpu)
+            with self._gate:
+                while self._paused and not self._stopping:
+                    self._gate.wait()
+                if self._stopping:
+                    return False
+            vcpu.inside = True
+        return True
+
+    def _leave(self, vcpu: Vcpu) -> None:
+        vcpu.inside = False
+        if self._paused or self._stopping:
+            with self._gate:
                 self._gate.notify_all()
+
+    def _empty(self) -> None:
+        """Wait, with the closed gate's lock, until no vCPU is inside."""
+        while any(vcpu.inside for vcpu in self.vcpus):
+            for vcpu in self.vcpus:
+                vcpu.kick()
+            self._gate.wait(0.05)
 
     def pause(self) -> None:
         """Bring every vCPU out of native code and keep it out until `resume`; may be nested."""
         with self._gate:
             self._paused += 1
-            while self._inside:
-                for vcpu in self.vcpus:
-                    vcpu.kick()
-                self._gate.wait(0.05)
+            self._empty()
 
     def resume(self) -> None:
         """Undo one `pause`."""
@@ -207,10 +216,7 @@ class Vm:
         with self._gate:
             self._stopping = True
             self._gate.notify_all()
-            while self._inside:
-                for vcpu in self.vcpus:
-                    vcpu.kick()
-                self._gate.wait(0.05)
+            self._empty()
         for worker in self._workers:
             if worker is not threading.current_thread():
                 worker.join()
