@@ -131,7 +131,7 @@ class Vm:
     def _enter(self, vcpu: Vcpu) -> bool:
         """Pass the gate into native code; False when the machine is stopping.
 
-        An open gate takes no lock: who enters sets `inside` and then looks at the gate, who closes it does the opposite.
+        An open gate takes no lock: who enters sets `inside`, then looks at the gate; who closes it does the opposite.
         """
         vcpu.inside = True
         while self._paused or self._stopping:
