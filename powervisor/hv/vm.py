@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import CONTEXTS, Context, Port, Tlb
+from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
@@ -72,6 +73,20 @@ class Vm:
         port.pa, port.length, port.state, port.read, port.write = base, size, state, read, write
         port.next, self.state.ports = self.state.ports, port.address
         self._ports.append(port)
+
+    def attach_registers(self, base: int, size: int, registers: Iterable[tuple[int, int, Any]]) -> None:
+        """Let native code answer for registers that only hold bits: offset in a device's window, bytes, the Reg."""
+        table = (ctypes.c_uint64 * size)()
+        for offset, length, register in registers:
+            plain, value = PlainRegister.new(), register.share()
+            plain.value, plain.mask, plain.length = ctypes.addressof(value), register.plain_mask, length
+            table[offset] = plain.address
+            self._ports += plain, value
+        if any(table):
+            bank = Bank.new()
+            bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
+            bank.next, self.state.banks = self.state.banks, bank.address
+            self._ports += bank, table
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""

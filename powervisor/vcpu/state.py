@@ -163,6 +163,23 @@ class Port(Struct):
     write: u64  # (state, offset, value) -> whether it was taken
 
 
+class PlainRegister(Struct):
+    """A register of a device that does nothing but hold bits."""
+
+    value: u64  # host address of a u64
+    mask: u64  # the bits that exist
+    length: u32  # bytes
+
+
+class Bank(Struct):
+    """A device's window; `registers` has the address of the PlainRegister at each offset, or 0."""
+
+    next: u64
+    pa: u64
+    length: u64
+    registers: u64
+
+
 class Vcpu(Struct):
     """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
 
@@ -323,6 +340,7 @@ class Vm(Struct):
     irqchip_ack: u64  # (state, cpu) -> vector
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
     ports: u64  # address of the first Port, 0: none
+    banks: u64  # address of the first Bank, 0: none
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs
