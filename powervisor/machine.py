@@ -16,6 +16,7 @@ from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
 from .console.recorder import Recorder, recorded
 from .devices import ns16550_native
 from .devices.clock import HostClock
+from .devices.device import Device
 from .devices.mpic import Mpic, callable_at
 from .devices.mpic_native import ENTRY_POINTS
 from .devices.ns16550 import Ns16550
@@ -150,6 +151,10 @@ class Machine:
         for vcpu in vm.vcpus:
             self.mpic.attach(vcpu.index, *word_addresses(vcpu))
         self.space.on_write(vm.memory_written)
+        fixed = list(self.built.devices.values())  # the windows of others may move
+        for window in self.space.windows:
+            if isinstance(window.target, Device) and window.target in fixed:
+                vm.attach_registers(window.base, window.size, window.target.plain_registers())
         for index, chardev in enumerate(self._chardevs):
             uart = self.built.devices.get(f"serial{index}")
             if chardev is not None and isinstance(uart, Ns16550):

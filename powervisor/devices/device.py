@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from powervisor.devices.irq import IrqOutput
@@ -37,7 +37,10 @@ def state(initial: Callable[[], T], *, keep: bool = False) -> T:
 
 
 class Counters:
-    """What a device met. `unknown` maps offsets without a register to the number of accesses."""
+    """What a device met, without what native code answered for it.
+
+    `unknown` maps offsets without a register to the number of accesses.
+    """
 
     MAX_OFFSETS = 256  # a guest that scans its address space must not fill the host's memory
 
@@ -175,6 +178,14 @@ class Device:
             offset += n
 
     # -- the machine's side
+
+    def plain_registers(self) -> Iterator[tuple[int, int, Reg]]:
+        """Offset, bytes and value of each register that does nothing but hold bits: native code may answer for it."""
+        if type(self).read is Device.read and type(self).write is Device.write:
+            for offset, slot in self._slots.items():
+                hooked = slot.read or slot.write or slot.written
+                if offset == slot.base and not hooked and slot.reg.plain_mask:
+                    yield offset, slot.bytes, slot.reg
 
     def reset(self) -> None:
         """Return to the state after power-on, except for what is declared as kept."""

@@ -64,6 +64,7 @@ class Mpic(Device):
         self.on_core_reset = on_core_reset
         self.state = MpicState.new()
         self.state_address: int = self.state.address
+        self._events = ctypes.c_uint32.from_address(self.state_address + MpicState.offset("events"))
         self.state.cpu_count = cpus
         self.state.syscall = host_syscall()
         if isinstance(clock, HostClock):
@@ -159,7 +160,7 @@ class Mpic(Device):
     @property
     def events(self) -> int:
         """Not 0 when native code left work for `service`."""
-        return int(self.state.events)
+        return self._events.value
 
     def service(self) -> None:
         """Do what native code leaves to Python, under the machine's lock.

@@ -15,6 +15,7 @@ assignment sets it whatever its access says; the access rules hold for the guest
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
@@ -52,6 +53,15 @@ class Field:
         reg.value = reg.value & ~self.mask | value << self.lo
 
 
+class _Cell:
+    """Where a register's value is kept."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
 class Reg:
     """A register's value. Bits that no field names read as 0 and ignore writes."""
 
@@ -62,7 +72,7 @@ class Reg:
     _w1c: ClassVar[int] = 0
     _readable: ClassVar[int] = 0
 
-    __slots__ = ("value",)
+    __slots__ = ("_cell",)
 
     def __init_subclass__(cls) -> None:
         cls.fields = {k: v for k, v in vars(cls).items() if isinstance(v, Field)} or cls.fields
@@ -79,7 +89,27 @@ class Reg:
         cls._readable = used["rw"] | used["ro"] | used["w1c"]
 
     def __init__(self, value: int | None = None) -> None:
-        self.value = self.reset_value if value is None else value
+        self._cell: _Cell | ctypes.c_uint64 = _Cell(self.reset_value if value is None else value)
+
+    @property
+    def value(self) -> int:
+        """All bits."""
+        return self._cell.value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._cell.value = value
+
+    def share(self) -> ctypes.c_uint64:
+        """The value's place from now on, which native code may read and write as well."""
+        if not isinstance(self._cell, ctypes.c_uint64):
+            self._cell = ctypes.c_uint64(self._cell.value)
+        return self._cell
+
+    @property
+    def plain_mask(self) -> int:
+        """The bits of a register whose every bit can be read and written, else 0."""
+        return self._rw if self._rw == self._readable and not self._w1c else 0
 
     def guest_read(self) -> int:
         """What the guest reads."""

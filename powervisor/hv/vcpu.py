@@ -18,10 +18,12 @@ from .registers import Registers
 UNLIMITED = (1 << 63) - 1
 
 _EXIT = struct.Struct("<II")  # exit_reason, exit_detail
-_MMIO = struct.Struct("<QQIIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, mmio_done, mmio_cursor
+_RUN = struct.Struct("<qqq")  # budget, slice, left
+_MMIO = struct.Struct("<QQIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, mmio_done
 _LOG = struct.Struct("<QQII")
 _U32 = struct.Struct("<I")
-_I64 = struct.Struct("<q")
+_EXIT_AT, _RUN_AT = State.offset("exit_reason"), State.offset("budget")
+_MMIO_AT, _DONE_AT, _LOG_AT = State.offset("mmio_pa"), State.offset("mmio_done"), State.offset("mmio_log")
 
 NAMES = {value: name.lower() for name, value in vars(ExitReason).items() if name.isupper()}
 """Names of exit reasons, for statistics."""
@@ -36,29 +38,27 @@ class Vcpu:
         self.index = int(self.state.index)
         self.address: int = self.state.address
         self._memory = memoryview((ctypes.c_char * State.size).from_address(self.address)).cast("B")
-        self._exit_at = State.offset("exit_reason")
-        self._mmio_at = State.offset("mmio_pa")
-        self._log_at = State.offset("mmio_log")
         self.regs = Registers(self)
         self.exits = [0] * 16
         self.asking = False
         """Whether the last exit is an Mmio or a Reset without an answer, and the vCPU was not reset since."""
+        self.inside = False
+        """Whether it is in native code or was let in, see `Vm`."""
+        self._access = (0, 0, 0, 0, 0)  # the last exit's pa, data, size, write, and how many were done before
         self._wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
 
     def run(self, budget: int = UNLIMITED) -> Exit:
         """Execute until something needs the machine half, at most `budget` instructions."""
         memory = self._memory
-        _EXIT.pack_into(memory, self._exit_at, 0, 0)
-        _I64.pack_into(memory, State.offset("left"), budget)
-        _I64.pack_into(memory, State.offset("slice"), 0)
-        _I64.pack_into(memory, State.offset("budget"), 0)
-        self.engine.run(self.state)
-        reason, detail = _EXIT.unpack_from(memory, self._exit_at)
+        _EXIT.pack_into(memory, _EXIT_AT, 0, 0)
+        _RUN.pack_into(memory, _RUN_AT, 0, 0, budget)
+        self.engine.run(self.address)
+        reason, detail = _EXIT.unpack_from(memory, _EXIT_AT)
         self.exits[reason] += 1
         if reason == ExitReason.MMIO:
-            pa, value, size, write, _, _ = _MMIO.unpack_from(memory, self._mmio_at)
+            self._access = pa, value, size, write, _ = _MMIO.unpack_from(memory, _MMIO_AT)
             self.asking = True
-            return Mmio(pa, size, value, bool(write))
+            return Mmio(pa, size, value, write != 0)
         return self._exit(reason, detail)
 
     def _exit(self, reason: int, detail: int) -> Exit:
@@ -91,9 +91,9 @@ class Vcpu:
 
     def _log(self, data: int, size: int) -> None:
         self.asking = False
-        pa, _, real_size, write, done, _ = _MMIO.unpack_from(self._memory, self._mmio_at)
-        _LOG.pack_into(self._memory, self._log_at + done * MmioLog.size, pa, data, size or real_size, write)
-        _U32.pack_into(self._memory, State.offset("mmio_done"), done + 1)
+        pa, _, real_size, write, done = self._access
+        _LOG.pack_into(self._memory, _LOG_AT + done * MmioLog.size, pa, data, size or real_size, write)
+        _U32.pack_into(self._memory, _DONE_AT, done + 1)
 
     def complete_read(self, value: int) -> None:
         """The register's value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import CONTEXTS, Context, Port, Tlb
+from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
@@ -54,7 +55,6 @@ class Vm:
         """Held while an image is loaded, so that its memory is not freed meanwhile."""
         self._paused = 0
         self._stopping = False
-        self._inside = 0
         self._workers: list[threading.Thread] = []
 
     def start_time(self) -> None:
@@ -73,6 +73,20 @@ class Vm:
         port.pa, port.length, port.state, port.read, port.write = base, size, state, read, write
         port.next, self.state.ports = self.state.ports, port.address
         self._ports.append(port)
+
+    def attach_registers(self, base: int, size: int, registers: Iterable[tuple[int, int, Any]]) -> None:
+        """Let native code answer for registers that only hold bits: offset in a device's window, bytes, the Reg."""
+        table = (ctypes.c_uint64 * size)()
+        for offset, length, register in registers:
+            plain, value = PlainRegister.new(), register.share()
+            plain.value, plain.mask, plain.length = ctypes.addressof(value), register.plain_mask, length
+            table[offset] = plain.address
+            self._ports += plain, value
+        if any(table):
+            bank = Bank.new()
+            bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
+            bank.next, self.state.banks = self.state.banks, bank.address
+            self._ports += bank, table
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""
@@ -96,7 +110,7 @@ class Vm:
 
     def _work(self, vcpu: Vcpu, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         try:
-            while self._enter():
+            while self._enter(vcpu):
                 exit_ = self._run(vcpu, UNLIMITED)
                 if exit_ is not None and not handle(vcpu, exit_):
                     return
@@ -108,7 +122,7 @@ class Vm:
         try:
             exit_ = vcpu.run(budget)
         finally:
-            self._leave()
+            self._leave(vcpu)
         if isinstance(exit_, CodeFull):
             self.flush_code()
             return None
@@ -126,33 +140,43 @@ class Vm:
         with self._gate:
             if self._stopping:
                 return Kick()
-            self._inside += 1
+            vcpu.inside = True
         return self._run(vcpu, budget)
 
-    def _enter(self) -> bool:
-        """Pass the gate into native code; False when the machine is stopping."""
-        with self._gate:
-            while self._paused and not self._stopping:
-                self._gate.wait()
-            if self._stopping:
-                return False
-            self._inside += 1
-            return True
+    def _enter(self, vcpu: Vcpu) -> bool:
+        """Pass the gate into native code; False when the machine is stopping.
 
-    def _leave(self) -> None:
-        with self._gate:
-            self._inside -= 1
-            if self._paused or self._stopping:
+        An open gate takes no lock: who enters sets `inside`, then looks at the gate; who closes it does the opposite.
+        """
+        vcpu.inside = True
+        while self._paused or self._stopping:
+            self._leave(vcpu)
+            with self._gate:
+                while self._paused and not self._stopping:
+                    self._gate.wait()
+                if self._stopping:
+                    return False
+            vcpu.inside = True
+        return True
+
+    def _leave(self, vcpu: Vcpu) -> None:
+        vcpu.inside = False
+        if self._paused or self._stopping:
+            with self._gate:
                 self._gate.notify_all()
+
+    def _empty(self) -> None:
+        """Wait, with the closed gate's lock, until no vCPU is inside."""
+        while any(vcpu.inside for vcpu in self.vcpus):
+            for vcpu in self.vcpus:
+                vcpu.kick()
+            self._gate.wait(0.05)
 
     def pause(self) -> None:
         """Bring every vCPU out of native code and keep it out until `resume`; may be nested."""
         with self._gate:
             self._paused += 1
-            while self._inside:
-                for vcpu in self.vcpus:
-                    vcpu.kick()
-                self._gate.wait(0.05)
+            self._empty()
 
     def resume(self) -> None:
         """Undo one `pause`."""
@@ -207,10 +231,7 @@ class Vm:
         with self._gate:
             self._stopping = True
             self._gate.notify_all()
-            while self._inside:
-                for vcpu in self.vcpus:
-                    vcpu.kick()
-                self._gate.wait(0.05)
+            self._empty()
         for worker in self._workers:
             if worker is not threading.current_thread():
                 worker.join()

@@ -10,8 +10,9 @@ from ..vcpu.interrupts import raise_program
 from ..vcpu.ops import address, cia, cr_bit, jump, jump_relative, mode64
 from ..vcpu.state import Vcpu
 
-BO_CONDITION = ((4, 6, 7), (12, 14, 15))  # if false, if true; with the static hints
-BO_COUNT = ((16, 24, 25), (18, 26, 27))  # decrement CTR and branch if it is not zero, if it is zero
+# If false, if true; decrement CTR and branch if it is not zero, if it is zero. With static hints, old (y) and new (at).
+BO_CONDITION = ((4, 5, 6, 7), (12, 13, 14, 15))
+BO_COUNT = ((16, 17, 24, 25), (18, 19, 26, 27))
 BO_ALWAYS = (20,)
 
 

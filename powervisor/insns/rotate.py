@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..isa.insn import insn
 from ..native.ints import i32, i64, u8, u32, u64
 from ..native.lang import native, rotl
-from ..vcpu.ops import optimistic
 from ..vcpu.state import Vcpu
 from .fixed import finish
 
@@ -44,10 +43,10 @@ def mask_between(mb: u32, sh: u32) -> u64:
     return mask64(mb, 63 - sh)
 
 
-@native
-def mask_in_word(word: u32, mode: u32) -> u32:
-    """Stencils of the 32-bit rotates are for masks that stay in the low word."""
-    return u32((word >> 6 & 31) <= (word >> 1 & 31))
+@native(field_function=True)
+def wraps(mb: u32, me: u32) -> u32:
+    """Whether the mask of a 32-bit rotate wraps round."""
+    return u32(mb > me)
 
 
 @native(field_function=True)
@@ -58,13 +57,13 @@ def mask_low(mb: u32, me: u32) -> u32:
 
 @native(inline=True)
 def under_mask(word: u32, mb: u32, me: u32) -> u64:
-    """A rotated word, repeated in both halves, under the mask; a stencil's mask never reaches the upper half."""
-    if optimistic():
-        return u64(word & mask_low(mb, me))
-    return (u64(word) << 32 | u64(word)) & mask_word(mb, me)
+    """A rotated word, repeated in both halves, under the mask, which reaches the upper half when it wraps."""
+    if wraps(mb, me) != 0:
+        return (u64(word) << 32 | u64(word)) & mask_word(mb, me)
+    return u64(word & mask_low(mb, me))
 
 
-@insn("21 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwinm{rc} ra,rs,sh,mb,me", hot=True, split="sh", select=mask_in_word)
+@insn("21 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwinm{rc} ra,rs,sh,mb,me", hot=True, split="sh", decided=wraps)
 def rlwinm(cpu: Vcpu, rs: u32, ra: u32, sh: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word Immediate then AND with Mask"""
     if sh == 0:
@@ -73,21 +72,20 @@ def rlwinm(cpu: Vcpu, rs: u32, ra: u32, sh: u32, mb: u32, me: u32, rc: u32) -> N
         finish(cpu, ra, under_mask(rotl(u32(cpu.gpr[rs]), sh), mb, me), rc)
 
 
-@insn("23 rs:5 ra:5 rb:5 mb:5 me:5 rc:1", "rlwnm{rc} ra,rs,rb,mb,me", hot=True, select=mask_in_word)
+@insn("23 rs:5 ra:5 rb:5 mb:5 me:5 rc:1", "rlwnm{rc} ra,rs,rb,mb,me", hot=True, decided=wraps)
 def rlwnm(cpu: Vcpu, rs: u32, ra: u32, rb: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word then AND with Mask"""
     finish(cpu, ra, under_mask(rotl(u32(cpu.gpr[rs]), u32(cpu.gpr[rb]) & 31), mb, me), rc)
 
 
-@insn("20 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwimi{rc} ra,rs,sh,mb,me", hot=True, select=mask_in_word)
+@insn("20 rs:5 ra:5 sh:5 mb:5 me:5 rc:1", "rlwimi{rc} ra,rs,sh,mb,me", hot=True, decided=wraps)
 def rlwimi(cpu: Vcpu, rs: u32, ra: u32, sh: u32, mb: u32, me: u32, rc: u32) -> None:
     """Rotate Left Word Immediate then Mask Insert"""
     a, word = cpu.gpr[ra], rotl(u32(cpu.gpr[rs]), sh)
-    if optimistic():
-        finish(cpu, ra, u64((u32(a) ^ word) & mask_low(mb, me)) ^ a, rc)
+    if wraps(mb, me) != 0:
+        finish(cpu, ra, under_mask(word, mb, me) | a & ~mask_word(mb, me), rc)
     else:
-        m = mask_word(mb, me)
-        finish(cpu, ra, under_mask(word, mb, me) | a & ~m, rc)
+        finish(cpu, ra, u64((u32(a) ^ word) & mask_low(mb, me)) ^ a, rc)
 
 
 @insn("30 rs:5 ra:5 sh[4:0] mb[4:0] mb[5] 0:3 sh[5] rc:1", "rldicl{rc} ra,rs,sh,mb", needs="64", hot=True)

@@ -37,6 +37,8 @@ def plain_register(n: u32) -> u32:
     """Plain registers of the hypervisor state, on every core."""
     if n == SPR.SRR0 or n == SPR.SRR1 or n == SPR.DEAR or n == SPR.ESR or n == SPR.CSRR0 or n == SPR.CSRR1:
         return 1
+    if n == SPR.BUCSR:  # the branch predictor's: Linux flushes it at every system call
+        return 1
     return u32(n >= SPR.SPRG0 and n <= SPR.SPRG3 or n == SPR.SPRG8)
 
 

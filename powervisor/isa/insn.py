@@ -89,6 +89,7 @@ class Insn:
     fields: dict[str, Field] = field(default_factory=dict)
     variants: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     cold_forms: tuple[str, ...] = ("oe",)
+    decided: NativeFunction | None = None
 
     @property
     def group(self) -> str:
@@ -173,7 +174,7 @@ _declared: list[Insn] = []
 def insn(
     encoding: str, syntax: str, *, needs: str = "", hot: bool = False, ends: bool = False, split: str = "",
     select: NativeFunction | None = None, restartable: bool = False, variants: dict[str, tuple[Any, ...]] | None = None,
-    cold_forms: str = "oe",
+    cold_forms: str = "oe", decided: NativeFunction | None = None,
 ) -> Callable[[Callable[..., None]], Insn]:  # fmt: skip
     """Declare an instruction.
 
@@ -184,7 +185,8 @@ def insn(
     which variant of `word` may use the stencil (0: none). `restartable`: may change state before its last fault.
     `variants`: fields for whose listed values stencils are made, with the field a compile-time constant (as rc, oe,
     lk and aa are for both values); values in a tuple mean the same and share the first one's stencil. Words with other
-    values run through the handler, and so do those with a field of `cold_forms` that is 1.
+    values run through the handler, and so do those with a field of `cold_forms` that is 1. `decided`: a field function
+    over neighbouring fields, 0 or 1, that is decided when translating: stencils are made for both.
     """
     mask, match, fields = parse_encoding(encoding)
     unknown = (set(variants or ()) | set(split.split())) - set(fields)
@@ -195,6 +197,7 @@ def insn(
         entry = Insn(
             body.__name__.rstrip("_"), encoding, syntax, native(body), frozenset(needs.split()), hot, ends,
             tuple(split.split()), select, restartable, mask, match, fields, variants or {}, tuple(cold_forms.split()),
+            decided,
         )  # fmt: skip
         wanted = entry.function.parameters[1:]
         if wanted != list(fields):

@@ -53,6 +53,7 @@ class PhysicalSpace:
         self.ram = ram
         self._bases: list[int] = []
         self._windows: list[Window] = []
+        self._recent: tuple[int, int, Target | None] = (0, 0, None)  # first address, end and target of a window
         self._hooks: list[Callable[[int, int], None]] = []
 
     @property
@@ -73,12 +74,14 @@ class PhysicalSpace:
                 raise ValueError(f"{name} at 0x{base:x} overlaps {other.name} at 0x{other.base:x}")
         self._windows.insert(at, window)
         self._bases.insert(at, base)
+        self._recent = 0, 0, None
         return window
 
     def unmap(self, window: Window) -> None:
         """Remove what `map` returned."""
         at = self._bases.index(window.base)
         del self._bases[at], self._windows[at]
+        self._recent = 0, 0, None
 
     def find(self, pa: int) -> Window | None:
         """The window that holds `pa`, or None."""
@@ -91,18 +94,22 @@ class PhysicalSpace:
         """Call `hook(pa, length)` after each write to RAM made here (loaders, DMA, debuggers)."""
         self._hooks.append(hook)
 
-    def _dispatch(self, pa: int, size: int, write: bool) -> Window:
+    def _dispatch(self, pa: int, size: int, write: bool) -> tuple[int, Target]:
+        """Offset in the window that holds an access, and its target; the same as last time, mostly."""
+        first, end, target = self._recent
+        if first <= pa and pa + size <= end and target is not None:
+            return pa - first, target
         window = self.find(pa)
         if window is None or pa + size > window.end:
             raise BusError(pa, size, write)
-        return window
+        self._recent = window.base, window.end, window.target
+        return pa - window.base, window.target
 
     def read(self, pa: int, size: int, cpu: int = 0) -> int:
         """The big-endian value of `size` (1, 2, 4, 8) bytes at `pa`. Raises BusError."""
         if pa + size <= self.ram.size:
             return int.from_bytes(self.ram.view[pa : pa + size], "big")
-        window = self._dispatch(pa, size, False)
-        offset, target = pa - window.base, window.target
+        offset, target = self._dispatch(pa, size, False)
         if size == 8 and not getattr(target, "takes_doubleword", False):
             high = target.read(offset, 4, cpu)
             return high << 32 | target.read(offset + 4, 4, cpu)
@@ -114,8 +121,7 @@ class PhysicalSpace:
             self.ram.view[pa : pa + size] = value.to_bytes(size, "big")
             self.written(pa, size)
             return
-        window = self._dispatch(pa, size, True)
-        offset, target = pa - window.base, window.target
+        offset, target = self._dispatch(pa, size, True)
         if size == 8 and not getattr(target, "takes_doubleword", False):
             target.write(offset, 4, value >> 32, cpu)
             target.write(offset + 4, 4, value & 0xFFFF_FFFF, cpu)

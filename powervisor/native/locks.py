@@ -28,6 +28,12 @@ def host_syscall() -> int:
     return address
 
 
+@native(inline=True)
+def give_way(syscall: u64) -> None:
+    """Let another thread have this host processor, if one wants it."""
+    call_host(i64, syscall, u64(SYS_SCHED_YIELD))
+
+
 @native
 def acquire(word: u64, syscall: u64) -> None:
     """Take the spinlock at an address; give the processor away while its holder seems not to run."""
@@ -37,7 +43,7 @@ def acquire(word: u64, syscall: u64) -> None:
             relax()
             spins += 1
             if spins >= SPINS_BEFORE_YIELD:
-                call_host(i64, syscall, u64(SYS_SCHED_YIELD))
+                give_way(syscall)
                 spins = u32(0)
 
 

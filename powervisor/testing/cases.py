@@ -11,6 +11,8 @@ from ..insns import TABLE
 from ..isa.cores import Core
 from ..isa.insn import Insn
 from ..isa.registers import DBCR0, EPCR, EPLC, FPSCR, HID0, MAS0, MAS1, MAS8, MSR, MSRP, SPR, TCR
+from ..native.ints import u32
+from ..native.lang import NativeFunction
 from ..translate.fusion import Fused
 from ..translate.stencils import BACKWARD, FORWARD, OFF_PAGE, Variant, value_groups
 from ..vcpu.fpscr import READ_ONLY, summary
@@ -355,7 +357,12 @@ class CaseMaker:
     def stencil_case(self, variant: Variant, pair: Fused | None, wide: bool) -> Case:
         """A case for one stencil of an entry (or of a compare and the branch after it), where no stencil need leave."""
         rng, entry = self.rng, variant.insn
-        fixed = {name: rng.choice(self._meaning(entry, name, value)) for name, value in variant.fixed}
+        fixed: dict[str, int] = {}
+        for name, value in variant.fixed:
+            if entry.decided is not None and name == entry.decided.name:
+                fixed |= self._deciding(entry, entry.decided, value)
+            else:
+                fixed[name] = rng.choice(self._meaning(entry, name, value))
         offset = rng.randrange(PAGE // 4, PAGE // 2, 4)
         words: list[int] = []
         for _ in range(1 if entry.ends or pair else 4):
@@ -375,6 +382,13 @@ class CaseMaker:
             displacement = self._displacement(pair.where)
             words.append(self.by_name["bc"].encode(bo=pair.sense, bi=bi, bd=displacement))
         return self.case(words, wide, offset=offset, plain=True)
+
+    def _deciding(self, entry: Insn, function: NativeFunction, value: int) -> dict[str, int]:
+        """Fields for which `Insn.decided` has a value."""
+        while True:
+            fields = {name: self.rng.randrange(1 << entry.fields[name].width) for name in function.parameters}
+            if function(*map(u32, fields.values())) == value:
+                return fields
 
     @staticmethod
     def _meaning(entry: Insn, name: str, value: int) -> tuple[int, ...]:

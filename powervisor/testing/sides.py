@@ -322,7 +322,7 @@ class NativeSide(Side):
             left = min(at_once, limit - outcome.steps) if exact else at_once
             cpu.exit_reason = cpu.exit_detail = 0
             cpu.left, cpu.slice, cpu.budget = left, 0, 0
-            self.engine.run(cpu)
+            self.engine.run(cpu.address)
             reason = int(cpu.exit_reason)
             outcome.steps = int(cpu.executed)
             outcome.exit = reason, int(cpu.exit_detail)

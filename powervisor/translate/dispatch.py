@@ -17,6 +17,7 @@ from ..native.lang import (
     load,
     native,
 )
+from ..native.locks import give_way
 from ..vcpu.access import mmio_exit
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
@@ -24,6 +25,7 @@ from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import FOREVER, sleep
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import take_pending
+from ..vcpu.spinning import waits
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
     Context,
@@ -34,12 +36,14 @@ from ..vcpu.state import (
     Vcpu,
     Vm,
 )
-from ..vcpu.timers import check_timers, idle_timeout_ns
+from ..vcpu.timers import check_timers, doze, idle_timeout_ns
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
 
 SLICE = 40_000
 """Instructions between two looks at the clock: about 20 microseconds."""
+WAITING_SLICE = 2_000
+"""Instructions of a slice in a loop that waits for another vCPU."""
 COUNTED = 1 << 62
 """Fewer instructions left than this: the run has a limit."""
 LONGEST_NAP = 50_000_000
@@ -162,7 +166,10 @@ def rest(cpu: Vcpu) -> None:
             time = u64(LONGEST_NAP)
         if cpu.exit_reason == 0:
             cpu.exit_reason = u32(ExitReason.KICK)
-    sleep(cpu, time)
+    if cpu.halted | cpu.disabled:
+        sleep(cpu, time)
+    else:
+        doze(cpu, time)
 
 
 @native
@@ -179,6 +186,16 @@ def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
             cpu.hot_page = field_addr(page, "entries", 0)
             cpu.hot_index = index
             cpu.exit_reason = u32(ExitReason.HOT)
+
+
+@native
+def look_for_wait(cpu: Vcpu, page: CodePage, index: u32) -> None:
+    """A time slice ended before this word: if that is a loop that waits, let another vCPU run."""
+    if waits(cpu.vm.ram + page.pa + u64(index) * 4, WORDS_PER_PAGE - index):
+        give_way(cpu.vm.futex)
+        if cpu.budget > WAITING_SLICE:
+            cpu.slice -= cpu.budget - WAITING_SLICE
+            cpu.budget = i64(WAITING_SLICE)
 
 
 @native
@@ -235,6 +252,8 @@ def next_code(cpu: Vcpu) -> u64:
             known = translate_block(cpu, page_at, index)
             spent |= cpu.vm.hot_at_once != 0
         if spent and known != 0:
+            if cpu.vm.vcpu_count > 1:
+                look_for_wait(cpu, page_at, index)
             warm(cpu, page_at, index)
             if cpu.exit_reason:
                 return u64(0)

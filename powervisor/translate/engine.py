@@ -129,9 +129,9 @@ class Engine:
         """An exported native function as a ctypes callable."""
         return ctypes.CFUNCTYPE(result, *arguments)(self.symbols[name])
 
-    def run(self, vcpu: Any) -> None:
-        """Run a vCPU (without the GIL) until it leaves native code; see Vcpu.exit_reason."""
-        self._run(vcpu.address)
+    def run(self, vcpu: int) -> None:
+        """Run the vCPU at an address (without the GIL) until it leaves native code; see Vcpu.exit_reason."""
+        self._run(vcpu)
 
     def flush(self) -> None:
         """Forget all translated code. No vCPU may be in native code."""

@@ -58,6 +58,10 @@ class Selector:
     NONE = 0xFF
 
 
+MOST_BITS_DECIDED = 12
+"""Bits of an instruction word that `Insn.decided` may look at: a byte for each of their values."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One stencil of an instruction."""
@@ -187,7 +191,19 @@ def selectors(insn: Insn) -> list[Selector]:
         else:
             continue
         result.append(Selector(name, f.pieces[0].shift, f.width, radix, table))
+    if insn.decided is not None:
+        result.append(_decided(insn, insn.decided))
     return result
+
+
+def _decided(insn: Insn, function: NativeFunction) -> Selector:
+    """The selector of a function over neighbouring fields."""
+    chosen = [insn.fields[name] for name in function.parameters]
+    shift, width = min(f.pieces[0].shift for f in chosen), sum(f.width for f in chosen)
+    if max(f.pieces[0].shift + f.width for f in chosen) != shift + width or width > MOST_BITS_DECIDED:
+        raise ValueError(f"{insn.name}: the fields of {function.name} are not neighbours, or too wide")
+    table = bytes(int(function(*(f.get(value << shift) for f in chosen))) for value in range(1 << width))
+    return Selector(function.name, shift, width, 2, table)
 
 
 def variants(insn: Insn) -> Iterator[Variant]:
@@ -199,7 +215,9 @@ def variants(insn: Insn) -> Iterator[Variant]:
     for combination in itertools.product(*ranges):
         fixed, nonzero = [], set()
         for selector, number in zip(chosen, combination, strict=True):
-            if selector.name in insn.variants:
+            if insn.decided is not None and selector.name == insn.decided.name:
+                fixed.append((selector.name, number))
+            elif selector.name in insn.variants:
                 fixed.append((selector.name, value_groups(insn, selector.name)[number][0]))
             elif selector.name in FORM_FIELDS and insn.fields[selector.name].width == 1:
                 fixed.append((selector.name, number))
@@ -422,6 +440,8 @@ class StencilCompiler(FunctionCompiler):
 
     def derived(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
         """A value that depends on fields only: computed when translating, patched in."""
+        if function is self.variant.insn.decided:
+            return Const(u32(dict(self.variant.fixed)[function.name]))
         if all(isinstance(a, Const) for a in arguments):
             return Const(function(*(a.value for a in arguments)))
         names: list[Any] = []

@@ -92,7 +92,7 @@ def fused(tables: Tables, row: InsnRow, template: u64, word: u32, branch: u32, m
     bo, bi = branch >> 21 & 31, branch >> 16 & 31
     if row.fused == NO_TEMPLATES or template == 0 or branch >> 26 != 16 or branch & 3 != 0:
         return u64(0)
-    if (bo != 4 and bo != 12) or bi & 3 == 3 or bi >> 2 != word >> 23 & 7:
+    if bo & 0x14 != 4 or bi & 3 == 3 or bi >> 2 != word >> 23 & 7:
         return u64(0)
     target = i64(index + 1) * 4 + (i64(i32(branch << 16)) >> 16)
     if target < 0 or target >= 4096:
@@ -102,7 +102,7 @@ def fused(tables: Tables, row: InsnRow, template: u64, word: u32, branch: u32, m
     if mode & Mode.CM:
         number -= row.mode_step
     number = number * PER_VARIANT + (bi & 3) * 4
-    if bo == 12:
+    if bo & 8:
         number += 2
     if target <= i64(index + 1) * 4:
         number += 1

@@ -25,7 +25,7 @@ from .mmu import (
     translate,
 )
 from .ops import address
-from .state import ExitReason, Port, SoftData, TlbEntry, Vcpu
+from .state import Bank, ExitReason, PlainRegister, Port, SoftData, TlbEntry, Vcpu
 
 if TYPE_CHECKING:
     T = Any  # the type a static parameter names
@@ -195,6 +195,21 @@ def port_of(cpu: Vcpu, pa: u64, size: u32) -> u64:
     return u64(0)
 
 
+@native
+def plain_register(cpu: Vcpu, pa: u64, size: u32) -> u64:
+    """Address of the PlainRegister that an access names as a whole, 0 where there is none or the access must leave."""
+    if cpu.restartable | cpu.mmio_done != 0:
+        return u64(0)
+    where = cpu.vm.banks
+    while where != 0:
+        bank = at(Bank, where)
+        if pa - bank.pa < bank.length:
+            found = load_host(u64, bank.registers + (pa - bank.pa) * 8)
+            return found if found != 0 and at(PlainRegister, found).length == size else u64(0)
+        where = bank.next
+    return u64(0)
+
+
 @native(cold=True)
 def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
     """Read a device register: the interrupt controller's and ports' natively, others by an exit and re-execution."""
@@ -207,6 +222,10 @@ def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
         value = call_host(u32, port.read, port.state, u32(pa - port.pa))
         if value < 0x100:
             return u64(value)
+    found = plain_register(cpu, pa, size)
+    if found != 0:
+        register = at(PlainRegister, found)
+        return load_host(u64, register.value) & register.mask
     return mmio_exit(cpu, pa, u64(0), size, u32(READ))
 
 
@@ -222,6 +241,11 @@ def mmio_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> None:
         port = at(Port, where)
         if call_host(u32, port.write, port.state, u32(pa - port.pa), u32(value)) != 0:
             return
+    found = plain_register(cpu, pa, size)
+    if found != 0:
+        register = at(PlainRegister, found)
+        store_host(u64, register.value, load_host(u64, register.value) & ~register.mask | value & register.mask)
+        return
     mmio_exit(cpu, pa, value, size, u32(WRITE))
 
 

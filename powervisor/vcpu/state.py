@@ -13,7 +13,7 @@ SOFT_DATA_ENTRIES = 1 << 20
 SOFT_CHUNK = 128
 """Slots that are cleared together: 4 KiB of host memory, touched only where the guest is."""
 SOFT_CHUNKS = SOFT_DATA_ENTRIES // SOFT_CHUNK
-SOFT_CODE_ENTRIES = 256
+SOFT_CODE_ENTRIES = 1024
 CONTEXTS = 8
 FOUND_ENTRIES = 4
 """More than one instruction holds on to at a time."""
@@ -163,6 +163,23 @@ class Port(Struct):
     write: u64  # (state, offset, value) -> whether it was taken
 
 
+class PlainRegister(Struct):
+    """A register of a device that does nothing but hold bits."""
+
+    value: u64  # host address of a u64
+    mask: u64  # the bits that exist
+    length: u32  # bytes
+
+
+class Bank(Struct):
+    """A device's window; `registers` has the address of the PlainRegister at each offset, or 0."""
+
+    next: u64
+    pa: u64
+    length: u64
+    registers: u64
+
+
 class Vcpu(Struct):
     """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
 
@@ -209,6 +226,7 @@ class Vcpu(Struct):
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
+    watch_ns: i64  # how long it looks at `requests` before it sleeps, see timers.doze
     disabled: u32  # ThreadState
     inside: u32  # in native code: may use what it cached of translations, see shootdown
     found_next: u32
@@ -322,6 +340,7 @@ class Vm(Struct):
     irqchip_ack: u64  # (state, cpu) -> vector
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
     ports: u64  # address of the first Port, 0: none
+    banks: u64  # address of the first Bank, 0: none
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs

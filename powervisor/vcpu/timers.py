@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, DBSR, SPR, TCR, TSR
 from ..native.ints import i32, i64, u32, u64
-from ..native.lang import at, call_host, field_addr, native
-from .locks import BILLION, FOREVER, wake
+from ..native.lang import at, atomic_load, call_host, field_addr, native
+from ..native.locks import give_way
+from .locks import BILLION, FOREVER, sleep, wake
 from .state import ExitReason, Request, Vcpu
 
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 CLOCK_MONOTONIC = 1
 LONGEST_SLEEP = 1_000_000
 """Seconds; a longer sleep is for ever."""
+WATCH_LIMIT = 50_000
+"""Nanoseconds; who was woken within them watches so long next time."""
 
 
 @native
@@ -181,6 +184,25 @@ def idle_timeout_ns(cpu: Vcpu) -> u64:
     if left // hz > LONGEST_SLEEP:
         return u64(FOREVER)
     return left // hz * BILLION + (left % hz * BILLION + hz - 1) // hz
+
+
+@native
+def doze(cpu: Vcpu, timeout_ns: u64) -> None:
+    """Sleep as `sleep` does, in a guest that waits. With other vCPUs, look at `requests` for a while before.
+
+    Being woken by the host takes tens of microseconds. Looking pays where vCPUs answer each other, and stops when it
+    was of no use.
+    """
+    if cpu.vm.vcpu_count == 1 or cpu.vm.clock_gettime == 0 or timeout_ns < WATCH_LIMIT:
+        sleep(cpu, timeout_ns)
+        return
+    begin = host_ns(cpu)
+    now = begin
+    while atomic_load(u32, field_addr(cpu, "requests")) == 0 and now - begin < cpu.watch_ns:
+        give_way(cpu.vm.futex)
+        now = host_ns(cpu)
+    sleep(cpu, timeout_ns - u64(now - begin) if timeout_ns != FOREVER else timeout_ns)
+    cpu.watch_ns = i64(WATCH_LIMIT) if host_ns(cpu) - begin < WATCH_LIMIT else cpu.watch_ns >> 1
 
 
 # ---- registers -----------------------------------------------------------------------------------------------------

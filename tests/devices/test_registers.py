@@ -3,6 +3,7 @@
 import pytest
 
 from powervisor.devices.device import Device, state
+from powervisor.devices.gpio import Gpio
 from powervisor.devices.registers import Byte, Field, Reg, Register, RegisterArray, Word
 
 
@@ -77,3 +78,20 @@ def test_registers_that_overlap_are_refused():
 
 def test_a_register_prints_its_fields():
     assert repr(Mixed(0x1200_0000)) == "Mixed(0x12000000 plain=0x12 fixed=0x0 latch=0x0 hidden=0x0)"
+
+
+def test_a_shared_register_keeps_its_value_and_its_rules():
+    register = Mixed(0x1200_0000)
+    cell = register.share()
+    cell.value |= 0x0100_0000
+    assert register.plain == 0x13
+    register.plain = 0x14
+    assert cell.value >> 24 == 0x14
+    assert register.share() is cell
+
+
+def test_only_registers_that_do_nothing_but_hold_bits_are_plain():
+    assert Mixed().plain_mask == 0
+    assert Word().plain_mask == 0xFFFF_FFFF
+    gpio = Gpio("gpio", lambda: None)
+    assert {offset for offset, _, _ in gpio.plain_registers()} == {0x04, 0x14, 0x18}

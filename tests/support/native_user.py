@@ -56,7 +56,7 @@ class NativeUser:
             self.engine.forget_all(cpu.address)
         self.engine.update_mode(cpu.address)
         cpu.left, cpu.slice, cpu.budget = UNLIMITED, 0, 0
-        self.engine.run(cpu)
+        self.engine.run(cpu.address)
         assert cpu.exit_reason == ExitReason.MMIO, f"exit {int(cpu.exit_reason)} at {int(cpu.pc):#x}"
         number = (int(cpu.pc) - VECTORS) >> 4
         if number == IVOR.SYSTEM_CALL:
