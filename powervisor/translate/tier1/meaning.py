@@ -530,7 +530,8 @@ def strict_floating_point(lines: list[str]) -> tuple[list[str], set[str]]:
     """Lines of IR with the operations that raise the host's inexact flag as constrained ones, and declarations.
 
     FPSCR[XX] is the host's flag: LLVM must neither leave out an operation whose result is not used nor do it where the
-    guest does not, such as before it is known that an AltiVec operation has the flags for itself.
+    guest does not, such as before it is known that an AltiVec operation has the flags for itself. "fpexcept.strict"
+    says that but orders operations among each other and with stores; an empty use of each result is enough.
     """
     result, declarations = [], set()
     for line in lines:
@@ -553,8 +554,10 @@ def strict_floating_point(lines: list[str]) -> tuple[list[str], set[str]]:
             modes = ', metadata !"round.tonearest"' if rounds else ""
             symbol = f"@llvm.experimental.constrained.{symbol}"
             declarations.add(f"declare {kind} {symbol}({', '.join(kinds)}{', metadata' * (1 + rounds)})")
-            line = f'{name} = call {kind} {symbol}({operands}{modes}, metadata !"fpexcept.strict") #5'
+            line = f'{name} = call {kind} {symbol}({operands}{modes}, metadata !"fpexcept.maytrap") #5'
         result.append(line)
+        if kinds and kind in ("double", "float"):
+            result.append(f'  call void asm sideeffect "", "x"({kind} {name.strip()})')
     return result, declarations
 
 
