@@ -44,6 +44,11 @@ class Step:
     reads: int
     writes: int
 
+    @property
+    def has_base(self) -> bool:
+        """Whether an address begins with GPR ra: r0 does in forms with update, elsewhere it means zero."""
+        return int(self.operands.get("ra", 0)) != 0 or "ra" not in self.insn.split
+
 
 @dataclass
 class Group:
@@ -215,7 +220,7 @@ class Builder:
         open_groups: dict[int, Group] = {}
         for n, step in enumerate(steps):
             base = int(step.operands.get("ra", 0))
-            if step.meaning.access and (base or "rb" in step.operands):
+            if step.meaning.access and (step.has_base or "rb" in step.operands):
                 group = open_groups.get(base)
                 first = int(step.operands["d"]) if "d" in step.operands else None
                 if group is None or not group.take(n, step, first):
@@ -398,7 +403,7 @@ start:
         remember = number is not None
         near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * (len(self.near) if number is None else number)}")
         _, base, index = group.key
-        ea = self.gpr(int(base)) if int(base) else "0"
+        ea = self.gpr(int(base)) if group.step.has_base else "0"
         if index:
             ea = self.temp(f"add i64 {ea}, {self.gpr(int(index))}")
         first = group.first or 0
