@@ -8,11 +8,12 @@ EXTRAS ?= dev
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup guests run test test-all check bench clean help
+.PHONY: setup guests run test test-all test-regions check bench clean help
 
 help:
 	@echo 'make run [GUEST=linux|uboot|builtin|k32|k64|k64av] [ARGS=...]   boot a guest'
 	@echo 'make test | test-all [ARGS=...]                                 default suite | with the slow boots'
+	@echo 'make test-regions [ARGS=...]                                    the suite with compiled regions for all code'
 	@echo 'make check                                                      ruff and mypy'
 	@echo 'make bench [COMPARE=revision] [ARGS=...]                        against qemu-system-ppc64, or a revision'
 	@echo 'make setup                                                      only the Python environment'
@@ -43,6 +44,12 @@ test: guests
 test-all: guests
 	@$(VENV)/bin/powervisor guests build k64 && $(VENV)/bin/powervisor guests build k64av
 	$(VENV)/bin/python -m pytest -n auto -m 'slow or not slow' $(ARGS)
+
+# Whatever runs is compiled before it goes on; whole systems, which execute too much for that, after one time slice.
+test-regions: guests
+	POWERVISOR_TIER1=force $(VENV)/bin/python -m pytest -n auto $(ARGS) tests/altivec tests/differential tests/float \
+	  tests/isa tests/tier1 tests/vcpu tests/system/test_resets.py tests/system/test_review.py
+	POWERVISOR_TIER1=eager $(VENV)/bin/python -m pytest -n auto $(ARGS)
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -36,6 +36,8 @@ class Results:
         """Take a line of the console; what is wrong with it."""
         if line.startswith("TICK ") and len(words := line.split()) == 3 and words[2].isdecimal():
             self.ticks.append(int(words[2]))
+        if line.startswith("tick:"):
+            return line.rstrip()
         if (score := programs.score_in(line)) is None:
             return ""
         self.counts[score.name] += 1

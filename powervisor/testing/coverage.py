@@ -58,6 +58,8 @@ class StencilCoverage:
         self.calls: set[int] = set()
         self._keep: list[Any] = []
         self._undo: list[tuple[Any, int]] = []
+        self._hot = int(native.vm.hot_after), int(native.vm.hot_at_once)
+        native.vm.hot_after = native.vm.hot_at_once = 0  # a region would do their work
         by_match = {(entry.mask, entry.match): entry for entry in native.table}
         for number in range(1, int(self.tables.row_count)):
             row = InsnRow.at(int(self.tables.rows) + number * InsnRow.size)
@@ -138,6 +140,7 @@ class StencilCoverage:
         """Give the native side its handlers back."""
         for row, handler in self._undo:
             row.handler = handler
+        self.native.vm.hot_after, self.native.vm.hot_at_once = self._hot
         self.native.engine.flush()
 
     def missing(self) -> list[Stencil]:

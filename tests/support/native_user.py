@@ -57,6 +57,10 @@ class NativeUser:
         self.engine.update_mode(cpu.address)
         cpu.left, cpu.slice, cpu.budget = UNLIMITED, 0, 0
         self.engine.run(cpu.address)
+        while cpu.exit_reason == ExitReason.HOT:
+            self.engine.hot(cpu)
+            cpu.exit_reason = 0
+            self.engine.run(cpu.address)
         assert cpu.exit_reason == ExitReason.MMIO, f"exit {int(cpu.exit_reason)} at {int(cpu.pc):#x}"
         number = (int(cpu.pc) - VECTORS) >> 4
         if number == IVOR.SYSTEM_CALL:
