@@ -10,80 +10,28 @@ Symbols that the loader resolves: `page.<d>` the CodePage at a distance from hom
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any
-
-from ...isa.insn import Insn, Table
+from ...isa.insn import Table
 from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
-from ...vcpu.state import SOFT_CODE_ENTRIES, Context, Mode, SoftCode, Vcpu
+from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
 from ..stencils import CONVENTION, SIGNATURE, is_relative
-from .frame import COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, FLAGS, FRAME_SIZE, Slot, offset_of, slots_in
-from .meaning import JUMP, LEAVE, LOW, NOWHERE, PAGE_SIZE, TAKEN, Meaning, meaning_of, nibble_ir, probe
+from .flow import CR_SLOTS, Flow, Group, Step
+from .frame import (
+    COMPARED,
+    COMPARED_A,
+    COMPARED_B,
+    CR_FIELDS,
+    FIRST,
+    FLAGS,
+    FRAME_SIZE,
+    Slot,
+    nibble_ir,
+    offset_of,
+    slots_in,
+)
+from .meaning import JUMP, LEAVE, LOW, NOWHERE, PAGE_SIZE, TAKEN, probe
 from .options import DEFAULTS, RegionOptions
-from .shape import Block, Region, displacement, is_narrow
-
-WIDEST_GROUP = 256
-"""Bytes that one probe makes sure of."""
-
-
-CR_SLOTS = ((1 << CR_FIELDS) - 1) << FIRST["cr"]
-"""Bit mask of the CR fields."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One instruction of a block."""
-
-    at: int
-    insn: Insn
-    word: int
-    meaning: Meaning
-    operands: dict[str, Any]
-    reads: int
-    writes: int
-
-    @property
-    def has_base(self) -> bool:
-        """Whether an address begins with GPR ra: r0 does in forms with update, elsewhere it means zero."""
-        return int(self.operands.get("ra", 0)) != 0 or "ra" not in self.insn.split
-
-
-@dataclass
-class Group:
-    """Accesses that one probe makes sure of: the first one, its displacement (None: indexed), and the steps of all."""
-
-    step: Step
-    first: int | None
-    members: list[int]
-    kind: str = ""
-    last: int = 0
-    """Displacement after the last byte."""
-
-    def __post_init__(self) -> None:
-        self.kind = self.step.meaning.access
-        self.last = (self.first or 0) + self.step.meaning.size
-
-    def take(self, n: int, step: Step, displacement: int | None) -> bool:
-        """Add an access unless it is too far away."""
-        if displacement is None or self.first is None:
-            return False
-        first = min(self.first, displacement)
-        last = max(self.last, displacement + step.meaning.size)
-        if last - first > WIDEST_GROUP:
-            return False
-        self.first, self.last = first, last
-        if step.meaning.access != self.kind:
-            self.kind = "both"
-        self.members.append(n)
-        return True
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What groups have in common that share a remembered page."""
-        operands = self.step.operands
-        return self.kind, str(int(operands["ra"])), str(int(operands["rb"])) if "rb" in operands else ""
+from .shape import Region, displacement
 
 
 def block_name(start: int) -> str:
@@ -96,158 +44,15 @@ def entry_symbol(number: int) -> str:
     return f"entry.{number}"
 
 
-class Builder:
+class Builder(Flow):
     """Writes the IR of one region."""
 
     def __init__(self, region: Region, table: Table, options: RegionOptions = DEFAULTS) -> None:
-        self.region, self.options = region, options
-        self.cm = bool(region.mode & Mode.CM)
-        self.narrow = is_narrow(region.core)
-        self.blocks = {block.start: self.steps(block, table) for block in region.blocks}
-        self.successors = {start: self.targets(steps) for start, steps in self.blocks.items()}
-        self.returns = self.return_sites()
-        self.loops = self.innermost_loops()
-        self.dirty = self.dirty_at_start()
-        self.used = self.used_from()
-        self.probes = {start: self.groups(steps) for start, steps in self.blocks.items()}
-        self.near = self.nearby()
+        super().__init__(region, table, options)
         self.lines: list[str] = []
         self.counter = 0
         self.exits: set[tuple[str, int]] = set()
         self.own: list[str] = []
-
-    def steps(self, block: Block, table: Table) -> list[Step]:
-        """The decoded instructions of a block."""
-        result = []
-        for n, word in enumerate(block.words):
-            insn = table.decode(word)
-            assert insn is not None
-            meaning, operands = meaning_of(insn, word, self.region.mode, self.narrow), insn.operands(word)
-            reads, writes = meaning.slots(meaning.reads, operands), meaning.slots(meaning.writes, operands)
-            result.append(Step(block.start + 4 * n, insn, word, meaning, operands, reads, writes))
-        return result
-
-    # ---- data flow -------------------------------------------------------------------------------------------------
-
-    def targets(self, steps: list[Step]) -> list[int]:
-        """Blocks that may follow inside the region, returns aside."""
-        last = steps[-1]
-        found = [last.at + 4]
-        if last.insn.ends and is_relative(last.insn):
-            found.append(last.at + displacement(last.insn, last.word))
-        return [target for target in found if target in self.blocks]
-
-    def return_sites(self) -> list[int]:
-        """Return addresses of calls to code inside the region."""
-        sites = []
-        for steps in self.blocks.values():
-            last = steps[-1]
-            if last.insn.ends and last.operands["lk"] and is_relative(last.insn):
-                target = last.at + displacement(last.insn, last.word)
-                if target in self.blocks and last.at + 4 in self.blocks:
-                    sites.append(last.at + 4)
-        return sites[: self.options.returns]
-
-    def following(self, start: int) -> list[int]:
-        """Blocks that may follow, returns included."""
-        last = self.blocks[start][-1]
-        return self.successors[start] + self.indirect(last)
-
-    def indirect(self, last: Step) -> list[int]:
-        """Blocks that a branch to LR or CTR may lead to."""
-        if not last.insn.ends or is_relative(last.insn):
-            return []
-        if last.insn.name == "bclr":
-            return self.returns
-        return [] if last.operands["lk"] else list(self.region.cases)
-
-    def innermost_loops(self) -> dict[int, int]:
-        """Blocks of loops that have no other loop inside, with a number for each loop."""
-        spans = set()
-        for start, steps in self.blocks.items():
-            spans |= {(target, steps[-1].at) for target in self.successors[start] if target <= steps[-1].at}
-        inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
-        return {start: n for n, (first, last) in enumerate(inner) for start in self.blocks if first <= start <= last}
-
-    def keeps(self, start: int, target: int) -> bool:
-        """Whether registers stay changed without being stored from a block to the next: only inside a loop.
-
-        Elsewhere they are stored when the block ends, so that exits have little to do: code that is not a loop would
-        be mostly exits. CR fields are kept everywhere; making a nibble costs more than a store.
-        """
-        return start in self.loops and self.loops[start] == self.loops.get(target)
-
-    def dirty_at_start(self) -> dict[int, int]:
-        """For each block, the slots that may have changed and are not stored yet."""
-        dirty = dict.fromkeys(self.blocks, 0)
-        pending = list(self.blocks)
-        while pending:
-            start = pending.pop()
-            after = dirty[start]
-            for step in self.blocks[start]:
-                after |= step.writes
-            for target in self.following(start):
-                handed = after if self.keeps(start, target) else after & CR_SLOTS
-                if handed & ~dirty[target]:
-                    dirty[target] |= handed
-                    pending.append(target)
-        return dirty
-
-    def used_from(self) -> dict[int, int]:
-        """For each block, the slots that it or what may follow it reads or stores."""
-        used = dict.fromkeys(self.blocks, 0)
-        for start, steps in self.blocks.items():
-            used[start] = self.dirty[start]
-            for step in steps:
-                used[start] |= step.reads | step.writes
-        changed = True
-        while changed:
-            changed = False
-            for start in self.blocks:
-                whole = used[start]
-                for target in self.following(start):
-                    whole |= used[target]
-                if whole != used[start]:
-                    used[start], changed = whole, True
-        return used
-
-    def groups(self, steps: list[Step]) -> dict[int, Group]:
-        """Accesses of a block that one probe makes sure of, by the step that probes.
-
-        They have the same base register and value, and displacements near each other.
-        """
-        found: dict[int, Group] = {}
-        open_groups: dict[int, Group] = {}
-        for n, step in enumerate(steps):
-            base = int(step.operands.get("ra", 0))
-            if step.meaning.access and (step.has_base or "rb" in step.operands):
-                group = open_groups.get(base)
-                first = int(step.operands["d"]) if "d" in step.operands else None
-                if group is None or not group.take(n, step, first):
-                    group = found[n] = Group(step, first, [n])
-                    if first is not None:
-                        open_groups[base] = group
-            for slot in slots_in(step.writes):
-                open_groups.pop(slot.number - FIRST["gpr"], None)
-        return found
-
-    def nearby(self) -> dict[tuple[str, ...], int]:
-        """Kinds of groups that are likely to stay in one page for a while, and the place that remembers it.
-
-        It is worth remembering when the region does not load the base register, but counts it up or leaves it alone:
-        following pointers, a remembered page would only cost time.
-        """
-        loaded: set[int] = set()
-        for steps in self.blocks.values():
-            for step in steps:
-                if step.meaning.access == "read":
-                    loaded |= {slot.number for slot in slots_in(step.writes)} - {int(step.operands.get("ra", -1))}
-        counts: Counter[tuple[str, ...]] = Counter()
-        for groups in self.probes.values():
-            counts.update(group.key for group in groups.values() if int(group.key[1]) not in loaded)
-        return {key: n for n, (key, _) in enumerate(counts.most_common(self.options.near))}
-
-    # ---- text ------------------------------------------------------------------------------------------------------
 
     def put(self, text: str) -> None:
         self.lines.append("  " + text)

@@ -91,3 +91,28 @@ def mask_of(slots: set[int] | frozenset[int]) -> int:
 def slots_in(mask: int) -> list[Slot]:
     """The slots of a bit mask."""
     return [slot for slot in SLOTS if mask >> slot.number & 1]
+
+
+def nibble_ir(prefix: str, frame: str, number: int) -> tuple[list[str], str]:
+    """IR lines that compute a CR field's nibble from the frame, and the value's name; `prefix` names its values."""
+    p = prefix
+    lines = [
+        f"  {p}.pa = getelementptr i8, ptr {frame}, i64 {COMPARED_A + 8 * number}",
+        f"  {p}.pb = getelementptr i8, ptr {frame}, i64 {COMPARED_B + 8 * number}",
+        f"  {p}.pk = getelementptr i8, ptr {frame}, i64 {COMPARED + number}",
+        f"  {p}.pn = getelementptr i8, ptr {frame}, i64 {offset_of('cr') + number}",
+        f"  {p}.ps = getelementptr i8, ptr {frame}, i64 {offset_of('so')}",
+        f"  {p}.a = load i64, ptr {p}.pa",
+        f"  {p}.b = load i64, ptr {p}.pb",
+        f"  {p}.k = load i8, ptr {p}.pk",
+        f"  {p}.n = load i8, ptr {p}.pn",
+        f"  {p}.s = load i8, ptr {p}.ps",
+        f"  {p}.lt = icmp slt i64 {p}.a, {p}.b",
+        f"  {p}.gt = icmp sgt i64 {p}.a, {p}.b",
+        f"  {p}.ge = select i1 {p}.gt, i8 4, i8 2",
+        f"  {p}.c = select i1 {p}.lt, i8 8, i8 {p}.ge",
+        f"  {p}.d = or i8 {p}.c, {p}.s",
+        f"  {p}.is = icmp ne i8 {p}.k, 0",
+        f"  {p}.v = select i1 {p}.is, i8 {p}.d, i8 {p}.n",
+    ]
+    return lines, f"{p}.v"

@@ -22,7 +22,20 @@ from ...vcpu import access as access_natives
 from ...vcpu import mmu, ops, vector
 from ...vcpu.state import Context, Mode, Vcpu
 from ..stencils import value_groups
-from .frame import ARRAYS, COMPARED, COMPARED_A, COMPARED_B, CR_FIELDS, FIRST, READ_ONLY, SCALARS, SPRS, offset_of
+from .frame import (
+    ARRAYS,
+    COMPARED,
+    COMPARED_A,
+    COMPARED_B,
+    CR_FIELDS,
+    FIRST,
+    READ_ONLY,
+    SCALARS,
+    SPRS,
+    nibble_ir,
+    offset_of,
+)
+from .strict import strict_floating_point
 
 GO_ON, LEAVE, TAKEN, JUMP = range(4)
 """What a meaning returns: the next instruction follows; the handler must execute this one, nothing has changed; the
@@ -514,73 +527,3 @@ OVERRIDES: dict[NativeFunction, str] = {
     ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
     ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
 }  # fmt: skip
-
-
-_FP_TWO = re.compile(r"(fadd|fsub|fmul|fdiv) (double|<\d x (?:float|double)>) (\S+), (\S+)")
-_FP_CALL = re.compile(r"call \S.*? @llvm\.(fma|sqrt)\.(\w+)\((.*)\)")
-_FP_CONVERT = re.compile(r"(fptrunc|sitofp|uitofp|fptosi) (.+) (%\S+) to (.+)")
-_SUFFIX = {
-    "double": "f64", "float": "f32", "i64": "i64", "<4 x float>": "v4f32", "<4 x double>": "v4f64",
-    "<4 x i32>": "v4i32",
-}  # fmt: skip
-_TYPES = {suffix: name for name, suffix in _SUFFIX.items()}
-
-
-def strict_floating_point(lines: list[str]) -> tuple[list[str], set[str]]:
-    """Lines of IR with the operations that raise the host's inexact flag as constrained ones, and declarations.
-
-    FPSCR[XX] is the host's flag: LLVM must neither leave out an operation whose result is not used nor do it where the
-    guest does not, such as before it is known that an AltiVec operation has the flags for itself. "fpexcept.strict"
-    says that but orders operations among each other and with stores; an empty use of each result is enough.
-    """
-    result, declarations = [], set()
-    for line in lines:
-        name, equals, text = line.partition(" = ")
-        kinds, operands, rounds = [], "", True
-        if not equals:
-            pass
-        elif found := _FP_TWO.fullmatch(text):
-            op, kind, a, b = found.groups()
-            symbol, kinds, operands, kind = f"{op}.{_SUFFIX[kind]}", [kind, kind], f"{kind} {a}, {kind} {b}", kind
-        elif found := _FP_CALL.fullmatch(text):
-            op, suffix, operands = found.groups()
-            kind = _TYPES[suffix]
-            symbol, kinds = f"{op}.{suffix}", [kind] * (3 if op == "fma" else 1)
-        elif found := _FP_CONVERT.fullmatch(text):
-            op, source, value, kind = found.groups()
-            symbol, kinds, operands = f"{op}.{_SUFFIX[kind]}.{_SUFFIX[source]}", [source], f"{source} {value}"
-            rounds = op != "fptosi"
-        if kinds:
-            modes = ', metadata !"round.tonearest"' if rounds else ""
-            symbol = f"@llvm.experimental.constrained.{symbol}"
-            declarations.add(f"declare {kind} {symbol}({', '.join(kinds)}{', metadata' * (1 + rounds)})")
-            line = f'{name} = call {kind} {symbol}({operands}{modes}, metadata !"fpexcept.maytrap") #5'
-        result.append(line)
-        if kinds and kind in ("double", "float"):
-            result.append(f'  call void asm sideeffect "", "x"({kind} {name.strip()})')
-    return result, declarations
-
-
-def nibble_ir(prefix: str, frame: str, number: int) -> tuple[list[str], str]:
-    """IR lines that compute a CR field's nibble from the frame, and the value's name; `prefix` names its values."""
-    p = prefix
-    lines = [
-        f"  {p}.pa = getelementptr i8, ptr {frame}, i64 {COMPARED_A + 8 * number}",
-        f"  {p}.pb = getelementptr i8, ptr {frame}, i64 {COMPARED_B + 8 * number}",
-        f"  {p}.pk = getelementptr i8, ptr {frame}, i64 {COMPARED + number}",
-        f"  {p}.pn = getelementptr i8, ptr {frame}, i64 {offset_of('cr') + number}",
-        f"  {p}.ps = getelementptr i8, ptr {frame}, i64 {offset_of('so')}",
-        f"  {p}.a = load i64, ptr {p}.pa",
-        f"  {p}.b = load i64, ptr {p}.pb",
-        f"  {p}.k = load i8, ptr {p}.pk",
-        f"  {p}.n = load i8, ptr {p}.pn",
-        f"  {p}.s = load i8, ptr {p}.ps",
-        f"  {p}.lt = icmp slt i64 {p}.a, {p}.b",
-        f"  {p}.gt = icmp sgt i64 {p}.a, {p}.b",
-        f"  {p}.ge = select i1 {p}.gt, i8 4, i8 2",
-        f"  {p}.c = select i1 {p}.lt, i8 8, i8 {p}.ge",
-        f"  {p}.d = or i8 {p}.c, {p}.s",
-        f"  {p}.is = icmp ne i8 {p}.k, 0",
-        f"  {p}.v = select i1 {p}.is, i8 {p}.d, i8 {p}.n",
-    ]
-    return lines, f"{p}.v"
