@@ -261,7 +261,8 @@ def soft_tag(ea: u64) -> u64:
     """What a slot holds when it translates an address: the number of the page after it, so that zero is no page of a
     slot but the last.
 
-    An access is looked up by its first byte and compared by its last: neighbours never share a slot.
+    An access is looked up by its first byte and compared by its last: neighbours never share a slot. So zero, in slots
+    that were never used, must not be taken for the last page (see `modes.reset_contexts`).
     """
     return (ea + 0x1000) >> 12
 

@@ -110,10 +110,12 @@ def reset_contexts(cpu: Vcpu) -> None:
     for n in range(u64(CONTEXTS)):
         context = at(Context, cpu.contexts + n * Context.size)
         clear_context(context)
-        last = context.data[SOFT_DATA_ENTRIES - 1]  # the only slot in which zero means a page
-        last.read = u64(NO_TAG)
-        last.write = u64(NO_TAG)
-        last.zero = u64(NO_TAG)
+        # Zero is the tag of the last page, which accesses meet that begin in the last two.
+        for slot in range(u64(SOFT_DATA_ENTRIES - 2), u64(SOFT_DATA_ENTRIES)):
+            last = context.data[slot]
+            last.read = u64(NO_TAG)
+            last.write = u64(NO_TAG)
+            last.zero = u64(NO_TAG)
         cpu.context_keys[n] = u64(0)
         cpu.context_used[n] = u64(0)
     cpu.context_key = u64(0)

@@ -409,6 +409,14 @@ def test_an_access_across_the_end_of_a_cached_page_is_not_taken_for_the_next(mak
     assert load(bench.cpu, u32, u64(0xFFFF_FFFE)) == 0x1122_3344
 
 
+@pytest.mark.parametrize("ea", [0xFFFF_FFFF_FFFF_EFFE, 0xFFFF_FFFF_FFFF_F000, 0xFFFF_FFFF_FFFF_FFFE])
+def test_the_last_page_is_not_cached_before_it_was_met(make, ea):
+    bench = make("e5500")
+    bench.msr(MSR.CM)
+    with pytest.raises(Abort):
+        load(bench.cpu, u32, u64(ea))
+
+
 @pytest.mark.parametrize("attributes, zeroed", [(0, True), (MAS2.W, False), (MAS2.I, False)])
 def test_only_cacheable_pages_are_cached_for_dcbz(bench, attributes, zeroed):
     put(bench, 0x4000_0000 | attributes, 0x3000)
