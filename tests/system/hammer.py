@@ -152,7 +152,7 @@ class Alone:
                 self.ends[outcome.kind] = self.ends.get(outcome.kind, 0) + 1
                 machine._outcome = None
                 return
-            asleep = asleep + 1 if vcpu.state.waiting or vcpu.state.halted else 0
+            asleep = asleep + 1 if vcpu.state.waiting or vcpu.halted else 0
 
     def close(self) -> None:
         """End the helper thread."""
