@@ -71,6 +71,9 @@ class Outcome:
     devices: list[tuple[int, int, int, int]] = field(default_factory=list)
 
 
+CODE_SPACE = 64 << 20
+"""Bytes for translated code: several machines share the low 2 GiB."""
+
 class Side:
     """A vCPU over RAM of its own, put into the state of a case before each run."""
 
@@ -253,7 +256,9 @@ class NativeSide(Side):
 
     def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions | None = None) -> None:
         super().__init__(core)
-        self.engine = Engine(core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions)
+        self.engine = Engine(
+            core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions, code_space=CODE_SPACE
+        )  # fmt: skip
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
         self._warm: dict[Any, dict[int, bytes]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)

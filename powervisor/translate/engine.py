@@ -32,13 +32,13 @@ class Engine:
     def __init__(
         self, core: Core, vm: Any, natives: Iterable[NativeFunction] = (),
         progress: Callable[[str], None] | None = None, background: bool = False, tier1: str | None = None,
-        cache: bool = True, regions: RegionOptions | None = None,
+        cache: bool = True, regions: RegionOptions | None = None, code_space: int = CODE_SPACE,
     ) -> None:  # fmt: skip
         """With `background`, an image that is not in the cache is built by another process: see `coming`.
 
         `tier1` is "on", "off", "eager": code that one time slice ended in is compiled before it goes on, or "force":
         whatever is executed is. Without it, $POWERVISOR_TIER1 decides, or "on". Without `cache` nothing on disk is read
-        or written. With `regions` none of these are kept on disk.
+        or written. With `regions` none of these are kept on disk. `code_space`: bytes that translated code may take.
         """
         self._cache = cache
         self.tier1 = tier1 or os.environ.get("POWERVISOR_TIER1", "on")
@@ -52,7 +52,7 @@ class Engine:
         self._started = self._closed = False
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
-        self.space = CodeSpace(CODE_SPACE)
+        self.space = CodeSpace(code_space)
         self._spaces = [self.space]
         self.coming: Building | None = None
         """The image being built; give its `result` to `upgrade`."""

