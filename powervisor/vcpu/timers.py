@@ -201,7 +201,11 @@ def doze(cpu: Vcpu, timeout_ns: u64) -> None:
     while atomic_load(u32, field_addr(cpu, "requests")) == 0 and now - begin < cpu.watch_ns:
         give_way(cpu.vm.futex)
         now = host_ns(cpu)
-    sleep(cpu, timeout_ns - u64(now - begin) if timeout_ns != FOREVER else timeout_ns)
+    spent = u64(now - begin)
+    if timeout_ns == FOREVER:
+        sleep(cpu, timeout_ns)
+    elif timeout_ns > spent:  # a host that is busy may have kept this thread away until long after
+        sleep(cpu, timeout_ns - spent)
     cpu.watch_ns = i64(WATCH_LIMIT) if host_ns(cpu) - begin < WATCH_LIMIT else cpu.watch_ns >> 1
 
 
