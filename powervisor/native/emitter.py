@@ -48,6 +48,11 @@ class Emitter:
         self.lines.append(f"{name}:")
         self.terminated = False
 
+    def start(self, name: str) -> None:
+        """Begin a block that others lead to; the one before has ended."""
+        self.lines.append(f"{name}:")
+        self.terminated = False
+
     def jump(self, name: str) -> None:
         if not self.terminated:
             self.put(f"br label %{name}")

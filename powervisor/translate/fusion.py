@@ -19,17 +19,8 @@ from ..native.lang import NativeFunction
 from ..native.values import Const, Frame, Value
 from ..vcpu import ops
 from ..vcpu.state import Vcpu
-from .stencils import (
-    BACKWARD,
-    CONVENTION,
-    FORWARD,
-    SIGNATURE,
-    HoleTable,
-    StencilCompiler,
-    Variant,
-    indexing_and_calls,
-    variants,
-)
+from .edges import CONVENTION, SIGNATURE
+from .stencils import BACKWARD, FORWARD, HoleTable, StencilCompiler, Variant, indexing_and_calls, variants
 
 BITS = ("lt", "gt", "eq")
 """Bits 0..2 of a CR field; SO is not fused."""

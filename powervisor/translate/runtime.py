@@ -9,7 +9,8 @@ from ..native.compile import Module, may_abort
 from ..native.lang import NativeFunction
 from ..vcpu.state import ExitReason, Vcpu
 from . import dispatch
-from .stencils import CONVENTION, SIGNATURE, HoleTable, derived_symbol
+from .edges import CONVENTION, SIGNATURE
+from .stencils import HoleTable, derived_symbol
 
 _ARGUMENTS = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
 

@@ -27,16 +27,14 @@ from functools import cache
 from typing import Any
 
 from ..isa.insn import FORM_FIELDS, Insn
-from ..native.compile import FunctionCompiler, Module
+from ..native.compile import Module
 from ..native.ints import i64, u32, u64
 from ..native.lang import NativeFunction
 from ..native.source import names_of, nodes_of, syntax
 from ..native.values import Const, Frame, Place, Value, is_int
-from ..vcpu import mmu, ops
-from ..vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
-
-SIGNATURE = "(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 %x)"
-CONVENTION = "preserve_nonecc"
+from ..vcpu.state import Vcpu
+from .edges import CONVENTION, SIGNATURE, Edges
+from .inlining import InlineCompiler
 
 FORWARD, BACKWARD, OFF_PAGE = 0, 1, 2
 """Where a relative branch goes: later in the page, earlier or itself, elsewhere."""
@@ -241,12 +239,12 @@ class Gpr(Place):
     name: str
 
 
-class StencilCompiler(FunctionCompiler):
+class StencilCompiler(InlineCompiler, Edges):
     """Emits an instruction's semantics as a stencil: everything inlined, rare paths leave to the handler."""
 
     def __init__(self, module: Module, holes: HoleTable, variant: Variant, cm: bool, hole_names: set[str]) -> None:
-        super().__init__(module)
-        self.holes, self.variant, self.cm, self.hole_names = holes, variant, cm, hole_names
+        super().__init__(module, cm)
+        self.holes, self.variant, self.hole_names = holes, variant, hole_names
         self.dirty = False
         self.in_x = False  # on this path the destination has been written, and `x_slot` holds it
         self.x_slot = self.alloca(u64, "x")
@@ -276,13 +274,14 @@ class StencilCompiler(FunctionCompiler):
         return super().scaled(index, step, node)
 
     def compare(self, name: str, a: Any, b: Any, node: ast.AST) -> Any:
-        for one, other in ((a, b), (b, a)):
-            if isinstance(one, Value) and one.hole is not None:
-                if one.nonzero and isinstance(other, Const) and other.value == 0 and name in ("eq", "ne"):
-                    return Const(name == "ne")
-                if not (isinstance(other, Value) and other.hole is None):
-                    raise self.error(node, "comparing a field in a stencil: name it in split= or use a field_function")
-        return super().compare(name, a, b, node)
+        known = super().compare(name, a, b, node)
+        if not isinstance(known, Const):
+            for one, other in ((a, b), (b, a)):
+                if isinstance(one, Value) and one.hole is not None:
+                    if not (isinstance(other, Value) and other.hole is None):
+                        reason = "comparing a field in a stencil: name it in split= or use a field_function"
+                        raise self.error(node, reason)
+        return known
 
     # ---- the register in x -----------------------------------------------------------------------------------------
 
@@ -363,22 +362,8 @@ class StencilCompiler(FunctionCompiler):
             block.append(line)
         self.lines = order + last
 
-    def lookup(self, name: str, node: ast.AST) -> Any:
-        found = self.frames[-1].scope.get(name)
-        return found if isinstance(found, Value) else super().lookup(name, node)
-
-    def tail(self, target: str, budget: str = "%bud", page: str = "%page", x: str = "poison") -> None:
-        self.put(
-            f"musttail call {CONVENTION} void {target}(ptr %cpu, ptr %ctx, i64 {budget}, i64 {page}, i64 {x})"
-        )
-        self.put("ret void")
-        self.terminated = True
-
     def emit_return(self, value: Value | None) -> None:
         self.tail('@"n.next"', x=self.following_x())
-
-    def emit_abort(self) -> None:
-        self.leave()
 
     def leave(self) -> None:
         """Give up: the handler executes the instruction from its start."""
@@ -424,26 +409,12 @@ class StencilCompiler(FunctionCompiler):
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 
-    def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
-        special = OVERRIDES.get(function)
-        if special is not None:
-            return getattr(self, special)(node, *arguments)
-        if function.field_function:
-            return self.derived(function, arguments, node)
-        if function.cold:
-            self.leave()
-            _, result = self.signature(function, self.split_arguments(function, arguments, node)[0])
-            self.lines.append(f"{self.new_label('dead')}:")
-            self.terminated = False
-            return None if result is None else Value(result, "poison")
-        return self.inline_call(function, arguments, node)
-
     def derived(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
         """A value that depends on fields only: computed when translating, patched in."""
         if function is self.variant.insn.decided:
             return Const(u32(dict(self.variant.fixed)[function.name]))
         if all(isinstance(a, Const) for a in arguments):
-            return Const(function(*(a.value for a in arguments)))
+            return super().derived(function, arguments, node)
         names: list[Any] = []
         for argument in arguments:
             if isinstance(argument, Const):
@@ -462,82 +433,27 @@ class StencilCompiler(FunctionCompiler):
             return Value(result, self.temp(f"trunc i32 {text} to {result.ir}"), ("derived", number))
         return Value(result, text, ("derived", number))
 
-    def on_mode64(self, node: ast.AST, cpu: Any) -> Any:
-        return Const(self.cm)
-
-    def on_optimistic(self, node: ast.AST) -> Any:
-        return Const(True)
-
-    def on_current_context(self, node: ast.AST, cpu: Any) -> Any:
-        return Value(Context, "%ctx")
-
-    def masked(self, address: str) -> str:
-        return address if self.cm else self.temp(f"and i64 {address}, 4294967295")
-
     def on_cia(self, node: ast.AST, cpu: Any) -> Any:
         return Value(u64, self.masked(self.temp(f"add i64 %page, {self.hole('p.cia')}")))
 
     def spent(self) -> str:
         return self.temp(f"sub i64 %bud, {self.hole('p.count')}")
 
+    def target(self) -> str:
+        return self.masked(self.temp(f"add i64 %page, {self.hole('p.target')}"))
+
     def on_jump_relative(self, node: ast.AST, cpu: Any, displacement: Any) -> Any:
         if self.variant.where == OFF_PAGE:
-            self.jump_far(self.masked(self.temp(f"add i64 %page, {self.hole('p.target')}")), self.spent())
+            self.jump_far(self.target(), self.spent(), self.hole("p.mode"))
             return None
         budget = self.spent()
         if self.variant.where == BACKWARD:
-            self.check(budget, lambda: self.masked(self.temp(f"add i64 %page, {self.hole('p.target')}")))
+            self.check(budget, lambda: self.tail('@"rt.lookup"', budget, "%page", self.target()))
         self.hole_names.add("p.slot")
         self.tail(self.temp('load ptr, ptr @"p.slot"'), budget)
         return None
 
-    def check(self, budget: str, target: Any) -> None:
-        """Leave at a back edge when the budget is spent or somebody asks for attention."""
-        spent = self.temp(f"icmp slt i64 {budget}, 0")
-        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('requests')}")
-        requests = self.temp(f"load volatile i32, ptr {place}")
-        asked = self.temp(f"icmp ne i32 {requests}, 0")
-        stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
-        self.put(f"br i1 {spent}, label %{stop}, label %{more}, !prof !1")
-        self.lines.append(f"{more}:")
-        self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
-        self.lines.append(f"{stop}:")
-        self.tail('@"rt.lookup"', budget, "%page", target())
-        self.lines.append(f"{on}:")
-        self.terminated = False
-
     def on_jump(self, node: ast.AST, cpu: Any, target: Any) -> Any:
         value = self.coerce(target, u64, node)
-        self.jump_far(self.masked(value.ref), self.spent())
+        self.jump_far(self.masked(value.ref), self.spent(), self.hole("p.mode"))
         return None
-
-    def jump_far(self, target: str, budget: str) -> None:
-        """Continue at an effective address in any page, through the context's code entries."""
-        clean = self.temp(f"and i64 {target}, -4")
-        self.check(budget, lambda: clean)
-        number = self.temp(f"lshr i64 {target}, 12")
-        index = self.temp(f"and i64 {number}, {SOFT_CODE_ENTRIES - 1}")
-        scaled = self.temp(f"mul i64 {index}, {SoftCode.size}")
-        base = self.temp(f"getelementptr i8, ptr %ctx, i64 {Context.offset('code')}")
-        soft = self.temp(f"getelementptr i8, ptr {base}, i64 {scaled}")
-        page = self.temp(f"and i64 {target}, -4096")
-        tag = self.temp(f"or i64 {page}, {self.hole('p.mode')}")
-        known = self.temp(f"load i64, ptr {soft}")
-        hit = self.temp(f"icmp eq i64 {known}, {tag}")
-        yes, no = self.new_label("hit"), self.new_label("miss")
-        self.put(f"br i1 {hit}, label %{yes}, label %{no}, !prof !0")
-        self.lines.append(f"{no}:")
-        self.tail('@"rt.lookup"', budget, "%page", clean)
-        self.lines.append(f"{yes}:")
-        pointer = self.temp(f"getelementptr i8, ptr {soft}, i64 {SoftCode.offset('entries')}")
-        entries = self.temp(f"load ptr, ptr {pointer}")
-        offset = self.temp(f"and i64 {target}, 4092")
-        slot = self.temp(f"getelementptr [2 x i32], ptr {entries}, i64 {self.temp(f'lshr i64 {offset}, 2')}")
-        self.tail(self.temp(f"load ptr, ptr {slot}"), budget, tag)
-
-
-OVERRIDES: dict[NativeFunction, str] = {
-    ops.mode64: "on_mode64", ops.optimistic: "on_optimistic", ops.cia: "on_cia", ops.jump: "on_jump",
-    ops.jump_relative: "on_jump_relative", mmu.current_context: "on_current_context",
-}  # fmt: skip
-

@@ -10,8 +10,9 @@ from ..isa.insn import Insn
 from ..native.compile import TAIL, Module
 from ..native.elf import R_32, R_32S, R_64, R_PC32, R_PLT32, RelocationError, Section
 from ..vcpu.state import Vcpu
+from .edges import CONVENTION, SIGNATURE
 from .fusion import Fused, FusedCompiler, fused_symbol
-from .stencils import CONVENTION, SIGNATURE, HoleTable, StencilCompiler, Variant, derived_symbol
+from .stencils import HoleTable, StencilCompiler, Variant, derived_symbol
 from .tables import Kind, Source
 
 _KINDS = {R_64: Kind.ABS64, R_32: Kind.ABS32, R_32S: Kind.ABS32, R_PC32: Kind.REL32, R_PLT32: Kind.REL32}

@@ -13,8 +13,8 @@ from __future__ import annotations
 from ...isa.insn import Table
 from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
-from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode, Vcpu
-from ..stencils import CONVENTION, SIGNATURE, is_relative
+from ..edges import CONVENTION, SIGNATURE, Edges
+from ..stencils import is_relative
 from .flow import CR_SLOTS, Flow, Group, Step
 from .frame import (
     COMPARED,
@@ -44,44 +44,28 @@ def entry_symbol(number: int) -> str:
     return f"entry.{number}"
 
 
-class Builder(Flow):
+class Builder(Edges):
     """Writes the IR of one region."""
 
     def __init__(self, region: Region, table: Table, options: RegionOptions = DEFAULTS) -> None:
-        super().__init__(region, table, options)
-        self.lines: list[str] = []
-        self.counter = 0
+        super().__init__()
+        self.region = region
+        self.flow = Flow(region, table, options)
         self.exits: set[tuple[str, int]] = set()
         self.own: list[str] = []
-
-    def put(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def temp(self, text: str) -> str:
-        self.counter += 1
-        self.lines.append(f"  %t{self.counter} = {text}")
-        return f"%t{self.counter}"
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def new_label(self, hint: str) -> str:
-        self.counter += 1
-        return f"{hint}.{self.counter}"
 
     def module(self) -> str:
         """The whole IR."""
         for number, entry in enumerate(self.region.entries):
             self.enter(number, entry)
-        for start, steps in self.blocks.items():
+        for start, steps in self.flow.blocks.items():
             self.block(start, steps)
         for how, mask in sorted(self.exits):
-            self.label(f"{how}.{mask:x}")
+            self.start(f"{how}.{mask:x}")
             self.spill(mask)
             self.put(f"br label %{how}")
-        self.far()
-        self.once()
-        meanings = {step.meaning.symbol: step.meaning for steps in self.blocks.values() for step in steps}
+        self.ways_out()
+        meanings = {step.meaning.symbol: step.meaning for steps in self.flow.blocks.values() for step in steps}
         switch = " ".join(f"i64 {n}, label %e{n}" for n in range(1, len(self.region.entries)))
         own = "\n".join(f"  {name} = alloca [16 x i8], align 16" for name in self.own)
         head = f"""define internal {CONVENTION} void @region{SIGNATURE} #3 section ".text" {{
@@ -90,14 +74,14 @@ start:
   %budget = alloca i64
   %base = alloca i64
   %to = alloca i64
-  %near = alloca [{16 * len(self.near) + 16} x i8], align 16
+  %near = alloca [{16 * len(self.flow.near)} x i8], align 16
 {own}
   store i64 %bud, ptr %budget
   switch i64 %x, label %e0 [{switch}]
 """
         parts = [meaning.text for meaning in meanings.values()]
-        kinds = {group.kind for groups in self.probes.values() for group in groups.values()}
-        parts += [probe(kind, self.cm) for kind in sorted(kinds)]
+        kinds = {group.kind for groups in self.flow.probes.values() for group in groups.values()}
+        parts += [probe(kind, self.flow.cm) for kind in sorted(kinds)]
         parts += [head, "\n".join(self.lines), "}\n"]
         parts += [self.entry_point(n) for n in range(len(self.region.entries))]
         names = {d for m in meanings.values() for d in m.declarations}
@@ -123,16 +107,16 @@ start:
         """The effective address of a place in the region."""
         base = self.temp("load i64, ptr %base")
         value = self.temp(f"add i64 {base}, {address}")
-        return value if self.cm else self.temp(f"and i64 {value}, 4294967295")
+        return value if self.flow.cm else self.temp(f"and i64 {value}, 4294967295")
 
     def enter(self, number: int, entry: int) -> None:
         """Load what is used from an entry on."""
-        self.label(f"e{number}")
+        self.start(f"e{number}")
         page = self.temp("and i64 %page, -4096")
         self.put(f"store i64 {self.temp(f'sub i64 {page}, {entry // PAGE_SIZE * PAGE_SIZE}')}, ptr %base")
-        for slot in slots_in(self.used[entry]):
+        for slot in slots_in(self.flow.used[entry]):
             self.load(slot)
-        for number in self.near.values():
+        for number in self.flow.near.values():
             self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
             self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
         self.put(f"br label %{block_name(entry)}")
@@ -142,7 +126,7 @@ start:
         value = self.temp(f"load {slot.kind}, ptr {source}")
         if slot.name in FLAGS:
             value = self.temp(f"and i8 {value}, 1")
-        if self.narrow and slot.name.startswith("gpr"):
+        if self.flow.narrow and slot.name.startswith("gpr"):
             value = self.temp(f"and i64 {value}, {LOW}")
         self.put(f"store {slot.kind} {value}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
         number = slot.number - FIRST["cr"]
@@ -168,22 +152,22 @@ start:
 
     def block(self, start: int, steps: list[Step]) -> None:
         """One guest block."""
-        self.label(block_name(start))
-        dirty = self.dirty[start]
+        self.start(block_name(start))
+        dirty = self.flow.dirty[start]
         result = ""
         sure: dict[int, str] = {}
         for n, step in enumerate(steps):
-            if n in self.probes[start]:
-                group = self.probes[start][n]
+            if n in self.flow.probes[start]:
+                group = self.flow.probes[start][n]
                 near = self.probe(group, n, step.at, dirty)
                 sure.update(dict.fromkeys(group.members, near))
-            result = self.call(step, sure.get(n))
+            result = self.execute(step, sure.get(n))
             if step.meaning.leaves:
                 self.leave_if(result, n, step.at, dirty | step.writes if step.insn.restartable else dirty)
             dirty |= step.writes
         last = steps[-1]
         self.spend(len(steps))
-        if not any(self.keeps(start, target) for target in self.following(start)):
+        if not any(self.flow.keeps(start, target) for target in self.flow.following(start)):
             self.spill(dirty & ~CR_SLOTS)
             dirty &= CR_SLOTS
         if not last.insn.ends:
@@ -194,38 +178,34 @@ start:
             taken, on = self.new_label("taken"), self.new_label("on")
             test = self.temp(f"icmp eq i8 {result}, {code}")
             self.put(f"br i1 {test}, label %{taken}, label %{on}")
-            self.label(on)
+            self.start(on)
             self.edge(start, last.at, last.at + 4, dirty)
-            self.label(taken)
+            self.start(taken)
         if code == TAKEN:
             self.edge(start, last.at, last.at + displacement(last.insn, last.word), dirty)
         else:
-            self.jump(start, last, dirty)
+            self.jump_to_register(start, last, dirty)
 
     def probe(self, group: Group, n: int, at: int, dirty: int) -> str:
         """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
-        number = self.near.get(group.key)
-        remember = number is not None
-        near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * (len(self.near) if number is None else number)}")
+        number = self.flow.near.get(group.key)
+        if number is not None:
+            near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
+        else:
+            self.own.append(near := f"%own.{len(self.own)}")
         _, base, index = group.key
         ea = self.gpr(int(base)) if group.step.has_base else "0"
         if index:
             ea = self.temp(f"add i64 {ea}, {self.gpr(int(index))}")
         first = group.first or 0
         ea = self.temp(f"add i64 {ea}, {first}")
+        remember = str(number is not None).lower()
         result = self.temp(
-            f'call i8 @"probe.{group.kind}"(ptr %cpu, ptr %ctx, ptr {near}, i1 {str(remember).lower()}, i64 {ea}, '
+            f'call i8 @"probe.{group.kind}"(ptr %cpu, ptr %ctx, ptr {near}, i1 {remember}, i64 {ea}, '
             f"i64 {group.last - first - 1})"
         )
         self.leave_if(result, n, at, dirty)
-        if remember:
-            return near
-        self.counter += 1  # the place is used again: this group's addend gets one of its own
-        own = f"%own.{self.counter}"
-        self.own.append(own)
-        addend = self.temp(f"load i64, ptr {self.temp(f'getelementptr i8, ptr {near}, i64 8')}")
-        self.put(f"store i64 {addend}, ptr {self.temp(f'getelementptr i8, ptr {own}, i64 8')}")
-        return own
+        return near
 
     def gpr(self, number: int) -> str:
         """A GPR's value."""
@@ -237,12 +217,12 @@ start:
         leaves = self.temp(f"icmp eq i8 {result}, {LEAVE}")
         out, on = self.new_label("leave"), self.new_label("on")
         self.put(f"br i1 {leaves}, label %{out}, label %{on}, !prof !1")
-        self.label(out)
+        self.start(out)
         self.spend(n)
         self.go("once", self.effective(at), dirty)
-        self.label(on)
+        self.start(on)
 
-    def call(self, step: Step, near: str | None) -> str:
+    def execute(self, step: Step, near: str | None) -> str:
         """Call an instruction's meaning."""
         texts = ["ptr %cpu", "ptr %frame", "ptr %ctx", f"ptr {near or 'null'}", f"i1 {str(near is not None).lower()}"]
         texts.append(f"i64 {self.effective(step.at) if '%cia' in step.meaning.text.split('{', 1)[1] else '0'}")
@@ -265,33 +245,24 @@ start:
 
     def edge(self, start: int, at: int, target: int, dirty: int) -> None:
         """Continue at an address relative to home, after the instruction at `at` of a block."""
-        if target not in self.blocks:
+        if target not in self.flow.blocks:
             self.go("far", self.effective(target), dirty)
             return
         if target <= at or target // PAGE_SIZE != at // PAGE_SIZE:
-            self.check(self.effective(target), dirty)
+            self.attend(self.effective(target), dirty)
         self.follow(start, at, target, dirty)
 
     def follow(self, start: int, at: int, target: int, dirty: int) -> None:
         """Go to a block, with registers stored unless both are in one loop."""
-        if not self.keeps(start, target):
+        if not self.flow.keeps(start, target):
             self.spill(dirty & ~CR_SLOTS)
             dirty &= CR_SLOTS
         self.cross(at, target, dirty)
         self.put(f"br label %{block_name(target)}")
 
-    def check(self, target: str, dirty: int) -> None:
-        """Leave when the budget is spent or somebody asks for attention."""
-        stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
-        spent = self.temp(f"icmp slt i64 {self.temp('load i64, ptr %budget')}, 0")
-        self.put(f"br i1 {spent}, label %{stop}, label %{more}, !prof !1")
-        self.label(more)
-        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('requests')}")
-        asked = self.temp(f"icmp ne i32 {self.temp(f'load volatile i32, ptr {place}')}, 0")
-        self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
-        self.label(stop)
-        self.go("far", target, dirty)
-        self.label(on)
+    def attend(self, target: str, dirty: int) -> None:
+        """Leave for a target's code when the budget is spent or somebody asks for attention."""
+        self.check(self.temp("load i64, ptr %budget"), lambda: self.go("far", target, dirty))
 
     def cross(self, at: int, target: int, dirty: int) -> None:
         """Going to another page: leave unless it still is where it was, with the code it had."""
@@ -299,30 +270,27 @@ start:
         if distance == at // PAGE_SIZE:
             return
         page = self.effective(distance * PAGE_SIZE)
-        number = self.temp(f"and i64 {self.temp(f'lshr i64 {page}, 12')}, {SOFT_CODE_ENTRIES - 1}")
-        code = self.temp(f"getelementptr i8, ptr %ctx, i64 {Context.offset('code')}")
-        soft = self.temp(f"getelementptr i8, ptr {code}, i64 {self.temp(f'mul i64 {number}, {SoftCode.size}')}")
+        soft = self.soft_code(page)
         tag = self.temp(f"load i64, ptr {soft}")
         same = self.temp(f"icmp eq i64 {tag}, {self.temp(f'or i64 {page}, {self.region.mode}')}")
-        entries = self.temp(f"getelementptr i8, ptr {soft}, i64 {SoftCode.offset('entries')}")
-        there = self.temp(f'icmp eq ptr {self.temp(f"load ptr, ptr {entries}")}, @"page.{distance}"')
+        there = self.temp(f'icmp eq ptr {self.code_of(soft)}, @"page.{distance}"')
         place = self.temp(f'getelementptr i8, ptr @"page.{distance}", i64 {CodePage.offset("generation")}')
         now = self.temp(f"load volatile i32, ptr {place}")
         fresh = self.temp(f'icmp eq i32 {now}, ptrtoint (ptr @"generation.{distance}" to i32)')
         valid = self.temp(f"and i1 {self.temp(f'and i1 {same}, {there}')}, {fresh}")
         on, out = self.new_label("on"), self.new_label("gone")
         self.put(f"br i1 {valid}, label %{on}, label %{out}, !prof !0")
-        self.label(out)
+        self.start(out)
         self.go("far", self.effective(target), dirty)
-        self.label(on)
+        self.start(on)
 
-    def jump(self, start: int, last: Step, dirty: int) -> None:
+    def jump_to_register(self, start: int, last: Step, dirty: int) -> None:
         """Continue at the frame's npc, inside the region or elsewhere."""
         place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('npc')}")
         target = self.temp(f"load i64, ptr {place}")
-        sites = self.indirect(last)
+        sites = self.flow.indirect(last)
         if sites:
-            self.check(target, dirty)
+            self.attend(target, dirty)
             distance = self.temp(f"sub i64 {target}, {self.temp('load i64, ptr %base')}")
             word = self.temp(f"ashr i64 {distance}, 2")  # targets are words: neighbours are denser so
             labels = {site: self.new_label("here") for site in sites}
@@ -330,57 +298,20 @@ start:
             cases = " ".join(f"i64 {site // 4}, label %{label}" for site, label in labels.items())
             self.put(f"switch i64 {word}, label %{away} [{cases}]")
             for site, label in labels.items():
-                self.label(label)
+                self.start(label)
                 self.follow(start, last.at, site, dirty)
-            self.label(away)
+            self.start(away)
         self.go("far", target, dirty)
 
     # ---- ways out --------------------------------------------------------------------------------------------------
 
-    def far(self) -> None:
-        """Continue at the address in %to, in any page, through the context's code entries."""
-        mode, code, size = self.region.mode, Context.offset("code"), SoftCode.size
-        self.lines.append(f"""far:
-  %far.raw = load i64, ptr %to
-  %far.to = and i64 %far.raw, -4
-  %far.bud = load i64, ptr %budget
-  %far.spent = icmp slt i64 %far.bud, 0
-  %far.rp = getelementptr i8, ptr %cpu, i64 {Vcpu.offset("requests")}
-  %far.requests = load volatile i32, ptr %far.rp
-  %far.asked = icmp ne i32 %far.requests, 0
-  %far.stop = or i1 %far.spent, %far.asked
-  br i1 %far.stop, label %far.slow, label %far.fast, !prof !1
-far.fast:
-  %far.n = lshr i64 %far.to, 12
-  %far.i = and i64 %far.n, {SOFT_CODE_ENTRIES - 1}
-  %far.s = mul i64 %far.i, {size}
-  %far.c = getelementptr i8, ptr %ctx, i64 {code}
-  %far.soft = getelementptr i8, ptr %far.c, i64 %far.s
-  %far.page = and i64 %far.to, -4096
-  %far.tag = or i64 %far.page, {mode}
-  %far.known = load i64, ptr %far.soft
-  %far.hit = icmp eq i64 %far.known, %far.tag
-  br i1 %far.hit, label %far.go, label %far.slow, !prof !0
-far.go:
-  %far.ep = getelementptr i8, ptr %far.soft, i64 {SoftCode.offset("entries")}
-  %far.entries = load ptr, ptr %far.ep
-  %far.o = and i64 %far.to, 4092
-  %far.w = lshr i64 %far.o, 2
-  %far.slot = getelementptr [2 x i32], ptr %far.entries, i64 %far.w
-  %far.f = load ptr, ptr %far.slot
-  musttail call {CONVENTION} void %far.f(ptr %cpu, ptr %ctx, i64 %far.bud, i64 %far.tag, i64 poison)
-  ret void
-far.slow:
-  musttail call {CONVENTION} void @"rt.lookup"(ptr %cpu, ptr %ctx, i64 %far.bud, i64 %page, i64 %far.to)
-  ret void""")
-
-    def once(self) -> None:
-        """The handler executes the instruction at %to."""
-        self.lines.append(f"""once:
-  %once.to = load i64, ptr %to
-  %once.bud = load i64, ptr %budget
-  musttail call {CONVENTION} void @"rt.once"(ptr %cpu, ptr %ctx, i64 %once.bud, i64 %page, i64 %once.to)
-  ret void""")
+    def ways_out(self) -> None:
+        """What all exits share: the address is in %to."""
+        self.start("far")
+        self.jump_far(self.temp("load i64, ptr %to"), self.temp("load i64, ptr %budget"), str(self.region.mode))
+        self.start("once")
+        target, budget = self.temp("load i64, ptr %to"), self.temp("load i64, ptr %budget")
+        self.tail('@"rt.once"', budget, x=target)
 
 
 def region_ir(region: Region, table: Table, options: RegionOptions = DEFAULTS) -> str:

@@ -83,11 +83,6 @@ def offset_of(name: str) -> int:
     return SLOTS[FIRST[name]].at
 
 
-def mask_of(slots: set[int] | frozenset[int]) -> int:
-    """A set of slots as a bit mask."""
-    return sum(1 << number for number in slots)
-
-
 def slots_in(mask: int) -> list[Slot]:
     """The slots of a bit mask."""
     return [slot for slot in SLOTS if mask >> slot.number & 1]

@@ -10,17 +10,18 @@ import ast
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from ...isa.insn import FORM_FIELDS, Insn
-from ...native.compile import FunctionCompiler, Module
+from ...native.compile import Module
 from ...native.ints import i64, u8, u32, u64, u128
 from ...native.lang import NativeFunction
 from ...native.source import syntax
 from ...native.values import Const, Frame, Place, Value
 from ...vcpu import access as access_natives
 from ...vcpu import mmu, ops, vector
-from ...vcpu.state import Context, Mode, Vcpu
+from ...vcpu.state import Mode, Vcpu
+from ..inlining import InlineCompiler
 from ..stencils import value_groups
 from .frame import (
     ARRAYS,
@@ -175,14 +176,21 @@ def probe(name: str, cm: bool) -> str:
     return MeaningCompiler(Module(), None, {}, cm).probe(f"probe.{name}", PROBES[name])
 
 
-class MeaningCompiler(FunctionCompiler):
-    """Emits an instruction's semantics over the frame: everything inlined, rare paths return LEAVE."""
+class MeaningCompiler(InlineCompiler):
+    """Emits an instruction's semantics over the frame; leaving is to return LEAVE."""
+
+    overrides: ClassVar[dict[NativeFunction, str]] = InlineCompiler.overrides | {
+        access_natives.load: "on_load", access_natives.store: "on_store",
+        vector.load_vector: "on_load_vector", vector.store_vector: "on_store_vector",
+        ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
+        ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
+    }  # fmt: skip
 
     def __init__(
         self, module: Module, insn: Insn | None, fixed: dict[str, int], cm: bool, narrow: bool = False
     ) -> None:  # fmt: skip
-        super().__init__(module)
-        self.insn, self.fixed, self.cm, self.narrow = insn, fixed, cm, narrow
+        super().__init__(module, cm)
+        self.insn, self.fixed, self.narrow = insn, fixed, narrow
         self.reads: set[Token] = set()
         self.writes: set[Token] = set()
         self.leaves = False
@@ -218,17 +226,6 @@ class MeaningCompiler(FunctionCompiler):
             frozenset(self.module.declarations | strict), tuple(arguments), frozenset(self.reads),
             frozenset(self.writes), self.leaves, *(self.accesses[0] if len(self.accesses) == 1 else ("", 0)),
         )  # fmt: skip
-
-    def lookup(self, name: str, node: ast.AST) -> Any:
-        found = self.frames[-1].scope.get(name)
-        return found if isinstance(found, Value) else super().lookup(name, node)
-
-    def compare(self, name: str, a: Any, b: Any, node: ast.AST) -> Any:
-        for one, other in ((a, b), (b, a)):
-            if isinstance(one, Value) and one.nonzero and isinstance(other, Const) and other.value == 0:
-                if name in ("eq", "ne"):
-                    return Const(name == "ne")
-        return super().compare(name, a, b, node)
 
     # ---- the frame -------------------------------------------------------------------------------------------------
 
@@ -376,16 +373,16 @@ class MeaningCompiler(FunctionCompiler):
         host = self.alloca(u64, "host")
         sure, table, done = self.new_label("sure"), self.new_label("table"), self.new_label("done")
         self.put(f"br i1 %sure, label %{sure}, label %{table}")
-        self.lines.append(f"{sure}:")
+        self.start(sure)
         addend = self.temp(f"load i64, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
         self.put(f"br label %{done}")
-        self.lines.append(f"{table}:")
+        self.start(table)
         last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
         addend = self.soft_addend(node, cpu, where, self.inline_call(mmu.soft_tag, [last], node), (access,))
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
         self.put(f"br label %{done}")
-        self.lines.append(f"{done}:")
+        self.start(done)
         return Value(u64, self.temp(f"load i64, ptr {host}"))
 
     def soft_addend(self, node: ast.AST, cpu: Any, where: Value, tag: Value, kinds: tuple[str, ...]) -> str:
@@ -396,10 +393,9 @@ class MeaningCompiler(FunctionCompiler):
             hit, out = self.new_label("hit"), self.new_label("out")
             good = self.temp(f"icmp eq i64 {found.ref}, {tag.ref}")
             self.put(f"br i1 {good}, label %{hit}, label %{out}, !prof !0")
-            self.lines.append(f"{out}:")
+            self.start(out)
             self.leave()
-            self.lines.append(f"{hit}:")
-            self.terminated = False
+            self.start(hit)
         addend: str = self.read(self.field_place(soft, "addend", node)).ref
         return addend
 
@@ -418,7 +414,7 @@ class MeaningCompiler(FunctionCompiler):
         tag = self.inline_call(mmu.soft_tag, [last], node)
         ask, known, table = self.new_label("ask"), self.new_label("known"), self.new_label("table")
         self.put(f"br i1 %remember, label %{ask}, label %{table}")
-        self.lines.append(f"{ask}:")
+        self.start(ask)
         here, known_page = self.inline_call(mmu.soft_tag, [where], node), self.temp("load i64, ptr %near")
         if self.cm:
             first, end = (self.temp(f"icmp eq i64 {known_page}, {t.ref}") for t in (here, tag))
@@ -427,10 +423,9 @@ class MeaningCompiler(FunctionCompiler):
             offset = self.temp(f"sub i64 {where.ref}, {known_page}")
             same = self.temp(f"icmp ule i64 {offset}, {self.temp(f'sub i64 {PAGE_SIZE - 1}, %last')}")
         self.put(f"br i1 {same}, label %{known}, label %{table}, !prof !0")
-        self.lines.append(f"{known}:")
+        self.start(known)
         self.finish(GO_ON)
-        self.lines.append(f"{table}:")
-        self.terminated = False
+        self.start(table)
         addend = self.soft_addend(node, cpu, where, tag, kinds)
         page = tag.ref if self.cm else self.temp(f"and i64 {where.ref}, {-PAGE_SIZE}")
         self.put(f"store i64 {page}, ptr %near")
@@ -465,20 +460,6 @@ class MeaningCompiler(FunctionCompiler):
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 
-    def call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Any:
-        special = OVERRIDES.get(function)
-        if special is not None:
-            return getattr(self, special)(node, *arguments)
-        if function.field_function and all(isinstance(a, Const) for a in arguments):
-            return Const(function(*(a.value for a in arguments)))
-        if function.cold:
-            self.leave()
-            _, result = self.signature(function, self.split_arguments(function, arguments, node)[0])
-            self.lines.append(f"{self.new_label('dead')}:")
-            self.terminated = False
-            return None if result is None else Value(result, "poison")
-        return self.inline_call(function, arguments, node)
-
     def attempted_call(self, function: NativeFunction, arguments: list[Any], node: ast.AST) -> Value:
         raise NotForRegions
 
@@ -489,21 +470,9 @@ class MeaningCompiler(FunctionCompiler):
     def emit_return(self, value: Value | None) -> None:
         self.finish(GO_ON)
 
-    def emit_abort(self) -> None:
-        self.leave()
-
     def leave(self) -> None:
         self.leaves = True
         self.finish(LEAVE)
-
-    def on_mode64(self, node: ast.AST, cpu: Any) -> Any:
-        return Const(self.cm)
-
-    def on_optimistic(self, node: ast.AST) -> Any:
-        return Const(True)
-
-    def on_current_context(self, node: ast.AST, cpu: Any) -> Any:
-        return Value(Context, "%ctx")
 
     def on_cia(self, node: ast.AST, cpu: Any) -> Any:
         return Value(u64, "%cia")
@@ -512,18 +481,6 @@ class MeaningCompiler(FunctionCompiler):
         self.finish(TAKEN)
 
     def on_jump(self, node: ast.AST, cpu: Any, target: Any) -> Any:
-        address = self.coerce(target, u64, node).ref
-        if not self.cm:
-            address = self.temp(f"and i64 {address}, 4294967295")
+        address = self.masked(self.coerce(target, u64, node).ref)
         self.put(f"store i64 {address}, ptr {self.in_frame(offset_of('npc'))}")
         self.finish(JUMP)
-
-
-OVERRIDES: dict[NativeFunction, str] = {
-    ops.mode64: "on_mode64", ops.optimistic: "on_optimistic", ops.cia: "on_cia", ops.jump: "on_jump",
-    ops.jump_relative: "on_jump_relative", mmu.current_context: "on_current_context",
-    access_natives.load: "on_load", access_natives.store: "on_store",
-    vector.load_vector: "on_load_vector", vector.store_vector: "on_store_vector",
-    ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
-    ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
-}  # fmt: skip
