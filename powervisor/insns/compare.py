@@ -7,7 +7,7 @@ from ..isa.registers import ESR
 from ..native.ints import i32, i64, u32, u64
 from ..native.lang import native, select, unlikely
 from ..vcpu.interrupts import raise_program
-from ..vcpu.ops import cr_bit, set_signed, set_unsigned
+from ..vcpu.ops import cr_bit, set_signed, set_unsigned, set_words
 from ..vcpu.state import Vcpu
 from .logical import lower
 
@@ -27,7 +27,7 @@ def cmpdi(cpu: Vcpu, bf: u32, ra: u32, si: i64) -> None:
 @insn("10 bf:3 /:1 0:1 ra:5 ui:16", "cmplwi bf,ra,ui", hot=True)
 def cmplwi(cpu: Vcpu, bf: u32, ra: u32, ui: u32) -> None:
     """Compare Logical Immediate (L=0)"""
-    set_unsigned(cpu, bf, cpu.gpr[ra] & 0xFFFF_FFFF, lower(ui))
+    set_words(cpu, bf, u32(cpu.gpr[ra]), ui)
 
 
 @insn("10 bf:3 /:1 1:1 ra:5 ui:16", "cmpldi bf,ra,ui", needs="64", hot=True)
@@ -51,7 +51,7 @@ def cmpd(cpu: Vcpu, bf: u32, ra: u32, rb: u32) -> None:
 @insn("31 bf:3 /:1 0:1 ra:5 rb:5 32:10 /:1", "cmplw bf,ra,rb", hot=True)
 def cmplw(cpu: Vcpu, bf: u32, ra: u32, rb: u32) -> None:
     """Compare Logical (L=0)"""
-    set_unsigned(cpu, bf, cpu.gpr[ra] & 0xFFFF_FFFF, cpu.gpr[rb] & 0xFFFF_FFFF)
+    set_words(cpu, bf, u32(cpu.gpr[ra]), u32(cpu.gpr[rb]))
 
 
 @insn("31 bf:3 /:1 1:1 ra:5 rb:5 32:10 /:1", "cmpld bf,ra,rb", needs="64", hot=True)

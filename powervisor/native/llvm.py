@@ -16,6 +16,7 @@ def host_features() -> dict[str, bool]:
 @cache
 def target_machine(opt: int = 2) -> llvm.TargetMachine:
     """The host's target machine: static relocation, small code model (everything lives in the low 2 GiB)."""
+    llvm.set_option("", "-enable-phi-of-ops=false")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
@@ -33,7 +34,7 @@ QUICK_PASSES = ("always_inliner", "sroa", "global_dead_code_eliminate")
 REGION_PASSES = (
     "always_inliner", "global_dead_code_eliminate", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg",
     "jump_threading", "new_gvn", "instruction_combine", "simplify_cfg",
-)  # fmt: skip
+)
 """What the front end emits needs its slots turned into values and its arms merged, which costs a tenth of the standard
 pipeline's time; regions have loops, where finding equal values pays. Quick passes take a third of the first."""
 

@@ -260,7 +260,7 @@ class NativeSide(Side):
             core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions, code_space=CODE_SPACE
         )  # fmt: skip
         self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
-        self._warm: dict[Any, dict[int, bytes]] = {}
+        self._warm: dict[Any, dict[int, tuple[bytes, ...]]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
         self.vm.futex = ctypes.cast(self._sleeper, ctypes.c_void_p).value
         self._since = 0.0

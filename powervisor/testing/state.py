@@ -14,7 +14,7 @@ from ..vcpu.state import Tlb, Vcpu
 ENGINE_FIELDS = frozenset(
     (
         "npc hot_page hot_index budget slice left executed context page fetch_pa fetch_plain fetch_word fetch_owned "
-        "requests "
+        "zero requests "
         "exit_reason exit_detail debug_pc debug_lr debug_ctr mmio_pa mmio_data mmio_size mmio_write mmio_done "
         "mmio_cursor mmio_log clock_time sleep_time core tlb vm index thread sibling contexts context_clock "
         "context_key context_keys context_used stats asleep fp_foreign inside found_next found fp_pending fp_a "

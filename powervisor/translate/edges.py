@@ -24,13 +24,10 @@ class Edges(Emitter):
 
     def check(self, budget: str, leave: Callable[[], None]) -> None:
         """Leave at a back edge when the budget is spent or somebody asks for attention."""
-        spent = self.temp(f"icmp slt i64 {budget}, 0")
-        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('requests')}")
-        asked = self.temp(f"icmp ne i32 {self.temp(f'load volatile i32, ptr {place}')}, 0")
-        stop, more, on = self.new_label("stop"), self.new_label("more"), self.new_label("on")
-        self.put(f"br i1 {spent}, label %{stop}, label %{more}, !prof !1")
-        self.start(more)
-        self.put(f"br i1 {asked}, label %{stop}, label %{on}, !prof !1")
+        place = self.temp(f"getelementptr i8, ptr %cpu, i64 {Vcpu.offset('zero')}")
+        floor = self.temp(f"load volatile i64, ptr {place}")  # 0, or `requests` << 32: more than any budget
+        stop, on = self.new_label("stop"), self.new_label("on")
+        self.put(f"br i1 {self.temp(f'icmp slt i64 {budget}, {floor}')}, label %{stop}, label %{on}, !prof !1")
         self.start(stop)
         leave()
         self.start(on)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..isa.registers import IVOR, MAS2, MCSR, MSR, SPR
 from ..native.ints import u8, u16, u32, u64
-from ..native.lang import Abort, Static, at, bswap, call_host, likely, native
+from ..native.lang import Abort, Static, at, bswap, call_host, likely, native, unlikely
 from ..native.lang import load as load_host
 from ..native.lang import store as store_host
 from .debug import debug_data
@@ -24,7 +24,7 @@ from .mmu import (
     soft_tag,
     translate,
 )
-from .ops import address
+from .ops import address, mode64, optimistic, to_handler
 from .state import Bank, ExitReason, PlainRegister, Port, SoftData, TlbEntry, Vcpu
 
 if TYPE_CHECKING:
@@ -41,9 +41,20 @@ def soft_entry(cpu: Vcpu, ea: u64) -> SoftData:
 
 
 @native(inline=True)
+def crosses(where: u64, size: u32) -> bool:
+    """Whether an access goes on in the next page; for an aligned one that is seen by its lowest bits."""
+    return where & (u64(size) - 1) != 0 and where & 0xFFF > u64(0x1000) - u64(size)
+
+
+@native(inline=True)
 def load(cpu: Vcpu, T: Static, ea: u64) -> T:
     """Load an unsigned integer from guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
+    if optimistic() and not mode64(cpu):
+        addend = current_context(cpu).low_read[where >> 12]
+        if unlikely(addend == 0) or unlikely(crosses(where, u32(T.size))):
+            to_handler()
+        return bswap(load_host(T, where + addend))
     soft = soft_entry(cpu, where)
     if likely(soft.read == soft_tag(where + (T.size - 1))):
         return bswap(load_host(T, where + soft.addend))
@@ -54,6 +65,12 @@ def load(cpu: Vcpu, T: Static, ea: u64) -> T:
 def store(cpu: Vcpu, T: Static, ea: u64, value: T) -> None:
     """Store an unsigned integer to guest memory (u8 .. u64), in the page's byte order."""
     where = address(cpu, ea)
+    if optimistic() and not mode64(cpu):
+        addend = current_context(cpu).low_write[where >> 12]
+        if unlikely(addend == 0) or unlikely(crosses(where, u32(T.size))):
+            to_handler()
+        store_host(T, where + addend, bswap(value))
+        return
     soft = soft_entry(cpu, where)
     if likely(soft.write == soft_tag(where + (T.size - 1))):
         store_host(T, where + soft.addend, bswap(value))

@@ -284,6 +284,9 @@ def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
     soft.read = soft_tag(ea) if permitted(entry, space, u32(READ)) else u64(NO_TAG)
     soft.write = soft_tag(ea) if permitted(entry, space, u32(WRITE)) else u64(NO_TAG)
     soft.addend = cpu.vm.ram + pa - (ea & PAGE)
+    if ea >> 32 == 0:
+        context.low_read[slot] = soft.addend if soft.read != NO_TAG else u64(0)
+        context.low_write[slot] = soft.addend if soft.write != NO_TAG else u64(0)
     soft.zero = soft.write if entry.mas2 & (MAS2.W | MAS2.I) == 0 and cpu.core.line_size == 64 else u64(NO_TAG)
     cpu.stats[Stat.SOFT_FILLS] = cpu.stats[Stat.SOFT_FILLS] + 1
 
@@ -322,6 +325,9 @@ def forget_page(cpu: Vcpu, page: u64, pid: u32) -> None:
                 soft.read = u64(NO_TAG)
                 soft.write = u64(NO_TAG)
                 soft.zero = u64(NO_TAG)
+            if page >> 32 == 0:
+                context.low_read[page >> 12] = u64(0)
+                context.low_write[page >> 12] = u64(0)
             code = context.code[page >> 12 & (SOFT_CODE_ENTRIES - 1)]
             if code.tag & PAGE == page:
                 code.tag = u64(NO_TAG)

@@ -30,6 +30,7 @@ STEP_EVENTS = (
 
 NO_TAG = 0xFFFF_FFFF_FFFF_FFFF
 CHUNK_BYTES, CODE_BYTES = SoftData.size * SOFT_CHUNK, SoftCode.size * SOFT_CODE_ENTRIES
+LOW_BYTES = 8 * SOFT_CHUNK
 
 
 KEY_PID = 0x3FFF << 8
@@ -62,6 +63,8 @@ def clear_chunks(context: Context, first: u64, last: u64, owned: bool) -> None:
         else:
             if found & bit:
                 fill(field_addr(context, "data", chunk * SOFT_CHUNK), u8(0xFF), u64(CHUNK_BYTES))
+                fill(field_addr(context, "low_read", chunk * SOFT_CHUNK), u8(0), u64(LOW_BYTES))
+                fill(field_addr(context, "low_write", chunk * SOFT_CHUNK), u8(0), u64(LOW_BYTES))
                 context.used[word] = context.used[word] & ~bit
                 context.owned[word] = context.owned[word] & ~bit
             chunk += 1

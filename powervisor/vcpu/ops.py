@@ -78,6 +78,12 @@ def set_unsigned(cpu: Vcpu, bf: u32, a: u64, b: u64) -> None:
 
 
 @native(inline=True)
+def set_words(cpu: Vcpu, bf: u32, a: u32, b: u32) -> None:
+    """Set a CR field from an unsigned comparison of words: in 64 bits, signed order is their order."""
+    set_signed(cpu, bf, i64(u64(a)), i64(u64(b)))
+
+
+@native(inline=True)
 def set_overflow(cpu: Vcpu, overflow: bool) -> None:
     """Set XER[OV], and XER[SO] with it."""
     cpu.ov = u8(overflow)

@@ -114,6 +114,10 @@ class Context(Struct):
     """Soft TLB of one address space (LPID, PID, AS, GS, PR), in host memory that is zero where it was never used."""
 
     data: Array[SoftData, SOFT_DATA_ENTRIES]
+    # Of the first 4 GiB, where no two pages share a slot, once more without tags: the addend where an access is
+    # permitted, or 0. 32-bit mode looks here.
+    low_read: Array[u64, SOFT_DATA_ENTRIES]
+    low_write: Array[u64, SOFT_DATA_ENTRIES]
     code: Array[SoftCode, SOFT_CODE_ENTRIES]
     # A bit for each chunk of `data`: whether anything is in it, whether by entries of a process (MAS1[TID] not 0).
     used: Array[u64, SOFT_CHUNKS // 64]
@@ -213,8 +217,9 @@ class Vcpu(Struct):
     fetch_pa: u64  # one-at-a-time execution: where the instruction is,
     fetch_plain: u32  # whether that is big-endian RAM,
     fetch_word: u32  # and what it was
-    fetch_owned: u32  # whether a TLB entry of one process translated it
+    zero: u32  # always 0: with `requests` above it one number, which no budget reaches while anything is requested
     requests: u32
+    fetch_owned: u32  # whether a TLB entry of one process translated it
     halted: u32
     exit_reason: u32
     exit_detail: u32

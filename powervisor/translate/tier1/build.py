@@ -29,7 +29,7 @@ from .frame import (
     offset_of,
     slots_in,
 )
-from .meaning import JUMP, LEAVE, LOW, NOWHERE, PAGE_SIZE, TAKEN, probe
+from .meaning import JUMP, LEAVE, NOWHERE, PAGE_SIZE, TAKEN, probe
 from .options import DEFAULTS, RegionOptions
 from .shape import Region, displacement
 
@@ -53,31 +53,34 @@ class Builder(Edges):
         self.flow = Flow(region, table, options)
         self.exits: set[tuple[str, int]] = set()
         self.own: list[str] = []
+        self.loops_entered: set[int] = set()
 
     def module(self) -> str:
         """The whole IR."""
-        for number, entry in enumerate(self.region.entries):
-            self.enter(number, entry)
+        self.start("start")
+        self.load_all(self.flow.kept)
+        ways = [self.way_into(entry) for entry in self.region.entries]
+        switch = " ".join(f"i64 {n}, label %{way}" for n, way in enumerate(ways) if n)
+        self.put(f"switch i64 %x, label %{ways[0]} [{switch}]")
         for start, steps in self.flow.blocks.items():
             self.block(start, steps)
+        for start in sorted(self.loops_entered):
+            self.enter_loop(start)
         for how, mask in sorted(self.exits):
             self.start(f"{how}.{mask:x}")
             self.spill(mask)
             self.put(f"br label %{how}")
         self.ways_out()
         meanings = {step.meaning.symbol: step.meaning for steps in self.flow.blocks.values() for step in steps}
-        switch = " ".join(f"i64 {n}, label %e{n}" for n in range(1, len(self.region.entries)))
         own = "\n".join(f"  {name} = alloca [16 x i8], align 16" for name in self.own)
         head = f"""define internal {CONVENTION} void @region{SIGNATURE} #3 section ".text" {{
-start:
   %frame = alloca [{FRAME_SIZE} x i8], align 16
   %budget = alloca i64
-  %base = alloca i64
   %to = alloca i64
   %near = alloca [{16 * len(self.flow.near)} x i8], align 16
 {own}
   store i64 %bud, ptr %budget
-  switch i64 %x, label %e0 [{switch}]
+  br label %start
 """
         parts = [meaning.text for meaning in meanings.values()]
         kinds = {group.kind for groups in self.flow.probes.values() for group in groups.values()}
@@ -99,36 +102,49 @@ start:
     def entry_point(self, number: int) -> str:
         return (
             f'define {CONVENTION} void @"{entry_symbol(number)}"{SIGNATURE} #3 {{\n'
-            f"  musttail call {CONVENTION} void @region(ptr %cpu, ptr %ctx, i64 %bud, i64 %page, i64 {number})\n"
+            f"  %start = and i64 %page, -{PAGE_SIZE}\n"
+            f"  %home = sub i64 %start, {self.region.entries[number] // PAGE_SIZE * PAGE_SIZE}\n"
+            f"  musttail call {CONVENTION} void @region(ptr %cpu, ptr %ctx, i64 %bud, i64 %home, i64 {number})\n"
             "  ret void\n}\n"
         )
 
     def effective(self, address: int) -> str:
         """The effective address of a place in the region."""
-        base = self.temp("load i64, ptr %base")
-        value = self.temp(f"add i64 {base}, {address}")
+        value = self.temp(f"add i64 %page, {address}")
         return value if self.flow.cm else self.temp(f"and i64 {value}, 4294967295")
 
-    def enter(self, number: int, entry: int) -> None:
-        """Load what is used from an entry on."""
-        self.start(f"e{number}")
-        page = self.temp("and i64 %page, -4096")
-        self.put(f"store i64 {self.temp(f'sub i64 {page}, {entry // PAGE_SIZE * PAGE_SIZE}')}, ptr %base")
-        for slot in slots_in(self.flow.used[entry]):
-            self.load(slot)
+    def way_into(self, start: int) -> str:
+        """The label for going to a block from outside its loop."""
+        if start not in self.flow.loops:
+            return block_name(start)
+        self.loops_entered.add(start)
+        return f"in.{block_name(start)}"
+
+    def enter_loop(self, start: int) -> None:
+        """Load what a loop uses, on the way to one of its blocks."""
+        self.start(f"in.{block_name(start)}")
+        self.load_all(self.flow.loads[start])
         for number in self.flow.near.values():
             self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
             self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
-        self.put(f"br label %{block_name(entry)}")
+        self.put(f"br label %{block_name(start)}")
+
+    def load_all(self, mask: int) -> None:
+        """Load slots from the Vcpu."""
+        for slot in slots_in(mask):
+            self.load(slot)
+
+    def kind(self, slot: Slot) -> str:
+        """Type of a slot in the frame: GPRs of 32-bit cores are words there."""
+        return "i32" if self.flow.narrow and slot.name.startswith("gpr") else slot.kind
 
     def load(self, slot: Slot) -> None:
+        kind = self.kind(slot)
         source = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
-        value = self.temp(f"load {slot.kind}, ptr {source}")
+        value = self.temp(f"load {kind}, ptr {source}")
         if slot.name in FLAGS:
             value = self.temp(f"and i8 {value}, 1")
-        if self.flow.narrow and slot.name.startswith("gpr"):
-            value = self.temp(f"and i64 {value}, {LOW}")
-        self.put(f"store {slot.kind} {value}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
+        self.put(f"store {kind} {value}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
         number = slot.number - FIRST["cr"]
         if 0 <= number < CR_FIELDS:
             operands = ("i64", COMPARED_A + 8 * number), ("i64", COMPARED_B + 8 * number), ("i8", COMPARED + number)
@@ -144,7 +160,10 @@ start:
                 lines, value = nibble_ir(f"%n{self.counter}", "%frame", number)
                 self.lines += lines
             else:
-                value = self.temp(f"load {slot.kind}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
+                kind = self.kind(slot)
+                value = self.temp(f"load {kind}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
+                if kind != slot.kind:
+                    value = self.temp(f"zext {kind} {value} to {slot.kind}")
             place = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
             self.put(f"store {slot.kind} {value}, ptr {place}")
 
@@ -153,13 +172,15 @@ start:
     def block(self, start: int, steps: list[Step]) -> None:
         """One guest block."""
         self.start(block_name(start))
+        if start not in self.flow.loops:
+            self.load_all(self.flow.loads[start])
         dirty = self.flow.dirty[start]
         result = ""
         sure: dict[int, str] = {}
         for n, step in enumerate(steps):
             if n in self.flow.probes[start]:
                 group = self.flow.probes[start][n]
-                near = self.probe(group, n, step.at, dirty)
+                near = self.probe(start, group, n, step.at, dirty)
                 sure.update(dict.fromkeys(group.members, near))
             result = self.execute(step, sure.get(n))
             if step.meaning.leaves:
@@ -174,7 +195,7 @@ start:
             self.edge(start, last.at, last.at + 4, dirty)
             return
         code = TAKEN if is_relative(last.insn) else JUMP
-        if "ret i8 0" in last.meaning.text:
+        if last.falls_through:
             taken, on = self.new_label("taken"), self.new_label("on")
             test = self.temp(f"icmp eq i8 {result}, {code}")
             self.put(f"br i1 {test}, label %{taken}, label %{on}")
@@ -186,9 +207,9 @@ start:
         else:
             self.jump_to_register(start, last, dirty)
 
-    def probe(self, group: Group, n: int, at: int, dirty: int) -> str:
+    def probe(self, start: int, group: Group, n: int, at: int, dirty: int) -> str:
         """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
-        number = self.flow.near.get(group.key)
+        number = self.flow.near.get(group.key) if start in self.flow.loops else None
         if number is not None:
             near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
         else:
@@ -210,6 +231,8 @@ start:
     def gpr(self, number: int) -> str:
         """A GPR's value."""
         place = self.temp(f"getelementptr i8, ptr %frame, i64 {offset_of('gpr') + 8 * number}")
+        if self.flow.narrow:
+            return self.temp(f"zext i32 {self.temp(f'load i32, ptr {place}')} to i64")
         return self.temp(f"load i64, ptr {place}")
 
     def leave_if(self, result: str, n: int, at: int, dirty: int) -> None:
@@ -254,11 +277,12 @@ start:
 
     def follow(self, start: int, at: int, target: int, dirty: int) -> None:
         """Go to a block, with registers stored unless both are in one loop."""
-        if not self.flow.keeps(start, target):
+        keeps = self.flow.keeps(start, target)
+        if not keeps:
             self.spill(dirty & ~CR_SLOTS)
             dirty &= CR_SLOTS
         self.cross(at, target, dirty)
-        self.put(f"br label %{block_name(target)}")
+        self.put(f"br label %{block_name(target) if keeps else self.way_into(target)}")
 
     def attend(self, target: str, dirty: int) -> None:
         """Leave for a target's code when the budget is spent or somebody asks for attention."""
@@ -291,7 +315,7 @@ start:
         sites = self.flow.indirect(last)
         if sites:
             self.attend(target, dirty)
-            distance = self.temp(f"sub i64 {target}, {self.temp('load i64, ptr %base')}")
+            distance = self.temp(f"sub i64 {target}, %page")
             word = self.temp(f"ashr i64 {distance}, 2")  # targets are words: neighbours are denser so
             labels = {site: self.new_label("here") for site in sites}
             away = self.new_label("away")

@@ -10,8 +10,8 @@ from typing import Any
 from ...isa.insn import Insn, Table
 from ...vcpu.state import Mode
 from ..stencils import is_relative
-from .frame import CR_FIELDS, FIRST, slots_in
-from .meaning import Meaning, meaning_of
+from .frame import CR_FIELDS, FIRST, READ_ONLY, slots_in
+from .meaning import GO_ON, Meaning, meaning_of
 from .options import DEFAULTS, RegionOptions
 from .shape import Block, Region, displacement, is_narrow
 
@@ -21,6 +21,9 @@ WIDEST_GROUP = 256
 
 CR_SLOTS = ((1 << CR_FIELDS) - 1) << FIRST["cr"]
 """Bit mask of the CR fields."""
+GPR_SLOTS = (1 << 32) - 1 << FIRST["gpr"]
+KEPT_SLOTS = CR_SLOTS | sum(1 << FIRST[name] for name in READ_ONLY)
+"""Those that stay in the frame from an entry on."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,20 @@ class Step:
     operands: dict[str, Any]
     reads: int
     writes: int
+
+    @property
+    def falls_through(self) -> bool:
+        """Whether the next instruction may follow."""
+        return not self.insn.ends or f"ret i8 {GO_ON}" in self.meaning.text
+
+    def counts_up(self, number: int) -> int | None:
+        """By how much it adds to a GPR that it writes; None when it does something else with it."""
+        operands = self.operands
+        if self.insn.name == "addi" and operands["rt"] == operands["ra"] != 0:
+            return int(operands["si"])
+        if self.meaning.access and "ra" not in self.insn.split and "d" in operands and operands["ra"] == number:
+            return int(operands["d"]) if operands.get("rt") != number else None
+        return None
 
     @property
     def has_base(self) -> bool:
@@ -89,7 +106,9 @@ class Flow:
         self.returns = self.return_sites()
         self.loops = self.innermost_loops()
         self.dirty = self.dirty_at_start()
-        self.used = self.used_from()
+        self.kept = self.always_kept()
+        self.before = self.single_predecessors()
+        self.loads = {start: self.loaded(start) for start in self.blocks}
         self.probes = {start: self.groups(steps) for start, steps in self.blocks.items()}
         self.near = self.nearby()
 
@@ -109,7 +128,7 @@ class Flow:
     def targets(self, steps: list[Step]) -> list[int]:
         """Blocks that may follow inside the region, returns aside."""
         last = steps[-1]
-        found = [last.at + 4]
+        found = [last.at + 4] if last.falls_through else []
         if last.insn.ends and is_relative(last.insn):
             found.append(last.at + displacement(last.insn, last.word))
         return [target for target in found if target in self.blocks]
@@ -170,46 +189,75 @@ class Flow:
                     pending.append(target)
         return dirty
 
-    def used_from(self) -> dict[int, int]:
-        """For each block, the slots that it or what may follow it reads or stores."""
-        used = dict.fromkeys(self.blocks, 0)
-        for start, steps in self.blocks.items():
-            used[start] = self.dirty[start]
-            for step in steps:
-                used[start] |= step.reads | step.writes
-        changed = True
-        while changed:
-            changed = False
-            for start in self.blocks:
-                whole = used[start]
-                for target in self.following(start):
-                    whole |= used[target]
-                if whole != used[start]:
-                    used[start], changed = whole, True
-        return used
+    def touched(self, start: int) -> int:
+        """The slots that a block reads or writes."""
+        mask = 0
+        for step in self.blocks[start]:
+            mask |= step.reads | step.writes
+        return mask
+
+    def always_kept(self) -> int:
+        """The slots that entries load: they stay in the frame throughout, CR fields because of `keeps`, others because
+        nothing changes them."""
+        mask = 0
+        for start in self.blocks:
+            mask |= self.touched(start) & KEPT_SLOTS
+        return mask
+
+    def single_predecessors(self) -> dict[int, int]:
+        """For blocks outside loops that one other block leads to and nothing else, which that is.
+
+        Such a block finds in the frame what its predecessor had there. Where ways meet, registers are loaded again:
+        to carry all of them in SSA form costs LLVM more time than the guest saves.
+        """
+        before: dict[int, list[int]] = {start: [] for start in self.blocks}
+        for start in self.blocks:
+            for target in self.following(start):
+                before[target].append(start)
+        elsewhere = {*self.region.entries, *self.loops}
+        return {start: found[0] for start, found in before.items() if len(found) == 1 and start not in elsewhere}
+
+    def loaded(self, start: int) -> int:
+        """The slots that are loaded when a block is entered, those of its whole loop if it is in one."""
+        if start in self.loops:
+            members = [other for other, loop in self.loops.items() if loop == self.loops[start]]
+            mask = 0
+            for member in members:
+                mask |= self.touched(member)
+            return mask & ~self.kept
+        found, at, passed = 0, start, {start}
+        while at in self.before and (at := self.before[at]) not in passed:
+            passed.add(at)
+            found |= self.loaded(at) if at in self.loops else self.touched(at)
+        return self.touched(start) & ~found & ~self.kept
 
     def groups(self, steps: list[Step]) -> dict[int, Group]:
         """Accesses of a block that one probe makes sure of, by the step that probes.
 
-        They have the same base register and value, and displacements near each other.
+        They have the same base register, and displacements near each other; a base that counts up is followed.
         """
         found: dict[int, Group] = {}
         open_groups: dict[int, Group] = {}
+        shifts: dict[int, int] = {}
         for n, step in enumerate(steps):
             base = int(step.operands.get("ra", 0))
             if step.meaning.access and (step.has_base or "rb" in step.operands):
                 group = open_groups.get(base)
                 first = int(step.operands["d"]) if "d" in step.operands else None
-                if group is None or not group.take(n, step, first):
+                if group is None or not group.take(n, step, None if first is None else first + shifts[base]):
                     group = found[n] = Group(step, first, [n])
                     if first is not None:
-                        open_groups[base] = group
-            for slot in slots_in(step.writes):
-                open_groups.pop(slot.number - FIRST["gpr"], None)
+                        open_groups[base], shifts[base] = group, 0
+            for slot in slots_in(step.writes & GPR_SLOTS):
+                number = slot.number - FIRST["gpr"]
+                if number in open_groups and (step_up := step.counts_up(number)) is not None:
+                    shifts[number] += step_up
+                else:
+                    open_groups.pop(number, None)
         return found
 
     def nearby(self) -> dict[tuple[str, ...], int]:
-        """Kinds of groups that are likely to stay in one page for a while, and the place that remembers it.
+        """Kinds of groups in loops that are likely to stay in one page for a while, and the place that remembers it.
 
         It is worth remembering when the region does not load the base register, but counts it up or leaves it alone:
         following pointers, a remembered page would only cost time.
@@ -220,6 +268,7 @@ class Flow:
                 if step.meaning.access == "read":
                     loaded |= {slot.number for slot in slots_in(step.writes)} - {int(step.operands.get("ra", -1))}
         counts: Counter[tuple[str, ...]] = Counter()
-        for groups in self.probes.values():
-            counts.update(group.key for group in groups.values() if int(group.key[1]) not in loaded)
+        for start in self.loops:
+            groups = self.probes[start].values()
+            counts.update(group.key for group in groups if int(group.key[1]) not in loaded)
         return {key: n for n, (key, _) in enumerate(counts.most_common(self.options.near))}

@@ -20,7 +20,7 @@ from ...native.source import syntax
 from ...native.values import Const, Frame, Place, Value
 from ...vcpu import access as access_natives
 from ...vcpu import mmu, ops, vector
-from ...vcpu.state import Mode, Vcpu
+from ...vcpu.state import Context, Mode, Vcpu
 from ..inlining import InlineCompiler
 from ..stencils import value_groups
 from .frame import (
@@ -42,7 +42,6 @@ GO_ON, LEAVE, TAKEN, JUMP = range(4)
 """What a meaning returns: the next instruction follows; the handler must execute this one, nothing has changed; the
 relative branch is taken; the address is in the frame's `npc`."""
 
-LOW = 0xFFFF_FFFF
 REGISTER_FIELD = re.compile(r"r[abst]|fr[abcst]|vr[abcst]")
 PAGE_SIZE = 4096
 PARAMETERS = "ptr %cpu, ptr %frame, ptr %ctx, ptr %near, i1 %sure, i64 %cia"
@@ -50,7 +49,7 @@ PROBE_PARAMETERS = "ptr %cpu, ptr %ctx, ptr %near, i1 %remember, i64 %ea, i64 %l
 PROBES = {"read": ("read",), "write": ("write",), "both": ("read", "write")}
 """Probes by name, and what they make sure of."""
 NOWHERE = 1 << 63
-"""What %near holds when it remembers no page: more than any soft tag, and far from all 32-bit addresses."""
+"""What %near holds when it remembers no page: more than any number of a page, and far from all 32-bit addresses."""
 
 
 class NotForRegions(Exception):
@@ -275,6 +274,8 @@ class MeaningCompiler(InlineCompiler):
             return self.read_cr(value.number)
         if isinstance(value, State):
             self.reads.add(value.token)
+            if self.narrow and value.token[0] == "gpr":
+                return Value(u64, self.temp(f"zext i32 {self.temp(f'load i32, ptr {value.ref}')} to i64"))
         return super().read(value)
 
     def write(self, place: Place, value: Any, node: ast.AST) -> None:
@@ -287,14 +288,15 @@ class MeaningCompiler(InlineCompiler):
         if isinstance(place, State):
             self.writes.add(place.token)
             if self.narrow and place.token[0] == "gpr":
-                low = self.temp(f"and i64 {self.coerce(value, u64, node).ref}, {LOW}")
-                value = Value(u64, low)
+                low = self.temp(f"trunc i64 {self.coerce(value, u64, node).ref} to i32")
+                self.put(f"store i32 {low}, ptr {place.ref}")
+                return
         super().write(place, value, node)
 
     def word_field_addr(self, node: ast.AST, view: Any, name: Any, index: Any = None) -> Value:
         if view.kind is not Vcpu or name.value not in (*ARRAYS, *SCALARS, "cr"):
             return super().word_field_addr(node, view, name, index)
-        if name.value == "cr":
+        if name.value == "cr" or (name.value == "gpr" and self.narrow):
             raise NotForRegions
         place = self.field_place(view, name.value, node)
         token: Token = (name.value, None)
@@ -378,8 +380,13 @@ class MeaningCompiler(InlineCompiler):
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
         self.put(f"br label %{done}")
         self.start(table)
-        last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
-        addend = self.soft_addend(node, cpu, where, self.inline_call(mmu.soft_tag, [last], node), (access,))
+        if self.cm:
+            last = Value(u64, self.temp(f"add i64 {where.ref}, {size - 1}")) if size > 1 else where
+            addend = self.soft_addend(node, cpu, where, self.inline_call(mmu.soft_tag, [last], node), (access,))
+        else:
+            crosses = self.inline_call(access_natives.crosses, [where, Const(u32(size))], node)
+            self.leave_if(self.truth(crosses, node).ref)
+            addend = self.low_addend(node, where, (access,))
         self.put(f"store i64 {self.temp(f'add i64 {where.ref}, {addend}')}, ptr {host}")
         self.put(f"br label %{done}")
         self.start(done)
@@ -390,20 +397,32 @@ class MeaningCompiler(InlineCompiler):
         soft = self.inline_call(access_natives.soft_entry, [cpu, where], node)
         for kind in kinds:
             found = self.read(self.field_place(soft, kind, node))
-            hit, out = self.new_label("hit"), self.new_label("out")
-            good = self.temp(f"icmp eq i64 {found.ref}, {tag.ref}")
-            self.put(f"br i1 {good}, label %{hit}, label %{out}, !prof !0")
-            self.start(out)
-            self.leave()
-            self.start(hit)
+            self.leave_if(self.temp(f"icmp ne i64 {found.ref}, {tag.ref}"))
         addend: str = self.read(self.field_place(soft, "addend", node)).ref
         return addend
+
+    def low_addend(self, node: ast.AST, where: Value, kinds: tuple[str, ...]) -> str:
+        """The addend of an address below 4 GiB, which must be known for some kinds of access."""
+        addend, page = "", self.temp(f"lshr i64 {where.ref}, 12")
+        for kind in kinds:
+            table = self.temp(f"getelementptr i8, ptr %ctx, i64 {Context.offset(f'low_{kind}')}")
+            addend = self.temp(f"load i64, ptr {self.temp(f'getelementptr i64, ptr {table}, i64 {page}')}")
+            self.leave_if(self.temp(f"icmp eq i64 {addend}, 0"))
+        return addend
+
+    def leave_if(self, condition: str) -> None:
+        """Let the handler execute the instruction when something rare is so."""
+        out, on = self.new_label("out"), self.new_label("hit")
+        self.put(f"br i1 {condition}, label %{out}, label %{on}, !prof !1")
+        self.start(out)
+        self.leave()
+        self.start(on)
 
     def probe(self, symbol: str, kinds: tuple[str, ...]) -> str:
         """A function that makes sure of the bytes %ea .. %ea + %last and leaves their addend in %near.
 
-        With %remember, the page that %near was made for last is recognised there: by its tag, or by its address where
-        addresses have 32 bits.
+        With %remember, the page that %near was made for last is recognised there: by its number, or by its address
+        where addresses have 32 bits.
         """
         self.frames.append(Frame(access_natives.load, {}, None))
         self.enter(access_natives.load)
@@ -411,28 +430,43 @@ class MeaningCompiler(InlineCompiler):
         cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
         where = self.inline_call(ops.address, [cpu, ea], node)
         last = Value(u64, self.temp(f"add i64 {where.ref}, %last"))
-        tag = self.inline_call(mmu.soft_tag, [last], node)
+        room = self.temp(f"sub i64 {PAGE_SIZE - 1}, %last")
+        page = self.temp(f"lshr i64 {where.ref}, 12" if self.cm else f"and i64 {where.ref}, {-PAGE_SIZE}")
         ask, known, table = self.new_label("ask"), self.new_label("known"), self.new_label("table")
         self.put(f"br i1 %remember, label %{ask}, label %{table}")
         self.start(ask)
-        here, known_page = self.inline_call(mmu.soft_tag, [where], node), self.temp("load i64, ptr %near")
+        known_page = self.temp("load i64, ptr %near")
         if self.cm:
-            first, end = (self.temp(f"icmp eq i64 {known_page}, {t.ref}") for t in (here, tag))
+            ends = page, self.temp(f"lshr i64 {last.ref}, 12")
+            first, end = (self.temp(f"icmp eq i64 {known_page}, {number}") for number in ends)
             same = self.temp(f"and i1 {first}, {end}")
         else:  # one comparison says that all bytes are in the page
-            offset = self.temp(f"sub i64 {where.ref}, {known_page}")
-            same = self.temp(f"icmp ule i64 {offset}, {self.temp(f'sub i64 {PAGE_SIZE - 1}, %last')}")
+            same = self.temp(f"icmp ule i64 {self.temp(f'sub i64 {where.ref}, {known_page}')}, {room}")
         self.put(f"br i1 {same}, label %{known}, label %{table}, !prof !0")
         self.start(known)
         self.finish(GO_ON)
         self.start(table)
-        addend = self.soft_addend(node, cpu, where, tag, kinds)
-        page = tag.ref if self.cm else self.temp(f"and i64 {where.ref}, {-PAGE_SIZE}")
+        if self.cm:
+            addend = self.soft_addend(node, cpu, where, self.inline_call(mmu.soft_tag, [last], node), kinds)
+        else:
+            self.stay_in_page(where, room)
+            addend = self.low_addend(node, where, kinds)
         self.put(f"store i64 {page}, ptr %near")
         self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
         self.finish(GO_ON)
         text = "\n".join(["entry:", *self.allocas, *self.lines])
         return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
+
+    def stay_in_page(self, where: Value, room: str) -> None:
+        """Leave when the bytes go on in the next page. Most single accesses are seen not to by their lowest bits."""
+        more = self.temp("add i64 %last, 1")
+        power = self.temp(f"icmp eq i64 {self.temp(f'and i64 %last, {more}')}, 0")
+        low = self.temp(f"and i64 {where.ref}, {self.temp(f'select i1 {power}, i64 %last, i64 -1')}")
+        look, fine = self.new_label("look"), self.new_label("fine")
+        self.put(f"br i1 {self.temp(f'icmp eq i64 {low}, 0')}, label %{fine}, label %{look}, !prof !0")
+        self.start(look)
+        self.leave_if(self.temp(f"icmp ugt i64 {self.temp(f'and i64 {where.ref}, {PAGE_SIZE - 1}')}, {room}"))
+        self.label(fine)
 
     def on_load(self, node: ast.AST, cpu: Any, kind: Any, ea: Any) -> Value:
         where = self.inline_call(ops.address, [cpu, ea], node)
@@ -472,6 +506,8 @@ class MeaningCompiler(InlineCompiler):
 
     def leave(self) -> None:
         self.leaves = True
+        if self.insn is None:  # nobody looks at %near any more
+            self.put("store [2 x i64] poison, ptr %near")
         self.finish(LEAVE)
 
     def on_cia(self, node: ast.AST, cpu: Any) -> Any:
