@@ -14,7 +14,7 @@ class RegionOptions:
     """Instructions a region may have."""
     pages: int = 4
     """Pages it may span."""
-    entries: int = 16
+    entries: int = 48
     cases: int = 40
     """Targets of an indirect jump that stay inside."""
     returns: int = 12

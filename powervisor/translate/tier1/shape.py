@@ -110,9 +110,9 @@ class Former:
             self.scan(self.queue.popleft())
         if head not in self.words:
             return None
-        for back, target in self.calls:  # what is called elsewhere returns by an entry
-            if target not in self.words:
-                self.entries.setdefault(back)
+        for back, target in self.calls:  # where other regions may come from, or tier 0 finds it is hot
+            self.entries.setdefault(back)
+            self.entries.setdefault(target)
         self.leaders &= self.words.keys()
         blocks = tuple(self.block(start) for start in sorted(self.leaders))
         entries = [entry for entry in self.entries if entry in self.leaders]
