@@ -19,10 +19,12 @@ from .build import entry_symbol
 from .meaning import PAGE_SIZE
 from .options import DEFAULTS, RegionOptions
 from .shape import Former, Region
-from .store import HEAD_WORDS, RegionStore
+from .store import RegionStore
 from .worker import Worker
 
 PAGE_MASK = ~(PAGE_SIZE - 1)
+PUBLISHED = 255
+"""The heat of a word whose entry leads to a region, see `codemap.publish_code`."""
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Statistics:
     hot: int = 0
     compiled: int = 0
     from_cache: int = 0
+    covered: int = 0
+    """Those of which another's region had an entry by the time they came."""
     refused: Counter[str] = field(default_factory=Counter)
     """Those that did not become regions, by reason."""
     instructions: int = 0
@@ -56,11 +60,15 @@ class Request:
 
 
 class Pages:
-    """Guest code as a region sees it: words by distance from home, of pages that are mapped now."""
+    """Guest code as a region sees it: words by distance from its home, of pages that are mapped now.
 
-    def __init__(self, vm: Any, request: Request) -> None:
-        self.vm, self.request = vm, request
+    `origin` is the distance in pages of that home from the hot instruction's page.
+    """
+
+    def __init__(self, vm: Any, request: Request, origin: int = 0) -> None:
+        self.vm, self.request, self.origin = vm, request, origin
         self.mode = int(CodePage.at(request.home).mode)
+        self.limit = 0xFFFF_FFFF_FFFF_FFFF if self.mode & 1 else 0xFFFF_FFFF
         self.found: dict[int, tuple[Any, int, bytes] | None] = {}
 
     def page(self, distance: int) -> tuple[Any, int, bytes] | None:
@@ -70,9 +78,8 @@ class Pages:
         return self.found[distance]
 
     def _page(self, distance: int) -> tuple[Any, int, bytes] | None:
-        limit = 0xFFFF_FFFF_FFFF_FFFF if self.mode & 1 else 0xFFFF_FFFF
-        tag = (self.request.page & PAGE_MASK) + distance * PAGE_SIZE & limit | self.mode
-        address = self.request.home if distance == 0 else self.request.mapped.get(tag)
+        away = distance + self.origin
+        address = self.request.home if away == 0 else self.request.mapped.get(self.effective(distance) | self.mode)
         if not address:
             return None
         page: Any = CodePage.at(address)
@@ -94,11 +101,34 @@ class Pages:
         known = ctypes.c_uint64.from_address(page[0].address + 8 * (at % PAGE_SIZE // 4)).value
         return not 0 <= known - int(self.vm.miss_ladder) < int(self.vm.miss_step) * WORDS_PER_PAGE
 
+    def effective(self, distance: int) -> int:
+        """Effective address of a page."""
+        return (self.request.page & PAGE_MASK) + (distance + self.origin) * PAGE_SIZE & self.limit
+
     def have(self, region: Region) -> bool:
         """Whether memory has a region's words."""
         return all(
             self.word(block.start + 4 * n) == word for block in region.blocks for n, word in enumerate(block.words)
         )
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A region in the code space."""
+
+    start: int
+    size: int
+    home: int
+    """Effective address of its home page."""
+    region: Region
+    pages: tuple[tuple[int, int], ...]
+    """Its CodePages and their generations."""
+    entries: dict[tuple[int, int], int]
+    """Code by CodePage and word."""
+
+    def holds(self) -> bool:
+        """Whether all of its code is there still."""
+        return all(int(CodePage.at(page).generation) == generation for page, generation in self.pages)
 
 
 class RegionCompiler:
@@ -124,8 +154,9 @@ class RegionCompiler:
         self._epoch = 0
         self._installing = threading.Lock()
         self.statistics = Statistics()
-        self.installed: list[tuple[int, int, int, Region]] = []
-        """Address and size of the code of each region, its effective home page, and the region."""
+        self.installed: list[Installed] = []
+        self._entries: dict[tuple[int, int], Installed] = {}
+        """The region installed last for each CodePage and word."""
 
     def hot(self, cpu: Any) -> None:
         """What ExitReason.HOT is about, on the vCPU's thread."""
@@ -152,6 +183,7 @@ class RegionCompiler:
         with self._installing:
             self._epoch += 1
             self.installed.clear()
+            self._entries.clear()
 
     def close(self) -> None:
         """End the thread and the process behind it."""
@@ -179,49 +211,72 @@ class RegionCompiler:
 
     def _make(self, request: Request, store: RegionStore) -> None:
         """One region: from the cache or from the worker."""
+        head = 4 * request.index
         with self._installing:
-            if request.epoch != self._epoch:
-                self.statistics.refused["code has changed"] += 1
+            if not self._wanted(request):
                 return
             pages = Pages(self.vm, request)
-            head = 4 * request.index
-            words = [pages.word(head + 4 * n) or 0 for n in range(HEAD_WORDS)]
-        kept = list(store.find(self.core.name, pages.mode, words))  # may wait for another process: not under the lock
+            pages.page(0)
+        kept = store.find(self.core.name, pages.mode, pages.word, head)  # may wait for another process: unlocked
         with self._installing:
-            if request.epoch != self._epoch:
-                self.statistics.refused["code has changed"] += 1
+            if not self._wanted(request):
                 return
-            found = next(((r, row) for r, row in kept if r.entries[0] == head and pages.have(r)), None)
-            region = found[0] if found else self._former(pages).form(head)
+            found = next((one for one in kept if Pages(self.vm, request, one.home).have(one.region)), None)
+        code = store.object(found) if found is not None else None
+        if found is not None and code is not None:
+            self.statistics.from_cache += 1
+            if not self._install(found.region, request, found.home, code):
+                store.drop(found)
+            return
+        with self._installing:
+            if not self._wanted(request):
+                return
+            region = self._former(pages).form(head)
         if region is None:
             self.statistics.refused["begins with an instruction for handlers"] += 1
             return
-        code = found[1].object if found else self._worker.compile(region)
+        code = self._worker.compile(region)
         if not code:
             self.statistics.refused["not compiled"] += 1
             return
-        if found:
-            self.statistics.from_cache += 1
-            store.used(found[1])
-        else:
-            self.statistics.compiled += 1
-            store.keep(region, words, code)
-        with self._installing:
-            if request.epoch == self._epoch and Pages(self.vm, request).have(region):
-                try:
-                    self._install(region, pages, code)
-                except (RelocationError, KeyError) as error:
-                    self.statistics.refused[f"object: {error}"] += 1
-                    if found:
-                        store.drop(found[1])
-            else:
-                self.statistics.refused["code has changed"] += 1
+        self.statistics.compiled += 1
+        store.keep(region, pages.word, code)
+        self._install(region, request, 0, code)
+
+    def _wanted(self, request: Request) -> bool:
+        """Whether a request still needs a region: not when its code is gone, or an installed region has that entry."""
+        if request.epoch != self._epoch:
+            self.statistics.refused["code has changed"] += 1
+            return False
+        place = request.home, request.index
+        known = self._entries.get(place)
+        if known is None or not known.holds():
+            return True
+        page: Any = CodePage.at(request.home)
+        self._publish(self.vm.address, page.address, request.index, int(page.generation), known.entries[place])
+        self.statistics.covered += 1
+        return False
 
     def _former(self, pages: Pages) -> Former:
         return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed, self._options)
 
-    def _install(self, region: Region, pages: Pages, code: bytes) -> None:
-        """Load an object; let the entries of its region lead to it. Raises RelocationError, KeyError for a symbol."""
+    def _install(self, region: Region, request: Request, home: int, code: bytes) -> bool:
+        """Load a region's object and let its entries lead there, unless its code has changed; `home` is the distance
+        of its home page from the hot instruction's. False for what is no object of a region."""
+        with self._installing:
+            pages = Pages(self.vm, request, home)
+            if request.epoch != self._epoch or not pages.have(region):
+                self.statistics.refused["code has changed"] += 1
+                return True
+            try:
+                self._load(region, pages, code)
+            except (RelocationError, KeyError) as error:
+                self.statistics.refused[f"object: {error}"] += 1
+                return False
+        return True
+
+    def _load(self, region: Region, pages: Pages, code: bytes) -> None:
+        """As `_install`, for code that is there. Raises RelocationError, KeyError for a symbol."""
         image = Object(code)
         room = sum(section.size + section.align + 16 for section in image.sections.values())
         start = self._reserve(self.vm.address, room)
@@ -236,25 +291,31 @@ class RegionCompiler:
             used = at + size - start
             return at
 
+        def bound(distance: int) -> tuple[int, int]:
+            page = pages.page(distance)
+            assert page is not None
+            return int(page[0].address), page[1]
+
         def resolve(name: str) -> int:
             kind, _, distance = name.partition(".")
-            if kind in ("page", "generation"):
-                page = pages.page(int(distance))
-                assert page is not None
-                return int(page[0].address) if kind == "page" else page[1]
-            return self.symbols[name]
+            return bound(int(distance))[kind == "generation"] if kind in ("page", "generation") else self.symbols[name]
 
         symbols = image.load(place, resolve)
-        entries = [symbols[entry_symbol(number)] for number in range(len(region.entries))]
+        entries = {
+            (bound(entry // PAGE_SIZE)[0], entry % PAGE_SIZE // 4): symbols[entry_symbol(number)]
+            for number, entry in enumerate(region.entries)
+        }
+        own = tuple(bound(distance) for distance in region.pages)
+        installed = Installed(start, room, pages.effective(0), region, own, entries)
         self.statistics.instructions += region.size
         self.statistics.bytes += room
-        self.installed.append((start, room, pages.request.page & PAGE_MASK, region))
-        for number, entry in enumerate(region.entries):
-            page = pages.page(entry // PAGE_SIZE)
-            assert page is not None
-            index = entry % PAGE_SIZE // 4
-            if number == 0 or int(page[0].heat[index]) != 255:
-                self._publish(self.vm.address, page[0].address, index, page[1], entries[number])
+        self.installed.append(installed)
+        generations = dict(own)
+        hot = pages.request.home, pages.request.index
+        for (page, index), address in entries.items():
+            if (page, index) == hot or int(CodePage.at(page).heat[index]) != PUBLISHED:
+                self._publish(self.vm.address, page, index, generations[page], address)
+                self._entries[page, index] = installed
 
 
 def mapped_pages(context: int) -> dict[int, int]:
