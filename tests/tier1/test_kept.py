@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ import pytest
 from powervisor import Machine
 from powervisor.cache.images import FOLDER
 from powervisor.cache.place import root
-from powervisor.translate.tier1.compiler import Statistics, mapped_pages
+from powervisor.native.ints import u8
+from powervisor.translate.tier1.compiler import Statistics
+from powervisor.translate.tier1.pages import mapped_pages
 from powervisor.translate.tier1.shape import Block, Region
 from powervisor.translate.tier1.store import HEAD_WORDS, RegionStore
+from powervisor.translate.tier1.worker import Worker
 from powervisor.vcpu.codemap import CodePage
 from tests.system.bare import bare_machine, results
 
@@ -137,6 +142,79 @@ def test_a_region_whose_code_was_dropped_is_installed_again() -> None:
         machine.run(instructions=1000)  # its code is translated again
         done = ask(machine, "inner")
         assert (done.compiled, done.from_cache, done.covered) == (1, 1, 0)
+        finish(machine)
+
+
+class Compilations:
+    """In place of the worker: notes what is to be compiled, and goes on when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.heads: list[int] = []
+        self.meanwhile: dict[int, Callable[[], None]] = {}
+        """What happens during each, by number."""
+        self.go_on = threading.Event()
+        monkeypatch.setattr(Worker, "compile", lambda worker, region: self.compile(region))
+
+    def compile(self, region: Region) -> bytes:
+        self.heads.append(region.entries[0] // 4)
+        assert self.go_on.wait(60)
+        self.meanwhile.get(len(self.heads), lambda: None)()
+        return b""
+
+
+@contextlib.contextmanager
+def asking(machine: Machine, compilations: Compilations, heats: dict[int, int]) -> Iterator[None]:
+    """Threads that ask for regions of words after `inner`, so hot each, one after the other: the first one's is being
+    compiled, the others wait."""
+    compiler = machine.vm.engine.regions
+    assert compiler is not None
+    home, first, page, mapped = placed(machine, "inner")
+    threads = []
+    for count, (word, heat) in enumerate(heats.items()):
+        CodePage.at(home).heat[first + word] = u8(heat)
+        threads.append(threading.Thread(target=compiler.ask, args=(home, first + word, page, mapped)))
+        threads[-1].start()
+        deadline = time.monotonic() + 60
+        while (len(compilations.heads), len(compiler.waiting)) != (1, count) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert (len(compilations.heads), len(compiler.waiting)) == (1, count)
+    yield
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_what_is_hottest_is_compiled_first_and_then_what_is_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    compilations = Compilations(monkeypatch)
+    with half_done() as machine, asking(machine, compilations, {0: 200, 1: 20, 2: 30, 3: 20, 4: 0}):
+        first = placed(machine, "inner")[1]
+        compilations.go_on.set()
+    assert [head - first for head in compilations.heads] == [0, 2, 3, 1, 4]
+
+
+def test_what_was_hot_long_ago_comes_later_than_what_is_hot_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    compilations = Compilations(monkeypatch)
+    with half_done() as machine, asking(machine, compilations, {0: 0, 1: 80, 2: 200, 3: 0, 4: 0}):
+        home, first, *_ = placed(machine, "inner")
+
+        def heat() -> None:
+            CodePage.at(home).heat[first + 3] = u8(50)
+
+        compilations.meanwhile[2] = heat
+        compilations.go_on.set()
+    assert [head - first for head in compilations.heads] == [0, 2, 3, 1, 4]
+
+
+def test_requests_that_wait_when_all_code_goes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    compilations = Compilations(monkeypatch)
+    with half_done() as machine:
+        compiler = machine.vm.engine.regions
+        assert compiler is not None
+        with asking(machine, compilations, {0: 0, 1: 0, 2: 0}):
+            machine.vm.flush_code()
+            compilations.go_on.set()
+        assert len(compilations.heads) == 1 and not compiler.waiting
+        assert compiler.statistics.refused["code has changed"] == 2
         finish(machine)
 
 
