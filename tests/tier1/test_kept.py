@@ -14,7 +14,7 @@ from powervisor import Machine
 from powervisor.cache.images import FOLDER
 from powervisor.cache.place import root
 from powervisor.native.ints import u8
-from powervisor.translate.tier1.compiler import Statistics
+from powervisor.translate.tier1.compiler import Installed, Statistics
 from powervisor.translate.tier1.pages import mapped_pages
 from powervisor.translate.tier1.shape import Block, Region
 from powervisor.translate.tier1.store import HEAD_WORDS, RegionStore
@@ -142,6 +142,22 @@ def test_a_region_whose_code_was_dropped_is_installed_again() -> None:
         machine.run(instructions=1000)  # its code is translated again
         done = ask(machine, "inner")
         assert (done.compiled, done.from_cache, done.covered) == (1, 1, 0)
+        finish(machine)
+
+
+def test_code_that_is_dropped_while_its_region_is_found_stays_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with half_done() as machine:
+        ask(machine, "outer")
+        inner = machine.symbols["inner"]  # type: ignore[attr-defined]
+
+        def holds(region: Installed) -> bool:
+            machine.memory[inner : inner + 4] = bytes(machine.memory[inner : inner + 4])
+            return True
+
+        monkeypatch.setattr(Installed, "holds", holds)
+        (region,) = machine.vm.engine.regions.installed
+        assert ask(machine, "inner").covered == 1
+        assert not region.start <= leads_to(machine, "inner") < region.start + region.size
         finish(machine)
 
 

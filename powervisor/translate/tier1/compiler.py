@@ -263,7 +263,7 @@ class RegionCompiler:
         known = self._entries.get(request.place)
         if known is None or not known.holds():
             return True
-        generation = int(CodePage.at(request.home).generation)
+        generation = dict(known.pages)[request.home]  # not what it is now: its code may go at any time
         self._publish(self.vm.address, request.home, request.index, generation, known.entries[request.place])
         self.statistics.covered += 1
         request.done.set()
