@@ -1,4 +1,4 @@
-"""Compiled regions on disk: an SQLite database of rows that are found by a digest of what they depend on.
+"""Compiled regions on disk: an SQLite database of rows that are found by digests of what they depend on, their heads.
 
 SQLite keeps it whole under concurrent processes and kills. It is not synced to the disk, so that a power failure may
 damage it: a digest in each row tells, and a file that is no database any more is begun again. Machines of every version
@@ -13,15 +13,20 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .place import root
 
 FILE = "regions.sqlite"
-SCHEMA = 2
+SCHEMA = 3
 """Changes with the tables: a database with another one is begun again."""
+HEAD = 16
+"""Bytes of a head, and of every digest."""
+MOST_FOUND = 16
+"""Rows under a head that are looked at."""
 MOST_BYTES = 96 << 20
 """Of the file; when it is full the rows least recently used go."""
 MOST_ROW = MOST_BYTES // 64
@@ -40,29 +45,37 @@ ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 SIDE_FILES = ("-journal", "-wal", "-shm")
 _TABLES = (
     "DROP TABLE IF EXISTS regions",
-    "CREATE TABLE regions (id INTEGER PRIMARY KEY, head BLOB NOT NULL, core TEXT NOT NULL, region BLOB NOT NULL, "
-    "object BLOB NOT NULL, digest BLOB NOT NULL UNIQUE, used INTEGER NOT NULL)",
-    "CREATE INDEX regions_head ON regions (head)",
+    "DROP TABLE IF EXISTS heads",
+    "CREATE TABLE regions (id INTEGER PRIMARY KEY, used INTEGER NOT NULL, core TEXT NOT NULL, heads BLOB NOT NULL, "
+    "mark BLOB NOT NULL, digest BLOB NOT NULL UNIQUE, region BLOB NOT NULL, object BLOB NOT NULL)",  # long ones last
     "CREATE INDEX regions_used ON regions (used)",
+    "CREATE TABLE heads (head BLOB NOT NULL, region INTEGER NOT NULL, PRIMARY KEY (head, region)) WITHOUT ROWID",
+    "CREATE INDEX heads_region ON heads (region)",
+    "CREATE TRIGGER regions_gone AFTER DELETE ON regions BEGIN DELETE FROM heads WHERE region = OLD.id; END",
     f"PRAGMA user_version = {SCHEMA}",
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A region and its object, as bytes."""
+    """A region as bytes, the heads under which it is found, and a digest of both."""
 
     id: int
+    heads: tuple[bytes, ...]
     region: bytes
-    object: bytes
+    mark: bytes
 
 
 def digest(*parts: bytes) -> bytes:
     """A short hash."""
-    result = hashlib.blake2b(digest_size=16)
+    result = hashlib.blake2b(digest_size=HEAD)
     for part in parts:
         result.update(len(part).to_bytes(8, "little") + part)
     return result.digest()
+
+
+def _apart(heads: bytes) -> tuple[bytes, ...]:
+    return tuple(heads[n : n + HEAD] for n in range(0, len(heads), HEAD))
 
 
 class RegionDatabase:
@@ -120,21 +133,36 @@ class RegionDatabase:
         with self._using():
             self._connect(path)
 
-    def find(self, head: bytes) -> Iterator[Row]:
-        """The rows under a digest, the one used last first; damaged ones are dropped."""
-        rows: list[tuple[int, bytes, bytes, bytes]] = []
+    def find(self, head: bytes) -> list[Row]:
+        """The rows under a head, the one used last first; those that are seen to be damaged are dropped."""
+        found: list[tuple[Any, ...]] = []
         if self._database is not None:
             with self._using():
-                rows = self._database.execute(
-                    "SELECT id, region, object, digest FROM regions WHERE head = ? ORDER BY used DESC, id DESC LIMIT 8",
-                    (head,),
+                found = self._database.execute(
+                    "SELECT id, regions.heads, regions.region, mark FROM heads JOIN regions ON id = heads.region "
+                    "WHERE head = ? ORDER BY used DESC, id DESC LIMIT ?",
+                    (head, MOST_FOUND),
                 ).fetchall()
-        for number, region, code, check in rows:
-            sound = isinstance(region, bytes) and isinstance(code, bytes) and code != b""
-            if sound and digest(head, region, code) == check:
-                yield Row(number, region, code)
+        rows = []
+        for number, heads, region, mark in found:
+            sound = isinstance(heads, bytes) and isinstance(region, bytes) and digest(heads, region) == mark
+            if sound and head in (own := _apart(heads)):
+                rows.append(Row(number, own, region, mark))
             else:
                 self.drop(number)
+        return rows
+
+    def object_of(self, row: Row) -> bytes | None:
+        """The object of a row that was found; None where it is gone, or the row is damaged and goes."""
+        found: list[tuple[Any, ...]] = []
+        if self._database is not None:
+            with self._using():
+                found = self._database.execute("SELECT object, digest FROM regions WHERE id = ?", (row.id,)).fetchall()
+        for code, check in found:
+            if isinstance(code, bytes) and code and digest(row.mark, code) == check:
+                return code
+            self.drop(row.id)
+        return None
 
     def used(self, row: Row) -> None:
         """A row was of use."""
@@ -145,13 +173,21 @@ class RegionDatabase:
         """Forget a row."""
         self._execute("DELETE FROM regions WHERE id = ?", number)
 
-    def keep(self, head: bytes, core: str, region: bytes, code: bytes) -> None:
-        """Add a row; where there is no room, those used least recently make it."""
+    def keep(self, heads: Sequence[bytes], core: str, region: bytes, code: bytes) -> None:
+        """Add a row, to be found under each of its heads; where there is no room, those used least recently make it."""
         if (size := len(region) + len(code)) > MOST_ROW:
             return
-        row = (head, core, region, code, digest(head, region, code), int(time.time()))
+        together = b"".join(heads)
+        mark = digest(together, region)
+        check = digest(mark, code)
+        row = (int(time.time()), core, together, mark, check, region, code)
         self._prune(size)
-        self._execute("INSERT OR REPLACE INTO regions VALUES (NULL, ?, ?, ?, ?, ?, ?)", *row)
+        if self._database is None:
+            return
+        with self._using(), _transaction(self._database) as database:
+            database.execute("DELETE FROM regions WHERE digest = ?", (check,))
+            number = database.execute("INSERT INTO regions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+            database.executemany("INSERT INTO heads VALUES (?, ?)", [(head, number) for head in sorted(set(heads))])
 
     def _execute(self, statement: str, *values: object) -> None:
         if self._database is not None:
@@ -196,18 +232,25 @@ def _is_damage(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _write_tables(database: sqlite3.Connection, anyway: bool = False) -> None:
-    """Make empty tables, unless another process did so while this one waited, or `anyway`."""
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All changes, or none."""
     database.execute("BEGIN IMMEDIATE")
     try:
-        if anyway or _number(database, "user_version") != SCHEMA:
-            for statement in _TABLES:
-                database.execute(statement)
+        yield database
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def _write_tables(database: sqlite3.Connection, anyway: bool = False) -> None:
+    """Make empty tables, unless another process did so while this one waited, or `anyway`."""
+    with _transaction(database):
+        if anyway or _number(database, "user_version") != SCHEMA:
+            for statement in _TABLES:
+                database.execute(statement)
 
 
 def _remove(path: Path) -> None:

@@ -42,6 +42,8 @@ from .translator import BLOCK_LIMIT, decode, translate_block
 
 SLICE = 40_000
 """Instructions between two looks at the clock: about 20 microseconds."""
+HOTTEST = 254
+"""What `CodePage.heat` grows to; one more says that a region was published."""
 WAITING_SLICE = 2_000
 """Instructions of a slice in a loop that waits for another vCPU."""
 COUNTED = 1 << 62
@@ -177,10 +179,10 @@ def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
     """A time slice ended before this word: an instruction where many do is hot, and leaves for tier 1.
 
     Slices are equally long and end at back edges and calls only, so this finds the heads of loops that matter
-    without any counting in translated code.
+    without any counting in translated code. Counting goes on: of those that wait the hottest is compiled first.
     """
     heat = page.heat[index]
-    if u32(heat) < cpu.vm.hot_after:
+    if cpu.vm.hot_after != 0 and u32(heat) < HOTTEST:
         page.heat[index] = heat + 1
         if u32(heat) + 1 == cpu.vm.hot_after:
             cpu.hot_page = field_addr(page, "entries", 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import hashlib
 import importlib.util
@@ -45,6 +46,13 @@ class Image:
 
 def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
     """Hash of everything an image depends on."""
+    own = f"{core.name} {base:#x} {sorted(f.name for f in natives)}"
+    return hashlib.sha256(_version() + own.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _version() -> bytes:
+    """Hash of what every image depends on, as it was when this process first asked."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
     for room in ("native", "isa", "vcpu", "insns", "translate", "devices"):
@@ -54,8 +62,7 @@ def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:
     for name in ("model name", "flags"):
         digest.update(_cpuinfo(name).encode())
     digest.update(_llvm_version())
-    digest.update(f"{core.name} {base:#x} {sorted(f.name for f in natives)}".encode())
-    return digest.hexdigest()[:32]
+    return digest.digest()
 
 
 def _llvm_version() -> bytes:

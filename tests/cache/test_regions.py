@@ -16,6 +16,7 @@ import pytest
 from powervisor.cache import regions
 from powervisor.cache.regions import FILE, RegionDatabase
 
+NEW = b"the head of one "
 TREE = Path(__file__).resolve().parents[2]
 WRITER = """
 import sys
@@ -24,12 +25,17 @@ from powervisor.cache.regions import RegionDatabase
 database = RegionDatabase(Path(sys.argv[1]))
 print("ready", flush=True)
 for n in range(int(sys.argv[3]), int(sys.argv[4])):
-    database.keep(b"head%d" % n, sys.argv[2], b"region%d" % n, b"object%d" % n * 500)
+    database.keep([b"%16d" % n, b"%16d" % -n], sys.argv[2], b"region%d" % n, b"object%d" % n * 500)
 """
 
 
 def head(n: int) -> bytes:
-    return b"head%d" % n
+    return b"%16d" % n
+
+
+def heads(n: int) -> list[bytes]:
+    """A row is found by each of these."""
+    return [head(n), head(-n)]
 
 
 def code(n: int) -> bytes:
@@ -39,7 +45,7 @@ def code(n: int) -> bytes:
 def fill(folder: Path, count: int) -> None:
     with opened(folder) as database:
         for n in range(count):
-            database.keep(head(n), "e500mc", b"region%d" % n, code(n))
+            database.keep(heads(n), "e500mc", b"region%d" % n, code(n))
 
 
 @contextlib.contextmanager
@@ -56,18 +62,30 @@ def found(folder: Path, numbers: range) -> int:
     count = 0
     with opened(folder) as database:
         for n in numbers:
-            for row in database.find(head(n)):
-                assert (row.region, row.object) == (b"region%d" % n, code(n))
-                count += 1
+            for row in database.find(head(n if n % 2 else -n)):
+                assert row.region == b"region%d" % n
+                if (object_ := database.object_of(row)) is not None:
+                    assert object_ == code(n)
+                    count += 1
     return count
+
+
+def unpaired(folder: Path) -> int:
+    """Heads of rows that are not there, and rows that are not found by one of theirs."""
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as database:
+        lost = database.execute("SELECT count(*) FROM heads WHERE region NOT IN (SELECT id FROM regions)").fetchone()[0]
+        known = set(database.execute("SELECT head, region FROM heads"))
+        for number, together in database.execute("SELECT id, heads FROM regions"):
+            lost += any((together[n : n + 16], number) not in known for n in range(0, len(together), 16))
+    return int(lost)
 
 
 def works(folder: Path) -> bool:
     """A row can be kept and is found by another connection."""
     with opened(folder) as database:
-        database.keep(b"new", "e5500", b"region", b"object")
+        database.keep([NEW], "e5500", b"region", b"object")
     with opened(folder) as database:
-        return [(row.region, row.object) for row in database.find(b"new")] == [(b"region", b"object")]
+        return [(row.region, database.object_of(row)) for row in database.find(NEW)] == [(b"region", b"object")]
 
 
 def writer(folder: Path, first: int, last: int) -> "subprocess.Popen[bytes]":
@@ -85,14 +103,15 @@ def test_a_row_kept_twice_is_one_row(tmp_path):
     fill(tmp_path, 3)
     fill(tmp_path, 3)
     assert found(tmp_path, range(3)) == 3
+    assert unpaired(tmp_path) == 0
 
 
 @pytest.mark.parametrize("folder", [None, "missing", "file/below"])
 def test_without_a_usable_directory_nothing_is_kept(tmp_path, folder):
     (tmp_path / "file").touch()
     with contextlib.closing(RegionDatabase(tmp_path / folder if folder else None)) as database:
-        database.keep(b"a", "e500mc", b"b", b"c")
-        assert not list(database.find(b"a"))
+        database.keep([NEW], "e500mc", b"b", b"c")
+        assert not list(database.find(NEW))
 
 
 def damaged_versions(whole: bytes):
@@ -127,7 +146,7 @@ def test_flipped_bytes_never_make_a_wrong_row(tmp_path):
         (tmp_path / FILE).write_bytes(data)
         lost += found(tmp_path, range(40)) < 40
         with opened(tmp_path) as database:
-            database.keep(b"new", "e5500", b"region", b"object")
+            database.keep([NEW], "e5500", b"region", b"object")
     assert lost > 20
 
 
@@ -144,12 +163,33 @@ def test_values_of_another_type_are_dropped(tmp_path):
 
 
 def test_a_row_moved_under_another_head_is_dropped(tmp_path):
-    fill(tmp_path, 2)
+    fill(tmp_path, 3)
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
-        database.execute("UPDATE regions SET head = ? WHERE id = 1", (b"head9",))
+        database.execute("UPDATE heads SET head = ? WHERE region = 2 AND head = ?", (head(9), head(1)))
+        database.execute("UPDATE regions SET heads = ? WHERE id = 3", (head(8) + head(-2),))
         database.commit()
     with opened(tmp_path) as database:
-        assert not list(database.find(b"head9"))
+        assert not database.find(head(9))
+        assert not database.find(head(2))
+    assert found(tmp_path, range(3)) == 1
+    assert unpaired(tmp_path) == 0
+
+
+def test_a_row_that_goes_takes_its_heads_along(tmp_path):
+    fill(tmp_path, 4)
+    with opened(tmp_path) as database:
+        for row in database.find(head(3)):
+            database.drop(row.id)
+        assert not database.find(head(-3))
+    assert unpaired(tmp_path) == 0
+
+
+def test_a_row_that_goes_while_it_is_looked_at_has_no_object(tmp_path):
+    fill(tmp_path, 2)
+    with opened(tmp_path) as database, opened(tmp_path) as other:
+        (row,) = database.find(head(1))
+        other.drop(row.id)
+        assert database.object_of(row) is None
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
@@ -173,11 +213,11 @@ def test_log_and_memory_files_left_behind_do_no_harm(tmp_path):
 
 def test_a_database_removed_meanwhile(tmp_path):
     with opened(tmp_path) as database:
-        database.keep(head(0), "e500mc", b"region0", code(0))
+        database.keep(heads(0), "e500mc", b"region0", code(0))
         (tmp_path / FILE).unlink()
         fill(tmp_path, 3)
         for n in range(3, 9):
-            database.keep(head(n), "e500mc", b"region%d" % n, code(n))
+            database.keep(heads(n), "e500mc", b"region%d" % n, code(n))
     assert found(tmp_path, range(9)) == 3
 
 
@@ -207,11 +247,11 @@ from powervisor.cache.regions import RegionDatabase
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
 database = RegionDatabase(Path({str(tmp_path)!r}))
-database.keep(b"new", "e500mc", b"a", b"b")
-rows = [row for n in range(5) for row in database.find(b"head%d" % n)]
+database.keep([b"%16d" % 9], "e500mc", b"a", b"b")
+rows = [row for n in range(5) for row in database.find(b"%16d" % n) if database.object_of(row)]
 for row in rows:
     database.used(row)
-print(len(rows), len(list(database.find(b"new"))))
+print(len(rows), len(database.find(b"%16d" % 9)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=TREE, capture_output=True, text=True, timeout=60)
     assert done.stdout == "5 0\n", done.stderr
@@ -225,8 +265,8 @@ def test_a_full_disk_costs_rows_only(tmp_path):
     try:
         with opened(tmp_path) as database:
             for n in range(5, 60):
-                database.keep(head(n), "e500mc", b"region%d" % n, code(n))
-            assert [row.object for row in database.find(head(2))] == [code(2)]
+                database.keep(heads(n), "e500mc", b"region%d" % n, code(n))
+            assert [database.object_of(row) for row in database.find(head(2))] == [code(2)]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert 5 <= found(tmp_path, range(60)) < 60
@@ -239,6 +279,7 @@ def test_several_processes_write_at_once(tmp_path):
         process.communicate(timeout=60)
         assert process.returncode == 0
     assert found(tmp_path, range(300)) >= 290  # one that waited too long may go unkept
+    assert unpaired(tmp_path) == 0
 
 
 def test_a_kill_at_any_moment_harms_nothing(tmp_path):
@@ -256,6 +297,7 @@ def test_a_kill_at_any_moment_harms_nothing(tmp_path):
     assert found(tmp_path, range(10, 9000)) > 0
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert unpaired(tmp_path) == 0
 
 
 def test_a_process_that_holds_the_lock_is_not_waited_for_long(tmp_path):
@@ -265,7 +307,7 @@ def test_a_process_that_holds_the_lock_is_not_waited_for_long(tmp_path):
             other.execute("BEGIN EXCLUSIVE")
             begin = time.monotonic()
             assert not list(database.find(head(1)))
-            database.keep(b"new", "e500mc", b"a", b"b")
+            database.keep([NEW], "e500mc", b"a", b"b")
             assert time.monotonic() - begin < 4 * regions.WAIT
             other.execute("COMMIT")
             assert list(database.find(head(1)))
@@ -279,11 +321,12 @@ def test_the_file_is_bounded_and_the_rows_used_last_stay(tmp_path, monkeypatch):
     with opened(tmp_path) as database:
         for n in range(1000):
             now += regions.USED_EVERY + 1
-            database.keep(head(n), "e500mc", b"region%d" % n, code(n))
+            database.keep(heads(n), "e500mc", b"region%d" % n, code(n))
             for row in database.find(head(0)):
                 database.used(row)
         assert (tmp_path / FILE).stat().st_size <= most
         kept = [n for n in range(1000) if list(database.find(head(n)))]
+    assert unpaired(tmp_path) == 0
     assert kept[0] == 0
     assert kept[1:] == list(range(1000 - len(kept) + 1, 1000))
     assert sum(len(code(n)) for n in kept) > most * 3 // 4
@@ -293,15 +336,15 @@ def test_many_short_processes_are_bounded_together(tmp_path, monkeypatch):
     monkeypatch.setattr(regions, "MOST_BYTES", 1 << 20)
     for n in range(400):
         with opened(tmp_path) as database:
-            database.keep(head(n), "e500mc", b"region%d" % n, code(n))
+            database.keep(heads(n), "e500mc", b"region%d" % n, code(n))
     assert (tmp_path / FILE).stat().st_size <= 1 << 20
     assert found(tmp_path, range(399, 400)) == 1
 
 
 def test_what_is_too_large_is_not_kept(tmp_path):
     with opened(tmp_path) as database:
-        database.keep(b"a", "e500mc", b"b", bytes(regions.MOST_ROW))
-        assert not list(database.find(b"a"))
+        database.keep([NEW], "e500mc", b"b", bytes(regions.MOST_ROW))
+        assert not list(database.find(NEW))
 
 
 def test_clearing_while_others_use_it(tmp_path, monkeypatch):
@@ -311,7 +354,7 @@ def test_clearing_while_others_use_it(tmp_path, monkeypatch):
         count, size = regions.clear()
         assert count == 40 and size > sum(len(code(n)) for n in range(40))
         assert not list(database.find(head(1)))
-        database.keep(head(1), "e500mc", b"region1", code(1))
+        database.keep(heads(1), "e500mc", b"region1", code(1))
         assert list(database.find(head(1)))
     assert regions.summary().rows == {"e500mc": (1, len(b"region1" + code(1)))}
 

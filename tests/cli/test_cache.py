@@ -19,7 +19,7 @@ def fill(place) -> None:
         images.write(images.path_of(core, key), images.whole(b"", bytes(1 << 20)))
     database = RegionDatabase(place)
     for n in range(7):
-        database.keep(b"%d" % n, "e6500", b"region", bytes(4096))
+        database.keep([b"%16d" % n], "e6500", b"region", bytes(4096))
     database.close()
     (place / "guests").mkdir()
     (place / "guests" / "uImage").write_bytes(bytes(3 << 20))

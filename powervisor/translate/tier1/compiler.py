@@ -13,16 +13,14 @@ from typing import Any
 from ...insns import TABLE
 from ...isa.cores import Core
 from ...native.elf import Object, RelocationError
-from ...vcpu.codemap import WORDS_PER_PAGE, CodePage
-from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode
+from ...vcpu.codemap import CodePage
 from .build import entry_symbol
 from .meaning import PAGE_SIZE
 from .options import DEFAULTS, RegionOptions
+from .pages import PAGE_MASK, PUBLISHED, Pages, Request, mapped_pages
 from .shape import Former, Region
-from .store import HEAD_WORDS, RegionStore
+from .store import RegionStore
 from .worker import Worker
-
-PAGE_MASK = ~(PAGE_SIZE - 1)
 
 
 @dataclass
@@ -32,6 +30,8 @@ class Statistics:
     hot: int = 0
     compiled: int = 0
     from_cache: int = 0
+    covered: int = 0
+    """Those of which another's region had an entry by the time they came."""
     refused: Counter[str] = field(default_factory=Counter)
     """Those that did not become regions, by reason."""
     instructions: int = 0
@@ -43,66 +43,48 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A hot instruction: its CodePage, its place in it, and where the pages around are mapped to now."""
+class Installed:
+    """A region in the code space."""
 
-    epoch: int
+    start: int
+    size: int
     home: int
-    index: int
-    page: int
-    """Effective page of home, with the mode."""
-    mapped: dict[int, int]
-    """CodePages by effective page with the mode."""
+    """Effective address of its home page."""
+    region: Region
+    pages: tuple[tuple[int, int], ...]
+    """Its CodePages and their generations."""
+    entries: dict[tuple[int, int], int]
+    """Code by CodePage and word."""
+
+    def holds(self) -> bool:
+        """Whether all of its code is there still."""
+        return all(int(CodePage.at(page).generation) == generation for page, generation in self.pages)
 
 
-class Pages:
-    """Guest code as a region sees it: words by distance from home, of pages that are mapped now."""
+@dataclass
+class Waiting:
+    """A request that no kept region serves."""
 
-    def __init__(self, vm: Any, request: Request) -> None:
-        self.vm, self.request = vm, request
-        self.mode = int(CodePage.at(request.home).mode)
-        self.found: dict[int, tuple[Any, int, bytes] | None] = {}
+    request: Request
+    heat: float = 0.0
+    """How many time slices ended there lately."""
 
-    def page(self, distance: int) -> tuple[Any, int, bytes] | None:
-        """CodePage, its generation and its bytes, at a distance in pages."""
-        if distance not in self.found:
-            self.found[distance] = self._page(distance)
-        return self.found[distance]
 
-    def _page(self, distance: int) -> tuple[Any, int, bytes] | None:
-        limit = 0xFFFF_FFFF_FFFF_FFFF if self.mode & 1 else 0xFFFF_FFFF
-        tag = (self.request.page & PAGE_MASK) + distance * PAGE_SIZE & limit | self.mode
-        address = self.request.home if distance == 0 else self.request.mapped.get(tag)
-        if not address:
-            return None
-        page: Any = CodePage.at(address)
-        if int(page.mode) != self.mode:
-            return None
-        generation = int(page.generation)
-        return page, generation, ctypes.string_at(int(self.vm.ram) + int(page.pa), PAGE_SIZE)
+@dataclass(frozen=True)
+class Made:
+    """A region to keep."""
 
-    def word(self, at: int) -> int | None:
-        """The instruction at an address."""
-        page = self.page(at // PAGE_SIZE)
-        return None if page is None else int.from_bytes(page[2][at % PAGE_SIZE : at % PAGE_SIZE + 4], "big")
-
-    def executed(self, at: int) -> bool:
-        """Whether an address has code."""
-        page = self.page(at // PAGE_SIZE)
-        if page is None:
-            return False
-        known = ctypes.c_uint64.from_address(page[0].address + 8 * (at % PAGE_SIZE // 4)).value
-        return not 0 <= known - int(self.vm.miss_ladder) < int(self.vm.miss_step) * WORDS_PER_PAGE
-
-    def have(self, region: Region) -> bool:
-        """Whether memory has a region's words."""
-        return all(
-            self.word(block.start + 4 * n) == word for block in region.blocks for n, word in enumerate(block.words)
-        )
+    region: Region
+    pages: Pages
+    code: bytes
 
 
 class RegionCompiler:
-    """Takes hot instructions from vCPUs and makes regions of them on a thread of its own."""
+    """Takes hot instructions from vCPUs and makes regions of them.
+
+    One thread looks for what is kept, so that this never waits for LLVM. Those of which nothing is wait for another
+    one, which compiles what has been hottest lately: a program may have a hundred of them at once.
+    """
 
     def __init__(
         self, core: Core, vm: Any, symbols: dict[str, int], function: Callable[..., Callable[..., Any]],
@@ -118,14 +100,20 @@ class RegionCompiler:
         self._wait = wait
         self._options = options
         self._worker = Worker(options)
-        self._requests: queue.LifoQueue[tuple[Request, threading.Event] | None] = queue.LifoQueue()
-        self._thread: threading.Thread | None = None
+        self._looked_for: queue.SimpleQueue[Request | Made | None] = queue.SimpleQueue()
+        self.waiting: dict[tuple[int, int], Waiting] = {}
+        """Requests that are to be compiled, the newest last."""
+        self._threads: list[threading.Thread] = []
         self._failure: Exception | None = None
         self._epoch = 0
-        self._installing = threading.Lock()
+        self._closed = False
+        self._lock = threading.Lock()
+        """Of what is known, waiting or installed."""
+        self._changed = threading.Condition(self._lock)
         self.statistics = Statistics()
-        self.installed: list[tuple[int, int, int, Region]] = []
-        """Address and size of the code of each region, its effective home page, and the region."""
+        self.installed: list[Installed] = []
+        self._entries: dict[tuple[int, int], Installed] = {}
+        """The region installed last for each CodePage and word."""
 
     def hot(self, cpu: Any) -> None:
         """What ExitReason.HOT is about, on the vCPU's thread."""
@@ -137,96 +125,176 @@ class RegionCompiler:
         request = Request(self._epoch, home, index, page, mapped)
         if self._failure is not None:
             raise self._failure
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="regions", daemon=True)
-            self._thread.start()
-        done = threading.Event()
-        self._requests.put((request, done))
+        if not self._threads:
+            for name, run in (("regions", self._look), ("regions-compiler", self._compile)):
+                self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+                self._threads[-1].start()
+        self._looked_for.put(request)
         if self._wait:
-            done.wait()
+            request.done.wait()
             if self._failure is not None:
                 raise self._failure
 
     def forget(self) -> None:
         """All translated code goes, regions with it: called while no vCPU is in native code."""
-        with self._installing:
+        with self._lock:
             self._epoch += 1
             self.installed.clear()
+            self._entries.clear()
+            for waiting in self.waiting.values():
+                self._refuse(waiting.request, "code has changed")
+            self.waiting.clear()
 
     def close(self) -> None:
-        """End the thread and the process behind it."""
-        if self._thread is not None:
-            self._requests.put(None)
-            self._worker.close()
-            self._thread.join()
-            self._thread = None
+        """End the threads and the process behind them."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._looked_for.put(None)
+        self._worker.stop()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
 
-    def _serve(self) -> None:
+    def _look(self) -> None:
+        """The thread of the store."""
         store = self._make_store()
         try:
-            while (item := self._requests.get()) is not None:
-                request, done = item
-                self.statistics.hot += 1
-                try:
-                    self._make(request, store)
-                except Exception as error:
-                    self._failure = error  # for whoever asks next: this thread has no caller
-                finally:
-                    done.set()
+            while (item := self._looked_for.get()) is not None:
+                if isinstance(item, Made):
+                    store.keep(item.region, item.pages.word, item.code)
+                elif not self._closed:
+                    self._guarded(item, lambda request: self._find(request, store))
         finally:
             store.close()
+
+    def _compile(self) -> None:
+        """The thread of the worker."""
+        try:
+            while (request := self._hottest()) is not None:
+                self._guarded(request, self._make)
+        finally:
             self._worker.close()
 
-    def _make(self, request: Request, store: RegionStore) -> None:
-        """One region: from the cache or from the worker."""
-        with self._installing:
-            if request.epoch != self._epoch:
-                self.statistics.refused["code has changed"] += 1
+    def _guarded(self, request: Request, serve: Callable[[Request], None]) -> None:
+        try:
+            serve(request)
+        except Exception as error:
+            self._failure = error  # for whoever asks next: this thread has no caller
+            request.done.set()
+
+    def _refuse(self, request: Request, reason: str) -> None:
+        """A request gets no region. Under the lock, as all that counts."""
+        self.statistics.refused[reason] += 1
+        request.done.set()
+
+    def _find(self, request: Request, store: RegionStore) -> None:
+        """Serve a request by a region that there is, or let it wait."""
+        with self._lock:
+            self.statistics.hot += 1
+            if not self._wanted(request):
                 return
             pages = Pages(self.vm, request)
-            head = 4 * request.index
-            words = [pages.word(head + 4 * n) or 0 for n in range(HEAD_WORDS)]
-        kept = list(store.find(self.core.name, pages.mode, words))  # may wait for another process: not under the lock
-        with self._installing:
-            if request.epoch != self._epoch:
-                self.statistics.refused["code has changed"] += 1
+            pages.page(0)
+        kept = store.find(self.core.name, pages.mode, pages.word, 4 * request.index)  # may wait for other processes
+        with self._lock:
+            if not self._wanted(request):
                 return
-            found = next(((r, row) for r, row in kept if r.entries[0] == head and pages.have(r)), None)
-            region = found[0] if found else self._former(pages).form(head)
-        if region is None:
-            self.statistics.refused["begins with an instruction for handlers"] += 1
+            found = next((one for one in kept if Pages(self.vm, request, one.home).have(one.region)), None)
+        code = store.object(found) if found is not None else None
+        if found is None or code is None:
+            self._let_wait(request)
             return
-        code = found[1].object if found else self._worker.compile(region)
+        self.statistics.from_cache += 1
+        if not self._install(found.region, request, found.home, code):
+            store.drop(found)
+
+    def _let_wait(self, request: Request) -> None:
+        with self._changed:
+            if request.epoch != self._epoch:
+                self._refuse(request, "code has changed")
+                return
+            if (before := self.waiting.pop(request.place, None)) is not None:
+                self._refuse(before.request, "code has changed")  # else it were not asked again
+            self.waiting[request.place] = Waiting(request)
+            self._changed.notify()
+
+    def _hottest(self) -> Request | None:
+        """Wait for a request to compile; None at the end. Each time slice counts half as much at the next choice."""
+        with self._changed:
+            while not self._closed:
+                after = int(self.vm.hot_after)
+                for waiting in self.waiting.values():
+                    heat = waiting.request.heat()
+                    waiting.heat = waiting.heat / 2 + max(heat.value - after, 0)
+                    if heat.value != PUBLISHED:
+                        heat.value = min(heat.value, after)
+                if self.waiting:
+                    hottest = max(reversed(self.waiting.values()), key=lambda one: one.heat).request  # the newest such
+                    del self.waiting[hottest.place]
+                    return hottest
+                self._changed.wait()
+        return None
+
+    def _make(self, request: Request) -> None:
+        """Serve a request by a new region."""
+        with self._lock:
+            if not self._wanted(request):
+                return
+            pages = Pages(self.vm, request)
+            region = self._former(pages).form(4 * request.index)
+            if region is None:
+                self._refuse(request, "begins with an instruction for handlers")
+                return
+        code = self._worker.compile(region)
         if not code:
-            self.statistics.refused["not compiled"] += 1
+            with self._lock:
+                self._refuse(request, "not compiled")
             return
-        if found:
-            self.statistics.from_cache += 1
-            store.used(found[1])
-        else:
-            self.statistics.compiled += 1
-            store.keep(region, words, code)
-        with self._installing:
-            if request.epoch == self._epoch and Pages(self.vm, request).have(region):
-                try:
-                    self._install(region, pages, code)
-                except (RelocationError, KeyError) as error:
-                    self.statistics.refused[f"object: {error}"] += 1
-                    if found:
-                        store.drop(found[1])
-            else:
-                self.statistics.refused["code has changed"] += 1
+        self.statistics.compiled += 1
+        self._install(region, request, 0, code)
+        self._looked_for.put(Made(region, pages, code))
+
+    def _wanted(self, request: Request) -> bool:
+        """Whether a request still needs a region: not when its code is gone, or an installed region has that entry."""
+        if request.epoch != self._epoch:
+            self._refuse(request, "code has changed")
+            return False
+        known = self._entries.get(request.place)
+        if known is None or not known.holds():
+            return True
+        generation = dict(known.pages)[request.home]  # not what it is now: its code may go at any time
+        self._publish(self.vm.address, request.home, request.index, generation, known.entries[request.place])
+        self.statistics.covered += 1
+        request.done.set()
+        return False
 
     def _former(self, pages: Pages) -> Former:
         return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed, self._options)
 
-    def _install(self, region: Region, pages: Pages, code: bytes) -> None:
-        """Load an object; let the entries of its region lead to it. Raises RelocationError, KeyError for a symbol."""
+    def _install(self, region: Region, request: Request, home: int, code: bytes) -> bool:
+        """Load a region's object and let its entries lead there, unless its code has changed; `home` is the distance
+        of its home page from the hot instruction's. False for what is no object of a region."""
+        with self._lock:
+            pages = Pages(self.vm, request, home)
+            if request.epoch != self._epoch or not pages.have(region):
+                self._refuse(request, "code has changed")
+                return True
+            try:
+                self._load(region, pages, code)
+            except (RelocationError, KeyError) as error:
+                self._refuse(request, f"object: {error}")
+                return False
+            request.done.set()
+        return True
+
+    def _load(self, region: Region, pages: Pages, code: bytes) -> None:
+        """As `_install`, for code that is there. Raises RelocationError, KeyError for a symbol."""
         image = Object(code)
         room = sum(section.size + section.align + 16 for section in image.sections.values())
         start = self._reserve(self.vm.address, room)
         if not start:
-            self.statistics.refused["code space is full"] += 1
+            self._refuse(pages.request, "code space is full")
             return
         used = 0
 
@@ -236,31 +304,27 @@ class RegionCompiler:
             used = at + size - start
             return at
 
+        def bound(distance: int) -> tuple[int, int]:
+            page = pages.page(distance)
+            assert page is not None
+            return int(page[0].address), page[1]
+
         def resolve(name: str) -> int:
             kind, _, distance = name.partition(".")
-            if kind in ("page", "generation"):
-                page = pages.page(int(distance))
-                assert page is not None
-                return int(page[0].address) if kind == "page" else page[1]
-            return self.symbols[name]
+            return bound(int(distance))[kind == "generation"] if kind in ("page", "generation") else self.symbols[name]
 
         symbols = image.load(place, resolve)
-        entries = [symbols[entry_symbol(number)] for number in range(len(region.entries))]
+        entries = {
+            (bound(entry // PAGE_SIZE)[0], entry % PAGE_SIZE // 4): symbols[entry_symbol(number)]
+            for number, entry in enumerate(region.entries)
+        }
+        own = tuple(bound(distance) for distance in region.pages)
+        installed = Installed(start, room, pages.effective(0), region, own, entries)
         self.statistics.instructions += region.size
         self.statistics.bytes += room
-        self.installed.append((start, room, pages.request.page & PAGE_MASK, region))
-        for number, entry in enumerate(region.entries):
-            page = pages.page(entry // PAGE_SIZE)
-            assert page is not None
-            index = entry % PAGE_SIZE // 4
-            if number == 0 or int(page[0].heat[index]) != 255:
-                self._publish(self.vm.address, page[0].address, index, page[1], entries[number])
-
-
-def mapped_pages(context: int) -> dict[int, int]:
-    """CodePages by effective page and mode, as a context has them now."""
-    data = ctypes.string_at(context + Context.offset("code"), SOFT_CODE_ENTRIES * SoftCode.size)
-    words = memoryview(data).cast("Q")
-    step = SoftCode.size // 8
-    tag, entries = SoftCode.offset("tag") // 8, SoftCode.offset("entries") // 8
-    return {words[n + tag]: words[n + entries] for n in range(0, len(words), step) if words[n + entries]}
+        self.installed.append(installed)
+        generations = dict(own)
+        for (page, index), address in entries.items():
+            if (page, index) == pages.request.place or int(CodePage.at(page).heat[index]) != PUBLISHED:
+                self._publish(self.vm.address, page, index, generations[page], address)
+                self._entries[page, index] = installed

@@ -10,6 +10,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from typing import IO
 
 from .options import DEFAULTS, RegionOptions
@@ -36,32 +37,55 @@ def receive(stream: IO[bytes]) -> bytes | None:
 
 
 class Worker:
-    """The other process, started with the first region."""
+    """The other process, started with the first region. One thread uses it."""
 
     def __init__(self, options: RegionOptions = DEFAULTS) -> None:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._starting = threading.Lock()
 
     def compile(self, region: Region) -> bytes:
         """The region's object; b"" when there is none (the process was killed, or LLVM refused)."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, self._options.text()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
+        process = self._started()
+        if process is None:
+            return b""
+        assert process.stdin is not None and process.stdout is not None
         try:
-            send(self._process.stdin, packed(region))
-            data = receive(self._process.stdout)
+            send(process.stdin, packed(region))
+            data = receive(process.stdout)
         except OSError:
             data = None
         if data is None:
-            self.close()
+            self._end()
         return data or b""
+
+    def _started(self) -> subprocess.Popen[bytes] | None:
+        with self._starting:
+            if self._process is None and not self._stopped:
+                quiet = None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, self._options.text()],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, start_new_session=True,
+                )  # fmt: skip
+            return self._process
+
+    def stop(self) -> None:
+        """Nothing is compiled any more; for any thread, also while another one waits for an object."""
+        with self._starting:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
 
     def close(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
+        self.stop()
+        self._end()
+
+    def _end(self) -> None:
+        """End the process: the next region starts another one, unless it was stopped."""
+        with self._starting:
+            process, self._process = self._process, None
         if process is None:
             return
         process.kill()
