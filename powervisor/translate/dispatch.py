@@ -41,7 +41,10 @@ from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
 
 SLICE = 40_000
-"""Instructions between two looks at the clock: about 20 microseconds."""
+"""Instructions between two looks at the clock, at most: about 20 microseconds."""
+SCATTER = 0x9E37_79B9_7F4A_7C15
+"""Makes slices differ in length (by 13 bits of the product with the instructions retired): slices of one length end
+again and again at the same few places of a loop, and `warm` would not see the others."""
 HOTTEST = 254
 """What `CodePage.heat` grows to; one more says that a region was published."""
 WAITING_SLICE = 2_000
@@ -119,7 +122,7 @@ def refill(cpu: Vcpu) -> None:
     if grant > ONE_AT_A_TIME:
         grant -= ONE_AT_A_TIME
         if grant > SLICE:
-            grant = i64(SLICE)
+            grant = SLICE - i64(cpu.executed * SCATTER >> 51)
     cpu.slice = grant
     cpu.budget = grant
 
@@ -178,7 +181,7 @@ def rest(cpu: Vcpu) -> None:
 def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
     """A time slice ended before this word: an instruction where many do is hot, and leaves for tier 1.
 
-    Slices are equally long and end at back edges and calls only, so this finds the heads of loops that matter
+    Slices end at back edges and calls only, so this finds the heads of loops that matter
     without any counting in translated code. Counting goes on: of those that wait the hottest is compiled first.
     """
     heat = page.heat[index]
