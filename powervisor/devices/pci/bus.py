@@ -45,10 +45,10 @@ class PciBus:
             first.config[HEADER_TYPE] |= _MULTIFUNCTION
         function.bus = self
 
-        def translate(address: int, length: int, write: bool) -> int:
+        def translate(address: int, length: int, write: bool) -> tuple[int, int]:
             if not function.command & COMMAND_MASTER:
                 raise BusError(address, length, write)
-            return address
+            return address, length
 
         function.dma = self.dma.behind(translate)
         if function.interrupt_pin:

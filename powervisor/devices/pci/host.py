@@ -142,17 +142,16 @@ class Ppce500Pci(Device):
     def _target(self, window: int) -> int:
         return self.potear[window].page << 44 | self.potar[window].page << 12
 
-    def inbound(self, address: int, length: int, write: bool) -> int:
-        """The physical address a device's `address` means. Raises BusError outside all windows."""
-        bar = self.function.bars[0]
-        at = address - self.function.ccsr_address()
-        if self.function.ccsr_address() and 0 <= at < bar.size:
-            return self.ccsr + at
+    def inbound(self, address: int, length: int, write: bool) -> tuple[int, int]:
+        """The physical address a device's `address` means, and for how much. Raises BusError outside all windows."""
+        ccsr, size = self.function.ccsr_address(), self.function.bars[0].size
+        if ccsr and ccsr <= address < ccsr + size:
+            return self.ccsr + address - ccsr, min(length, ccsr + size - address)
         for window, attributes in enumerate(self.piwar):
             size = 2 << attributes.size
             start = (self.piwbear[window].page << 44 | self.piwbar[window].page << 12) & -size
-            if attributes.enable and start <= address and address + length <= start + size:
-                return (self.pitar[window].page << 12) + address - start
+            if attributes.enable and start <= address < start + size:
+                return (self.pitar[window].page << 12) + address - start, min(length, start + size - address)
         raise BusError(address, length, write)
 
     def parts(self) -> list[Device]:
