@@ -48,9 +48,10 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `serial` are chardevs in order; the
-    first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept there. Raises
-    UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices` are plugged in as the words
+    after -device say. `serial` are chardevs in order; the first one's output is kept in `console`. Without `cache` no
+    translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor".
+    Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Machine:
         append: str | None = None,
         dtb: Path | None = None,
         loaders: Sequence[LoaderDevice] = (),
+        devices: Sequence[str] = (),
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
         no_reboot: bool = False,
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.board: Board = registry.get(board)
         core = core_models.get(cpu or self.board.default_core)
@@ -105,6 +108,7 @@ class Machine:
             self.console = recorded(chardevs[0]) if chardevs else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *chardevs[1:]]
             self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
+            self._plug(devices, warn)
         except BaseException:
             self.close()
             raise
@@ -123,6 +127,17 @@ class Machine:
             uart = self.built.devices.get(f"{SERIAL}{index}")
             if chardev is not None and isinstance(uart, Ns16550):
                 self._connect(chardev, uart)
+
+    def _plug(self, devices: Sequence[str], warn: Callable[[str], None] | None) -> None:
+        if not devices:
+            return
+        from .devices.models import plug
+        from .devices.services import Services
+
+        services = Services(self.context.dma, self.lock, self._failed)
+        if warn is not None:
+            services.warn = warn
+        plug(devices, self.board.expansion_buses(self.built.devices), services)
 
     @property
     def vm(self) -> Vm:
@@ -427,6 +442,9 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
+        if hasattr(self, "built"):
+            for device in self.built.everything():
+                device.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now

@@ -4,9 +4,8 @@ import pytest
 
 from powervisor.devices.pci.function import Bar, PciFunction
 from powervisor.devices.pci.msi import Msi, Msix
-from tests.devices.test_pci import Guest
+from tests.support.pci import MEMORY, Guest
 
-MEMORY = 0xC_0000_0000
 VECTORS = 4
 MSIIR = 0xE004_1740
 BAR = 0xE010_0000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from powervisor.devices.device import Device, state
 from powervisor.devices.pci.msi import Msi, Msix
@@ -45,20 +45,19 @@ class Bar(NamedTuple):
 
 
 class PciFunction(Device):
-    """Base of all PCI functions."""
+    """Base of all PCI functions. What a function is may differ by instance when set before `__init__` of this class."""
 
     size = CONFIG_SIZE
-    vendor_id: ClassVar[int]
-    device_id: ClassVar[int]
-    class_code: ClassVar[int]
+    vendor_id: int
+    device_id: int
+    class_code: int
     """24 bits: class, subclass, programming interface."""
-    revision: ClassVar[int] = 0
-    subsystem: ClassVar[tuple[int, int]] = (0, 0)
+    revision: int = 0
+    subsystem: tuple[int, int] = (0, 0)
     """Subsystem vendor and id."""
-    interrupt_pin: ClassVar[int] = 0
+    interrupt_pin: int = 0
     """1 to 4 for INTA to INTD, 0 for none."""
     bars: Mapping[int, Bar] = MappingProxyType({})
-    """By number; an instance may have its own, set before this class is initialised."""
 
     config: bytearray = state(bytearray)
     msix_memory: bytearray = state(bytearray)

@@ -1,0 +1,239 @@
+"""A virtio device without its transport: features, status, queues, and the thread that serves them.
+
+A device type is a subclass: its number, its own features, its configuration, and what it does with a chain.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import IntFlag
+from typing import Any, ClassVar, Protocol
+
+from powervisor.devices.device import Device, state
+from powervisor.devices.services import Services
+from powervisor.devices.virtio.queue import Queue
+from powervisor.devices.virtio.ring import Chain, Ring, RingError
+from powervisor.memory.space import Dma
+
+
+class Status(IntFlag):
+    """The device status field."""
+
+    ACKNOWLEDGE = 1
+    DRIVER = 2
+    DRIVER_OK = 4
+    FEATURES_OK = 8
+    NEEDS_RESET = 64
+    FAILED = 128
+
+
+class Feature(IntFlag):
+    """Features that are no device type's own."""
+
+    INDIRECT = 1 << 28
+    EVENT_INDEX = 1 << 29
+    VERSION_1 = 1 << 32
+    ACCESS_PLATFORM = 1 << 33
+    PACKED = 1 << 34
+
+
+LEGACY_FEATURES = 0xFFFF_FFFF
+MOST_COMPLAINTS = 10
+"""A guest that breaks its rings on purpose fills nobody's log."""
+
+
+class Transport(Protocol):
+    """How the device reaches the driver. Interrupts are asked for under the machine's lock."""
+
+    def memory(self) -> Dma | None:
+        """Memory as the rings address it; None while the driver lets nothing through."""
+
+    def queue_interrupt(self, queue: Queue) -> None:
+        """Chains of `queue` were used."""
+
+    def configuration_interrupt(self) -> None:
+        """Status or configuration changed."""
+
+
+class VirtioDevice(Device):
+    """Base of all device types. `queue_sizes` are the most entries each queue may have."""
+
+    kind: ClassVar[int]
+    """The device type's number."""
+    size = 0
+
+    driver_status: int = state(int)
+    """What the driver wrote last."""
+    broken: bool = state(bool)
+    """The driver broke the rules: nothing goes on before a reset."""
+    features: int = state(int)
+    """Those the driver accepted."""
+
+    def __init__(self, name: str, services: Services, queue_sizes: tuple[int, ...], features: int) -> None:
+        self.services = services
+        self.offered = features
+        self.queues = [Queue(index, size) for index, size in enumerate(queue_sizes)]
+        self.transport: Transport | None = None
+        self.generation = 0
+        """Changes with the configuration."""
+        self._busy = threading.Lock()  # rings and guest memory are in use; taken after the machine's lock
+        self._life = 0  # counts resets: an interrupt that is late for one is not raised
+        self._complaints = 0
+        self._bell = services.worker()(name, self._work)
+        super().__init__(name)
+
+    # -- what a device type says
+
+    def configuration(self) -> bytes:
+        """The device-specific configuration, in the byte order of `order`."""
+        return b""
+
+    def configure(self, offset: int, data: bytes) -> None:
+        """The driver wrote configuration bytes."""
+
+    def serve(self, queue: Queue, ring: Ring) -> None:
+        """Take chains that are available, and give them back; on the worker's thread. Raises RingError."""
+        while (chain := ring.pop()) is not None:
+            ring.push(chain, self.handle(queue, chain))
+
+    def handle(self, queue: Queue, chain: Chain) -> int:
+        """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
+        raise NotImplementedError
+
+    # -- what the transport does
+
+    def has(self, feature: int) -> bool:
+        """Whether the driver accepted `feature`."""
+        return bool(self.features & feature)
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the driver is of the time before virtio 1.0, or has not said yet."""
+        return not self.has(Feature.VERSION_1)
+
+    @property
+    def order(self) -> str:
+        """Byte order of configuration and requests for struct: the guest's own, or little-endian since 1.0."""
+        return ">" if self.legacy else "<"
+
+    @property
+    def status(self) -> int:
+        """The device status field."""
+        return self.driver_status | (Status.NEEDS_RESET if self.broken else 0)
+
+    def accept(self, features: int, mask: int) -> None:
+        """The driver accepts those `features` that are in `mask`; what was not offered stays out."""
+        if not self.status & (Status.FEATURES_OK | Status.DRIVER_OK):
+            self.features = self.features & ~mask | features & mask & self.offered
+
+    def set_status(self, value: int, modern: bool) -> None:
+        """The driver writes the status; 0 resets."""
+        if not value:
+            self.reset()
+            return
+        if modern and value & Status.FEATURES_OK and not self.has(Feature.VERSION_1):
+            value &= ~Status.FEATURES_OK
+        began = value & ~self.status & Status.DRIVER_OK
+        self.driver_status = value & ~Status.NEEDS_RESET
+        if began:
+            for queue in self.queues:
+                self.notify(queue.index)
+
+    def notify(self, index: int) -> None:
+        """The driver notifies a queue; what does not exist or is not enabled has nothing to say."""
+        if index < len(self.queues) and self.queues[index].enabled:
+            self.queues[index].rung = True
+            self._bell.ring()
+
+    def stop(self, queue: Queue) -> None:
+        """The driver takes a queue out of use. Waits until the worker has done with it."""
+        with self._busy:
+            queue.rung = False
+            queue.reset()
+
+    def reset(self) -> None:
+        """Forget the driver. Waits until the worker has done with guest memory."""
+        with self._busy:
+            self._life += 1
+            for queue in self.queues:
+                queue.rung = False
+                queue.reset()
+            super().reset()
+
+    def close(self) -> None:
+        """End the worker; let go of guest memory."""
+        self._bell.close()
+        for queue in self.queues:
+            queue.ring = None
+
+    # -- saving
+
+    def save(self) -> dict[str, Any]:
+        """All state by name, with chains given back that the worker has."""
+        with self._busy:
+            return {**super().save(), "queues": [queue.save() for queue in self.queues]}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take the state `save` returned. Raises ValueError for what this device does not have."""
+        queues = saved.get("queues", [])
+        if len(queues) > len(self.queues):
+            raise ValueError(f"{self.name}: saved state has {len(queues)} queues, not {len(self.queues)}")
+        with self._busy:
+            self._life += 1
+            super().restore({name: value for name, value in saved.items() if name != "queues"})
+            for queue in self.queues:
+                queue.reset()
+            for queue, values in zip(self.queues, queues, strict=False):
+                queue.restore(values)
+        if self.status & Status.DRIVER_OK:
+            for queue in self.queues:
+                self.notify(queue.index)
+
+    # -- the worker
+
+    def _work(self) -> None:
+        for queue in self.queues:
+            while queue.rung:
+                with self._busy:
+                    queue.rung = False
+                    life = self._life
+                    healthy = not self.broken
+                    interrupt = self._batch(queue)
+                    breaks = self.broken and healthy
+                if interrupt or breaks:
+                    self._interrupt(queue if interrupt else None, breaks, life)
+
+    def _interrupt(self, queue: Queue | None, configuration: bool, life: int) -> None:
+        with self.services.lock:
+            if self._life == life and self.transport:
+                if queue:
+                    self.transport.queue_interrupt(queue)
+                if configuration:
+                    self.transport.configuration_interrupt()
+
+    def _batch(self, queue: Queue) -> bool:
+        """Serve what is available now; whether the driver wants an interrupt."""
+        ready = self.legacy or self.driver_status & Status.DRIVER_OK
+        dma = self.transport.memory() if self.transport else None
+        if not queue.enabled or not ready or self.broken or dma is None:
+            return False
+        ring = None
+        try:
+            indirect, event_index = self.has(Feature.INDIRECT), self.has(Feature.EVENT_INDEX)
+            ring = queue.open(dma, self.has(Feature.PACKED), self.legacy, event_index, indirect)
+            ring.disable_notifications()
+            self.serve(queue, ring)
+            interrupt = ring.publish()
+            if ring.enable_notifications():
+                queue.rung = True  # not `|=`: the driver may notify meanwhile
+            return interrupt
+        except RingError as error:
+            self._break(f"queue {queue.index}: {error}")
+            return ring is not None and ring.publish()
+
+    def _break(self, why: str) -> None:
+        self.broken = True
+        self._complaints += 1
+        if self._complaints <= MOST_COMPLAINTS:
+            last = "; further ones are not told" if self._complaints == MOST_COMPLAINTS else ""
+            self.services.warn(f"{self.name}: {why}; the guest has to reset the device{last}")
