@@ -31,6 +31,7 @@ from .memory.ram import Ram
 from .memory.space import BusError, Dma, Memory, PhysicalSpace
 
 if TYPE_CHECKING:
+    from .block.drives import Drives
     from .console.chardev import Chardev
 
 Path = str | os.PathLike[str]
@@ -48,10 +49,10 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices` are plugged in as the words
-    after -device say. `serial` are chardevs in order; the first one's output is kept in `console`. Without `cache` no
-    translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor".
-    Raises UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives` and `blockdevs`
+    are the words after the options of these names; with `snapshot` images stay as they are. `serial` are chardevs in
+    order; the first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept
+    there. `warn` gets lines for the user, by default the logger "powervisor". Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -68,6 +69,9 @@ class Machine:
         dtb: Path | None = None,
         loaders: Sequence[LoaderDevice] = (),
         devices: Sequence[str] = (),
+        drives: Sequence[str] = (),
+        blockdevs: Sequence[str] = (),
+        snapshot: bool = False,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
@@ -98,6 +102,7 @@ class Machine:
         self._resetting = False
         self._closed = self._gone = False
         self._drains: list[Drain] = []
+        self._drives: Drives | None = None
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -108,7 +113,12 @@ class Machine:
             self.console = recorded(chardevs[0]) if chardevs else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *chardevs[1:]]
             self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
-            self._plug(devices, warn)
+            if drives or blockdevs:
+                from .block.drives import open_drives
+
+                self._drives = open_drives(drives, blockdevs, snapshot)
+            if devices or self._drives:
+                self._plug(devices, warn)
         except BaseException:
             self.close()
             raise
@@ -129,15 +139,16 @@ class Machine:
                 self._connect(chardev, uart)
 
     def _plug(self, devices: Sequence[str], warn: Callable[[str], None] | None) -> None:
-        if not devices:
-            return
         from .devices.models import plug
         from .devices.services import Services
 
         services = Services(self.context.dma, self.lock, self._failed)
         if warn is not None:
             services.warn = warn
-        plug(devices, self.board.expansion_buses(self.built.devices), services)
+        if self._drives is not None:
+            services.drives = self._drives
+        plug([*devices, *services.drives.devices], self.board.expansion_buses(self.built.devices), services)
+        services.drives.check_used()
 
     @property
     def vm(self) -> Vm:
@@ -445,6 +456,8 @@ class Machine:
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()
+        if self._drives is not None:
+            self._drives.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now

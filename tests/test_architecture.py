@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "translate": {"cache", "native", "isa", "vcpu", "insns"},
     "hv": {"native", "isa", "vcpu", "insns", "translate"},
     "memory": set(),
-    "devices": {"memory", "native"},
+    "block": set(),
+    "devices": {"block", "memory", "native"},
     "boards": {"memory", "devices"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
     "guests": {"cache", "native", "isa", "insns", "memory", "devices", "boards"},
-    "machine": {"native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
+    "machine": {"block", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
-    "cli": {"cache", "isa", "insns", "boards", "boot", "console", "devices", "guests", "machine", "memory"},
+    "cli": {"block", "cache", "isa", "insns", "boards", "boot", "console", "devices", "guests", "machine", "memory"},
 }
 """What each room may import besides itself, `errors` and `properties`. The package itself (`from powervisor import
 Machine`) is the machine's room, its version nobody's."""

@@ -14,7 +14,8 @@ _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
-    "serial": "-serial", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+    "drives": "-drive", "blockdevs": "-blockdev", "serial": "-serial", "mem_path": "-mem-path",
+    "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 
@@ -37,6 +38,23 @@ def add_machine_options(parser: Parser) -> None:
         default=[],
         metavar="DEVICE",
         help="add a device: NAME,property=value,... (help: list)",
+    )
+    parser.option(
+        "-drive",
+        dest="drives",
+        action="append",
+        metavar="DRIVE",
+        help="a disk: file=F[,if=none,id=ID][,readonly=on] ...",
+    )
+    parser.option(
+        "-blockdev",
+        dest="blockdevs",
+        action="append",
+        metavar="NODE",
+        help="storage for a -device: driver=file,filename=F,node-name=N",
+    )
+    parser.option(
+        "-snapshot", action="store_true", help="leave all images as they are: what is written is gone at the end"
     )
     parser.option(
         "-serial",
@@ -157,10 +175,15 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("kernel", "bios", "initrd", "dtb", "append", "mem_path"):
         if (text := getattr(options, name)) is not None:
             given[name] = text
-    given.update({name: True for name in ("mem_prealloc", "no_reboot") if getattr(options, name)})
+    given.update({name: True for name in ("mem_prealloc", "no_reboot", "snapshot") if getattr(options, name)})
     if options.no_cache:
         given["cache"] = False
     given.update(_devices(options.device))
+    if options.drives or options.blockdevs:
+        from powervisor.block import drives
+
+        drives.check(options.drives or (), options.blockdevs or ())
+        given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
     return given
 
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
+from powervisor.block.drives import Drives
 from powervisor.devices.worker import Hire, Worker
 from powervisor.memory.space import Dma
 
@@ -36,6 +37,7 @@ class Services:
     """Takes what a worker raised and nobody expected; the machine ends with it."""
     warn: Callable[[str], None] = _warning
     """Tells the user a line."""
+    drives: Drives = field(default_factory=Drives)
     hire: Hire | None = None
 
     def worker(self) -> Hire:

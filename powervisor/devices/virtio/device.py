@@ -84,8 +84,8 @@ class VirtioDevice(Device):
 
     # -- what a device type says
 
-    def configuration(self) -> bytes:
-        """The device-specific configuration, in the byte order of `order`."""
+    def configuration(self, order: str) -> bytes:
+        """The device-specific configuration; `order` is struct's sign of the byte order the driver expects."""
         return b""
 
     def configure(self, offset: int, data: bytes) -> None:
@@ -113,7 +113,7 @@ class VirtioDevice(Device):
 
     @property
     def order(self) -> str:
-        """Byte order of configuration and requests for struct: the guest's own, or little-endian since 1.0."""
+        """Byte order of requests, for struct: the guest's own, or little-endian since 1.0."""
         return ">" if self.legacy else "<"
 
     @property

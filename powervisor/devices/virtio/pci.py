@@ -95,7 +95,7 @@ class VirtioPci(PciCard):
         self._vectors = len(virtio.queues) + 1 if options.vectors is None else options.vectors
         bars = {}
         if transitional:
-            size = 24 + len(virtio.configuration())
+            size = 24 + len(virtio.configuration("<"))
             bars[LEGACY_BAR] = Bar(max(32, 1 << (size - 1).bit_length()), io=True)
         if self._vectors:
             bars[MSIX_BAR] = Bar(Msix.bar_size(self._vectors))
@@ -291,7 +291,7 @@ class VirtioPci(PciCard):
         if place == _PLACES[ISR]:
             return self._take_isr() if offset == 0 else 0
         if place == _PLACES[DEVICE]:
-            return self._configuration(offset, size)
+            return self._configuration(offset, size, "<")
         return 0
 
     def bar_write(self, bar: int, offset: int, size: int, value: int) -> None:
@@ -311,7 +311,7 @@ class VirtioPci(PciCard):
         vectors = self._legacy_vectors() if self.msix and self.msix.enabled else {}
         begin = 0x18 if vectors else 0x14
         if offset >= begin:
-            return self._configuration(offset - begin, size)
+            return self._configuration(offset - begin, size, ">")
         return _read(self._legacy | vectors, offset, size)
 
     def _legacy_write(self, offset: int, size: int, value: int) -> None:
@@ -322,9 +322,9 @@ class VirtioPci(PciCard):
         else:
             _write(self._legacy | vectors, offset, size, value)
 
-    def _configuration(self, offset: int, size: int) -> int:
-        """Bytes of the device's configuration; what is beyond reads as 0."""
-        return int.from_bytes(self.virtio.configuration()[offset : offset + size], "little")
+    def _configuration(self, offset: int, size: int, order: str) -> int:
+        """Bytes of the device's configuration, in the guest's own order for legacy drivers; what is beyond is 0."""
+        return int.from_bytes(self.virtio.configuration(order)[offset : offset + size], "little")
 
     # -- access to the BARs through configuration space
 

@@ -48,4 +48,4 @@ class VirtioRngPci(VirtioPci):
     class_code = 0x00FF00
 
     def __init__(self, name: str, options: Any, services: Services) -> None:
-        super().__init__(name, options, services, VirtioRng(f"{name}-virtio", services, options.features()))
+        super().__init__(name, options, services, VirtioRng(name, services, options.features()))

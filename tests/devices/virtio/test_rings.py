@@ -40,7 +40,7 @@ class Turn(VirtioDevice):
             at += len(part)
         return min(at, len(data))
 
-    def configuration(self):
+    def configuration(self, order):
         return b"configuration"
 
 
@@ -48,7 +48,7 @@ class TurnPci(VirtioPci):
     model, summary, options_type, class_code = "turn", "for tests", VirtioPciOptions, 0x00FF00
 
     def __init__(self, name, options, services):
-        virtio = Turn(f"{name}-virtio", services, (8, 8), options.features())
+        virtio = Turn(name, services, (8, 8), options.features())
         super().__init__(name, options, services, virtio)
 
 
@@ -190,7 +190,7 @@ BAD = {
 def check_needs_reset(ring, warnings, works_again=True):
     driver = ring.driver
     assert driver.status() & NEEDS_RESET
-    assert len(warnings) == 1 and "virtio" in warnings[0] and "reset the device" in warnings[0]
+    assert len(warnings) == 1 and warnings[0].startswith("turn@1: queue 0: ") and "reset the device" in warnings[0]
     assert warnings[0].count("\n") == 0
     assert 0 in driver.messages, "the configuration's vector"
     count = len(driver.messages)
