@@ -92,6 +92,15 @@ def test_bars_are_sized_and_decoded_in_both_spaces(guest, card, bench):
     assert card.log == [(0, 8, 2, 0x1234), (1, 0x10, 4, 1), (1, 0x14, 4, 2)]
 
 
+def test_io_space_begins_at_0_where_64_bit_linux_puts_the_first_device(guest, card, bench):
+    guest.outbound(2, 0, IO, 16, io=True)
+    guest.set_config(1, 0x10, 0)
+    bench.space.write(IO, 1, 1)
+    guest.set_config(1, 4, 1, 2)
+    bench.space.write(IO + 4, 1, 2)
+    assert card.log == [(0, 4, 1, 2)]
+
+
 def test_64_bit_bar_above_4_gib(guest, card, bench):
     guest.set_config(1, 0x18, 0)
     guest.set_config(1, 0x1C, 0x10)

@@ -179,8 +179,9 @@ class PciFunction(Device):
         if not self.command & (COMMAND_IO if bar.io else COMMAND_MEMORY):
             return None
         address = self.field(BAR0 + 4 * index, 8 if bar.wide else 4) & -bar.size
-        # Zero is where nobody was put yet; the top is what sizing leaves behind.
-        unset = address == 0 or address == (1 << (64 if bar.wide else 32)) - bar.size
+        # Zero in memory space is where nobody was put yet (in I/O space 64-bit Linux does put one there); the top is
+        # what sizing leaves behind.
+        unset = address == 0 and not bar.io or address == (1 << (64 if bar.wide else 32)) - bar.size
         return None if unset else address
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
