@@ -90,6 +90,9 @@ def test_the_cores_and_boards_are_listed(command):
             1,
             "-device virtio-rng-pci: packed=maybe is neither on nor off",
         ),
+        (["run", "-drive", "if=virtio"], 1, "-drive if=virtio: file= is missing"),
+        (["run", "-drive", "file=x,sanpshot=on"], 1, "unknown property 'sanpshot'; did you mean snapshot"),
+        (["run", "-blockdev", "driver=file,filename=x"], 1, "-blockdev .*: node-name= is missing"),
         (["run", "-device", "loader,addr=0"], 1, "file= is missing"),
         (["run", "-device", "loader,file=/dev/null,addr=zero"], 1, "addr=zero is not a number"),
         (["run", "-device", "loader,fiel=/dev/null"], 1, "did you mean file"),
@@ -158,14 +161,16 @@ def test_options_reach_the_machine_in_one_dash_or_two_and_nothing_else_does(comm
         "run", "-M", "ppce500", "--cpu", "e6500", "-smp", "cores=2,threads=2", "-m", "1G", "--kernel", str(kernel),
         "-initrd", str(kernel), "-append", "console=ttyS0 stop", "-nographic", "-no-reboot",
         "-device", f"loader,file={kernel},addr=0x1000,cpu-num=1", "-device", f"loader,file={kernel}",
-        "-device", "virtio-rng-pci,addr=3",
+        "-device", "virtio-rng-pci,addr=3", "-drive", "file=disk,if=none,id=d", "-device", "virtio-blk-pci,drive=d",
+        "-blockdev", "driver=file,filename=f,node-name=n", "-snapshot",
     )  # fmt: skip
     assert done.status == 0
     assert machine.last.arguments == {
         "board": "ppce500", "cpu": "e6500", "cores": 2, "threads": 2, "memory": 1 << 30, "kernel": str(kernel),
         "initrd": str(kernel), "append": "console=ttyS0 stop", "no_reboot": True,
         "loaders": [LoaderDevice(str(kernel), 0x1000, 1), LoaderDevice(str(kernel))],
-        "devices": ["virtio-rng-pci,addr=3"],
+        "devices": ["virtio-rng-pci,addr=3", "virtio-blk-pci,drive=d"], "drives": ["file=disk,if=none,id=d"],
+        "blockdevs": ["driver=file,filename=f,node-name=n"], "snapshot": True,
     }  # fmt: skip
     assert command("run").status == 0
     assert machine.last.arguments == {}
