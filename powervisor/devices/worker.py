@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -28,7 +27,10 @@ class Worker:
 
     def __init__(self, name: str, work: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         self._work, self._failed = work, failed
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+        # Held while there is nothing to do. Unlike a write to an eventfd, releasing a lock keeps the GIL: the vCPU's
+        # thread leaves its register access, and the machine's lock, before the worker begins.
+        self._idle = threading.Lock()
+        self._idle.acquire()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._begun = False
@@ -38,22 +40,19 @@ class Worker:
         if not self._begun:  # under the machine's lock, like every access to a register
             self._begun = True
             self._thread.start()
-        os.eventfd_write(self._bell, 1)
+        with contextlib.suppress(RuntimeError):  # rung already
+            self._idle.release()
 
     def close(self) -> None:
         """Wait for work on its way; nothing is done afterwards."""
-        if self._closing:
-            return
         self._closing = True
         if self._begun:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_write(self._bell, 1)
+            self.ring()
             self._thread.join()
-        os.close(self._bell)
 
     def _run(self) -> None:
         while True:
-            os.eventfd_read(self._bell)
+            self._idle.acquire()
             if self._closing:
                 return
             try:

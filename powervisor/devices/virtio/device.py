@@ -6,7 +6,6 @@ A device type is a subclass: its number, its own features, its configuration, an
 from __future__ import annotations
 
 import threading
-from enum import IntFlag
 from typing import Any, ClassVar, Protocol
 
 from powervisor.devices.device import Device, state
@@ -16,8 +15,8 @@ from powervisor.devices.virtio.ring import Chain, Ring, RingError
 from powervisor.memory.space import Dma
 
 
-class Status(IntFlag):
-    """The device status field."""
+class Status:
+    """Bits of the device status field. Plain numbers: an IntFlag's operators take a microsecond each."""
 
     ACKNOWLEDGE = 1
     DRIVER = 2
@@ -27,7 +26,7 @@ class Status(IntFlag):
     FAILED = 128
 
 
-class Feature(IntFlag):
+class Feature:
     """Features that are no device type's own."""
 
     INDIRECT = 1 << 28
@@ -219,8 +218,7 @@ class VirtioDevice(Device):
             return False
         ring = None
         try:
-            indirect, event_index = self.has(Feature.INDIRECT), self.has(Feature.EVENT_INDEX)
-            ring = queue.open(dma, self.has(Feature.PACKED), self.legacy, event_index, indirect)
+            ring = queue.ring or self._open(queue, dma)
             ring.disable_notifications()
             self.serve(queue, ring)
             interrupt = ring.publish()
@@ -230,6 +228,10 @@ class VirtioDevice(Device):
         except RingError as error:
             self._break(f"queue {queue.index}: {error}")
             return ring is not None and ring.publish()
+
+    def _open(self, queue: Queue, dma: Dma) -> Ring:
+        indirect, event_index = self.has(Feature.INDIRECT), self.has(Feature.EVENT_INDEX)
+        return queue.open(dma, self.has(Feature.PACKED), self.legacy, event_index, indirect)
 
     def _break(self, why: str) -> None:
         self.broken = True

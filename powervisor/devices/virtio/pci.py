@@ -59,7 +59,7 @@ class VirtioPciOptions(PciOptions):
             (Feature.ACCESS_PLATFORM, self.iommu_platform and not self.disable_modern),
             (Feature.VERSION_1, not self.disable_modern),
         )
-        return sum(int(feature) for feature, chosen in offered if chosen)
+        return sum(feature for feature, chosen in offered if chosen)
 
 
 class _Cell(NamedTuple):

@@ -33,10 +33,9 @@ class Queue:
 
     def open(self, dma: Dma, packed: bool, big_endian: bool, event_index: bool, indirect: bool) -> Ring:
         """The ring, found where the driver said. Raises RingError."""
-        if self.ring is None:
-            where = self.descriptors, self.driver, self.device
-            layout = Layout(self.size, *where, big_endian, event_index, indirect)
-            self.ring = (PackedRing if packed else SplitRing)(dma, layout, self._position)
+        where = self.descriptors, self.driver, self.device
+        layout = Layout(self.size, *where, big_endian, event_index, indirect)
+        self.ring = (PackedRing if packed else SplitRing)(dma, layout, self._position)
         return self.ring
 
     def save(self) -> dict[str, Any]:
