@@ -116,6 +116,20 @@ def test_drivers_can_be_unbound_and_bound_again(image):
 
 
 @pytest.mark.slow
+def test_linux_resets_the_board_while_its_disk_works(tmp_path):
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(64 * MEGABYTE))
+    busy = "dd if=/dev/urandom of=/dev/vda bs=64k & dd if=/dev/vda of=/dev/null bs=1M & sleep 0.3"
+    append = shell(busy, "reboot -f").removeprefix("stop ")
+    with Machine(
+        **options("k32", append), drives=[f"file={image}"], devices=["virtio-rng-pci"], serial=[None]
+    ) as machine:
+        machine.start()
+        for _ in range(6):
+            machine.console.expect("BOOT-OK", timeout=60)
+
+
+@pytest.mark.slow
 @needs_e2fsprogs
 def test_a_snapshot_leaves_the_image_as_it_was(image):
     before = image.read_bytes()

@@ -67,6 +67,8 @@ class VirtioDevice(Device):
     """The driver broke the rules: nothing goes on before a reset."""
     features: int = state(int)
     """Those the driver accepted."""
+    owes_interrupt: bool = state(bool)
+    """The driver has not heard yet that the status changed."""
 
     def __init__(self, name: str, services: Services, queue_sizes: tuple[int, ...], features: int) -> None:
         self.services = services
@@ -76,7 +78,6 @@ class VirtioDevice(Device):
         self.generation = 0
         """Changes with the configuration."""
         self._busy = threading.Lock()  # rings and guest memory are in use; taken after the machine's lock
-        self._life = 0  # counts resets: an interrupt that is late for one is not raised
         self._complaints = 0
         self._bell = services.worker()(name, self._work)
         super().__init__(name)
@@ -153,7 +154,6 @@ class VirtioDevice(Device):
     def reset(self) -> None:
         """Forget the driver. Waits until the worker has done with guest memory."""
         with self._busy:
-            self._life += 1
             for queue in self.queues:
                 queue.rung = False
                 queue.reset()
@@ -168,7 +168,7 @@ class VirtioDevice(Device):
     # -- saving
 
     def save(self) -> dict[str, Any]:
-        """All state by name, with chains given back that the worker has."""
+        """All state by name, with chains given back that the worker has; under the machine's lock."""
         with self._busy:
             return {**super().save(), "queues": [queue.save() for queue in self.queues]}
 
@@ -177,8 +177,9 @@ class VirtioDevice(Device):
         queues = saved.get("queues", [])
         if len(queues) > len(self.queues):
             raise ValueError(f"{self.name}: saved state has {len(queues)} queues, not {len(self.queues)}")
+        for queue, values in zip(self.queues, queues, strict=False):
+            queue.check(values)
         with self._busy:
-            self._life += 1
             super().restore({name: value for name, value in saved.items() if name != "queues"})
             for queue in self.queues:
                 queue.reset()
@@ -192,49 +193,47 @@ class VirtioDevice(Device):
 
     def _work(self) -> None:
         for queue in self.queues:
-            while queue.rung:
+            while queue.rung or queue.owes_interrupt:
                 with self._busy:
                     queue.rung = False
-                    life = self._life
-                    healthy = not self.broken
-                    interrupt = self._batch(queue)
-                    breaks = self.broken and healthy
-                if interrupt or breaks:
-                    self._interrupt(queue if interrupt else None, breaks, life)
+                    self._batch(queue)
+                if queue.owes_interrupt or self.owes_interrupt:
+                    with self.services.lock:
+                        self._interrupt(queue)
 
-    def _interrupt(self, queue: Queue | None, configuration: bool, life: int) -> None:
-        with self.services.lock:
-            if self._life == life and self.transport:
-                if queue:
-                    self.transport.queue_interrupt(queue)
-                if configuration:
-                    self.transport.configuration_interrupt()
+    def _interrupt(self, queue: Queue) -> None:
+        """Send what is owed, unless the driver has reset the device meanwhile."""
+        owed, queue.owes_interrupt = queue.owes_interrupt, False
+        if owed and self.transport:
+            self.transport.queue_interrupt(queue)
+        owed, self.owes_interrupt = self.owes_interrupt, False
+        if owed and self.transport:
+            self.transport.configuration_interrupt()
 
-    def _batch(self, queue: Queue) -> bool:
-        """Serve what is available now; whether the driver wants an interrupt."""
+    def _batch(self, queue: Queue) -> None:
+        """Serve what is available now, and note whether the driver wants an interrupt."""
         ready = self.legacy or self.driver_status & Status.DRIVER_OK
         dma = self.transport.memory() if self.transport else None
         if not queue.enabled or not ready or self.broken or dma is None:
-            return False
-        ring = None
+            return
         try:
             ring = queue.ring or self._open(queue, dma)
             ring.disable_notifications()
-            self.serve(queue, ring)
-            interrupt = ring.publish()
+            try:
+                self.serve(queue, ring)
+            finally:
+                queue.owes_interrupt |= ring.publish()
             if ring.enable_notifications():
-                queue.rung = True  # not `|=`: the driver may notify meanwhile
-            return interrupt
+                queue.rung = True
         except RingError as error:
             self._break(f"queue {queue.index}: {error}")
-            return ring is not None and ring.publish()
 
     def _open(self, queue: Queue, dma: Dma) -> Ring:
         indirect, event_index = self.has(Feature.INDIRECT), self.has(Feature.EVENT_INDEX)
         return queue.open(dma, self.has(Feature.PACKED), self.legacy, event_index, indirect)
 
     def _break(self, why: str) -> None:
-        self.broken = True
+        self.broken = self.owes_interrupt = True
         self._complaints += 1
         if self._complaints <= MOST_COMPLAINTS:
             last = "; further ones are not told" if self._complaints == MOST_COMPLAINTS else ""

@@ -10,7 +10,7 @@ from powervisor.devices.virtio.split import SplitRing
 from powervisor.memory.space import Dma
 
 NO_VECTOR = 0xFFFF
-_SAVED = ("size", "enabled", "descriptors", "driver", "device", "vector")
+_SAVED = ("size", "enabled", "descriptors", "driver", "device", "vector", "owes_interrupt")
 
 
 class Queue:
@@ -28,6 +28,8 @@ class Queue:
         self.enabled = 0
         self.descriptors = self.driver = self.device = 0
         self.vector = NO_VECTOR
+        self.owes_interrupt = False
+        """Chains were given back, and the driver has not been interrupted yet."""
         self.ring: Ring | None = None
         self._position: list[int] = []
 
@@ -43,10 +45,13 @@ class Queue:
         position = self.ring.position() if self.ring else self._position
         return {**{name: getattr(self, name) for name in _SAVED}, "position": list(position)}
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Take what `save` returned; missing names get their reset value. Raises ValueError."""
+    def check(self, saved: dict[str, Any]) -> None:
+        """Raise ValueError for what `restore` does not take."""
         if unknown := sorted(saved.keys() - {*_SAVED, "position"}):
             raise ValueError(f"queue {self.index}: saved state has unknown parts: {', '.join(unknown)}")
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take what `save` returned; missing names get their reset value."""
         self.reset()
         for name in saved.keys() & _SAVED:
             setattr(self, name, saved[name])
