@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from powervisor.block.backend import Backend, part
 from powervisor.block.file import RawFile
+from powervisor.errors import UserError, argument
 
 CLUSTER = 64 << 10
 
@@ -79,8 +80,14 @@ class Overlay:
 
 
 def nameless(size: int) -> RawFile:
-    """A file of `size` bytes, all holes, that vanishes when it is closed. Raises OSError."""
+    """A file of `size` bytes, all holes, that vanishes when it is closed. Raises UserError."""
+    import tempfile
+
     directory = os.environ.get("TMPDIR", "/var/tmp")
-    fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, size)
-    return RawFile(fd, flushes=False, unmap=True)
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            file.truncate(size)
+            return RawFile(os.dup(file.fileno()), flushes=False, unmap=True)
+    except OSError as error:
+        why = f"no file for what the guest writes in {directory} ({error.strerror})"
+        raise UserError(f"{argument('snapshot')}: {why}; set TMPDIR to a directory with room") from None

@@ -14,8 +14,8 @@ _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
-    "drives": "-drive", "blockdevs": "-blockdev", "serial": "-serial", "mem_path": "-mem-path",
-    "mem_prealloc": "-mem-prealloc",
+    "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "serial": "-serial",
+    "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 

@@ -190,6 +190,13 @@ def test_drives_that_cannot_be(opened, tmp_path, monkeypatch, text, message):
     assert len(os.listdir("/proc/self/fd")) == descriptors, "what was opened before is closed"
 
 
+def test_a_snapshot_needs_room(opened, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"snapshot: no file .* in .*none \(No such file or directory\); set TMPDIR"):
+        opened(f"file={name(image)}", snapshot=True)
+    opened(f"file={name(image)}")
+
+
 def test_bytes_of_any_image_can_be_had_on_request(opened, tmp_path):
     (tmp_path / "qcow").write_bytes(b"QFI\xfb" + bytes(508))
     assert opened(f"file={tmp_path}/qcow,format=raw").by_name["virtio0"].backend.size == 512

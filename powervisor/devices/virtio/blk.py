@@ -29,8 +29,8 @@ _WRITEBACK_AT = 32
 _ID_LENGTH = 20
 MOST_RANGES = 16
 """Ranges that one discard or write zeroes may name."""
-MOST_SECTORS = 1 << 22
-"""Sectors of such a range."""
+MOST_DISCARDED, MOST_ZEROED = 1 << 22, 1 << 16
+"""Sectors of such a range; zeros may have to be written."""
 MOST_BYTES = 256 << 20
 """Bytes of one read or write: a driver cannot keep the worker, and those who wait for it, busy for ever."""
 _UNMAP = 1
@@ -110,7 +110,7 @@ class VirtioBlk(VirtioDevice):
         return struct.pack(
             order + _CONFIGURATION,
             self.backend.size // SECTOR, 0, self.options.queue_size - 2, block, exponent, 0, 0, 0, self.writeback,
-            self.options.num_queues, MOST_SECTORS, MOST_RANGES, alignment, MOST_SECTORS, MOST_RANGES, 1,
+            self.options.num_queues, MOST_DISCARDED, MOST_RANGES, alignment, MOST_ZEROED, MOST_RANGES, 1,
         )  # fmt: skip
 
     def configure(self, offset: int, data: bytes) -> None:
@@ -190,10 +190,11 @@ class VirtioBlk(VirtioDevice):
     def _ranges(self, kind: int, data: bytes) -> Answer:
         """Discard or zero what `data` names, if all of it can be."""
         ranges = list(struct.iter_unpack(self.order + "QII", data))
+        most = MOST_ZEROED if kind == Request.WRITE_ZEROES else MOST_DISCARDED
         for sector, count, flags in ranges:
             if flags & ~(_UNMAP if kind == Request.WRITE_ZEROES else 0):
                 return Answer.UNSUPPORTED
-            if count > MOST_SECTORS or not self._fits(sector * SECTOR, count * SECTOR):
+            if count > most or not self._fits(sector * SECTOR, count * SECTOR):
                 return Answer.IO_ERROR
         for sector, count, flags in ranges:
             if kind == Request.DISCARD:
