@@ -31,6 +31,7 @@ from .memory.ram import Ram
 from .memory.space import BusError, Dma, Memory, PhysicalSpace
 
 if TYPE_CHECKING:
+    from .block.drives import Drives
     from .console.chardev import Chardev
 
 Path = str | os.PathLike[str]
@@ -48,9 +49,10 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `serial` are chardevs in order; the
-    first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept there. Raises
-    UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives` and `blockdevs`
+    are the words after the options of these names; with `snapshot` images stay as they are. `serial` are chardevs in
+    order; the first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept
+    there. `warn` gets lines for the user, by default the logger "powervisor". Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -66,12 +68,17 @@ class Machine:
         append: str | None = None,
         dtb: Path | None = None,
         loaders: Sequence[LoaderDevice] = (),
+        devices: Sequence[str] = (),
+        drives: Sequence[str] = (),
+        blockdevs: Sequence[str] = (),
+        snapshot: bool = False,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
         no_reboot: bool = False,
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.board: Board = registry.get(board)
         core = core_models.get(cpu or self.board.default_core)
@@ -95,6 +102,7 @@ class Machine:
         self._resetting = False
         self._closed = self._gone = False
         self._drains: list[Drain] = []
+        self._drives: Drives | None = None
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -105,6 +113,12 @@ class Machine:
             self.console = recorded(chardevs[0]) if chardevs else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *chardevs[1:]]
             self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
+            if drives or blockdevs:
+                from .block.drives import open_drives
+
+                self._drives = open_drives(drives, blockdevs, snapshot)
+            if devices or self._drives:
+                self._plug(devices, warn)
         except BaseException:
             self.close()
             raise
@@ -123,6 +137,18 @@ class Machine:
             uart = self.built.devices.get(f"{SERIAL}{index}")
             if chardev is not None and isinstance(uart, Ns16550):
                 self._connect(chardev, uart)
+
+    def _plug(self, devices: Sequence[str], warn: Callable[[str], None] | None) -> None:
+        from .devices.models import plug
+        from .devices.services import Services
+
+        services = Services(self.context.dma, self.lock, self._failed)
+        if warn is not None:
+            services.warn = warn
+        if self._drives is not None:
+            services.drives = self._drives
+        plug([*devices, *services.drives.devices], self.board.expansion_buses(self.built.devices), services)
+        services.drives.check_used()
 
     @property
     def vm(self) -> Vm:
@@ -427,6 +453,11 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
+        if hasattr(self, "built"):
+            for device in self.built.everything():
+                device.close()
+        if self._drives is not None:
+            self._drives.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now

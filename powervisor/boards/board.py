@@ -15,6 +15,7 @@ from powervisor.devices.clock import Clock, ManualClock
 from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqLine, NoIrq, OrGate
 from powervisor.devices.ns16550 import Chardev
+from powervisor.devices.pci.bus import PciBus
 from powervisor.devices.silent import Silent
 from powervisor.devices.spintable import Release
 from powervisor.errors import UserError, argument
@@ -152,6 +153,8 @@ class Board(NamedTuple):
     stdout: str
     buses: tuple[Bus, ...]
     parts: tuple[Part, ...]
+    expansion: Mapping[str, str] = NOTHING
+    """Buses that devices can be plugged into, by the name users give them: the parts that lead to them."""
 
     def core(self, name: str) -> BoardCore:
         """The board's entry of core `name`; UserError with the nearest names."""
@@ -208,6 +211,10 @@ class Board(NamedTuple):
         self._connect(context.irqchip, devices)
         silent = [s for bus in self.buses if bus.silent for s in _fill(context.space, bus)]
         return Built(devices, silent, self._tree(context, devices))
+
+    def expansion_buses(self, devices: Mapping[str, Device]) -> dict[str, PciBus]:
+        """The buses of `expansion` among what `build` made."""
+        return {name: cast(HasBus, devices[part]).bus for name, part in self.expansion.items()}
 
     def describe(self, cpus: CpuTopology, ram_size: int, serials: int = 1) -> Node:
         """The tree alone, without a machine: as `build` would write it for this much of everything."""
@@ -291,6 +298,12 @@ class HasApertures(Protocol):
     """A device with windows beyond its registers."""
 
     apertures: Mapping[str, Target]
+
+
+class HasBus(Protocol):
+    """A device with a PCI bus behind it."""
+
+    bus: PciBus
 
 
 def nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str:

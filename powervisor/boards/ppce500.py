@@ -203,4 +203,5 @@ PPCE500 = Board(
         Bus("platform", 0xF_0000_0000, 0x800_0000, ("qemu,platform", "simple-bus"), interrupts=True),
     ),
     parts=PARTS,
+    expansion={"pci.0": "pci"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from powervisor.boards.devicetree import Node, Value, amend, cells64, check_header, flatten
@@ -11,6 +12,7 @@ from powervisor.boot.image import Image, Segment, gunzip, read_file
 from powervisor.errors import UserError, argument
 from powervisor.memory.ram import MIB
 from powervisor.memory.space import PhysicalSpace
+from powervisor.properties import NUMBER, parse, prop
 
 EPAPR_MAGIC = 0x4550_4150
 STACK_TOP = 16 * MIB - 8
@@ -26,13 +28,14 @@ _GZIP = b"\x1f\x8b"
 _FDT = b"\xd0\x0d\xfe\xed"
 
 
-class LoaderDevice(NamedTuple):
+@dataclass(frozen=True)
+class LoaderDevice:
     """`-device loader,file=F[,addr=A][,cpu-num=N][,force-raw=on]`: a file put in RAM; CPU N starts in it."""
 
-    file: str
-    addr: int | None = None
-    cpu_num: int | None = None
-    force_raw: bool = False
+    file: str = prop("", "the file", required=True)
+    addr: int | None = prop(None, "physical address for a file that does not say it itself", NUMBER)
+    cpu_num: int | None = prop(None, "the CPU that starts in it", NUMBER)
+    force_raw: bool = prop(False, "take the file as it is, whatever its format")
 
     @property
     def where(self) -> str:
@@ -42,27 +45,7 @@ class LoaderDevice(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> LoaderDevice:
         """From what follows `-device loader,`. Raises UserError."""
-        given: dict[str, str] = {}
-        for item in filter(None, text.split(",")):
-            key, _, value = item.partition("=")
-            if key not in ("file", "addr", "cpu-num", "force-raw"):
-                raise UserError(f"-device loader: unknown property {key!r}; it takes file, addr, cpu-num, force-raw")
-            given[key] = value
-        if not given.get("file"):
-            raise UserError("-device loader: file= is missing")
-
-        def number(key: str) -> int | None:
-            if key not in given:
-                return None
-            try:
-                return int(given[key], 0)
-            except ValueError:
-                raise UserError(f"-device loader: {key}={given[key]} is not a number") from None
-
-        raw = given.get("force-raw", "off")
-        if raw not in ("on", "off"):
-            raise UserError(f"-device loader: force-raw={raw} is neither on nor off")
-        return cls(given["file"], number("addr"), number("cpu-num"), raw == "on")
+        return parse(cls, text, argument("loaders"))
 
 
 class BootOptions(NamedTuple):

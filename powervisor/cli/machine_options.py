@@ -2,20 +2,19 @@
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from powervisor.cli.options import Parser, nearest, parse_pairs, parse_size, table
 from powervisor.errors import UserError
-
-if TYPE_CHECKING:
-    from powervisor.boot.loader import LoaderDevice
+from powervisor.properties import listing
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
-DEVICES = {"loader": "loader,file=FILE[,addr=ADDRESS][,cpu-num=N][,force-raw=on]: a file in memory; CPU N starts there"}
+LOADER = "loader"
 _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
-    "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "serial": "-serial",
+    "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
+    "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "serial": "-serial",
     "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
@@ -34,7 +33,28 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-bios", metavar="FILE", help="firmware, which may go on to boot the -kernel")
     parser.option("-dtb", metavar="FILE", help="device tree to give the guest instead of the board's own")
     parser.option(
-        "-device", action="append", default=[], metavar="DEVICE", help="add a device: loader,file=F,addr=A,cpu-num=N"
+        "-device",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="add a device: NAME,property=value,... (help: list)",
+    )
+    parser.option(
+        "-drive",
+        dest="drives",
+        action="append",
+        metavar="DRIVE",
+        help="a disk: file=F[,if=none,id=ID][,readonly=on] ...",
+    )
+    parser.option(
+        "-blockdev",
+        dest="blockdevs",
+        action="append",
+        metavar="NODE",
+        help="storage for a -device: driver=file,filename=F,node-name=N",
+    )
+    parser.option(
+        "-snapshot", action="store_true", help="leave all images as they are: what is written is gone at the end"
     )
     parser.option(
         "-serial",
@@ -86,9 +106,25 @@ def list_requested(options: argparse.Namespace) -> str | None:
         options.board: lambda: boards.listing(),
         options.cpu: lambda: cores.listing(),
         options.accel: lambda: table(list(ACCELERATORS.items())),
-        **{device: lambda: "\n".join(DEVICES.values()) for device in options.device},
     }
+    for device in options.device:
+        name, _, rest = device.rpartition(",")
+        if rest in _HELP:
+            return _device_help(name)
     return next((listings[word]() for word in _HELP if word in listings), None)
+
+
+def _device_help(name: str) -> str:
+    """All devices, or the properties of one."""
+    from powervisor.boot.loader import LoaderDevice
+    from powervisor.devices import models
+
+    summary = "a file in memory before the start; a CPU may begin there"
+    if name == LOADER:
+        return f"{LOADER}: {summary}\n" + table([("  " + first, text) for first, text in listing(LoaderDevice)])
+    if name:
+        return models.help_text(name)
+    return table([(LOADER, summary), *models.summaries()])
 
 
 def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -139,11 +175,15 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("kernel", "bios", "initrd", "dtb", "append", "mem_path"):
         if (text := getattr(options, name)) is not None:
             given[name] = text
-    given.update({name: True for name in ("mem_prealloc", "no_reboot") if getattr(options, name)})
+    given.update({name: True for name in ("mem_prealloc", "no_reboot", "snapshot") if getattr(options, name)})
     if options.no_cache:
         given["cache"] = False
-    if options.device:
-        given["loaders"] = [_loader(device) for device in options.device]
+    given.update(_devices(options.device))
+    if options.drives or options.blockdevs:
+        from powervisor.block import drives
+
+        drives.check(options.drives or (), options.blockdevs or ())
+        given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
     return given
 
 
@@ -154,10 +194,18 @@ def _board_name(text: str) -> str:
     return name
 
 
-def _loader(text: str) -> "LoaderDevice":
+def _devices(texts: list[str]) -> dict[str, Any]:
+    """Loaders and devices apart; what is wrong is told before anything is opened or built."""
     from powervisor.boot.loader import LoaderDevice
 
-    kind, _, rest = text.partition(",")
-    if kind not in DEVICES:
-        raise UserError(f"-device {text}: no device '{kind}'; there is {nearest(kind, DEVICES)} (-device help)")
-    return LoaderDevice.parse(rest)
+    found: dict[str, Any] = {}
+    for text in texts:
+        kind, _, rest = text.partition(",")
+        if kind == LOADER:
+            found.setdefault("loaders", []).append(LoaderDevice.parse(rest))
+        else:
+            from powervisor.devices import models
+
+            models.describe(text)
+            found.setdefault("devices", []).append(text)
+    return found

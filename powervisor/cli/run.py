@@ -84,7 +84,7 @@ class _Run:
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
                 serial[0] = recorded(chardevs[0])
-            machine = stack.enter_context(Machine(**self.arguments, serial=serial, progress=_progress))
+            machine = stack.enter_context(Machine(**self.arguments, serial=serial, progress=_progress, warn=_warn))
             if stdio is not None:
                 self._bind_keys(stdio, machine)
             for chardev in filter(None, chardevs):
@@ -182,6 +182,10 @@ def _new_file(path: str, option: str) -> TextIO:
 
 def _progress(what: str) -> None:
     complain(f"powervisor run: {what} ...")
+
+
+def _warn(text: str) -> None:
+    complain(f"powervisor run: {text}")
 
 
 def _close(chardev: BaseChardev, name: str) -> None:

@@ -235,6 +235,9 @@ class Device:
             setattr(self, attribute, bytearray(value) if isinstance(initial, bytearray) else _copy(value))
         self._settle()
 
+    def close(self) -> None:
+        """Free what is the host's: threads, files, views of guest memory. The vCPUs have stopped; not under a lock."""
+
     def parts(self) -> list[Device]:
         """Devices inside this one, with state and counters of their own."""
         return []

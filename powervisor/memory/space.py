@@ -8,8 +8,6 @@ from typing import NamedTuple, Protocol
 
 from powervisor.memory.ram import Ram
 
-_PAGE = 4096
-
 
 class BusError(Exception):
     """Nothing answers at a physical address; to a guest this is a machine check."""
@@ -186,14 +184,14 @@ def _pieces(pa: int, length: int) -> list[tuple[int, int]]:
     return pieces
 
 
-Translate = Callable[[int, int, bool], int]
+Translate = Callable[[int, int, bool], tuple[int, int]]
 
 
 class Dma:
     """A device's way into physical memory, with an optional IOMMU or bus bridge in front.
 
-    `translate(address, length, write)` answers the physical address of a piece that never crosses a
-    4 KiB page, or raises BusError.
+    `translate(address, length, write)` answers a physical address and how many of the `length` bytes (1 at
+    least) lie there in a row, or raises BusError.
     """
 
     def __init__(self, space: PhysicalSpace, translate: Translate | None = None) -> None:
@@ -203,32 +201,47 @@ class Dma:
     def behind(self, translate: Translate) -> Dma:
         """A further stage: addresses go through `translate`, then through this object."""
 
-        def both(address: int, length: int, write: bool) -> int:
-            address = translate(address, length, write)
-            return self.translate(address, length, write) if self.translate else address
+        def both(address: int, length: int, write: bool) -> tuple[int, int]:
+            address, length = translate(address, length, write)
+            return self.translate(address, length, write) if self.translate else (address, length)
 
         return Dma(self.space, both)
 
+    def pieces(self, address: int, length: int, write: bool) -> list[tuple[int, int]]:
+        """Physical addresses and lengths of what the device sees at `address`. Raises BusError."""
+        if self.translate is None:
+            return [(address, length)] if length else []
+        pieces: list[tuple[int, int]] = []
+        while length:
+            pa, n = self.translate(address, length, write)
+            if pieces and sum(pieces[-1]) == pa:
+                pieces[-1] = pieces[-1][0], pieces[-1][1] + n
+            else:
+                pieces.append((pa, n))
+            address, length = address + n, length - n
+        return pieces
+
     def read(self, address: int, length: int) -> bytes:
         """`length` bytes from the device's `address`. Raises BusError."""
-        if self.translate is None:
-            return self.space.read_bytes(address, length)
-        pages = self._pages(address, length)
-        return b"".join(self.space.read_bytes(self.translate(at, n, False), n) for at, n in pages)
+        return b"".join(self.space.read_bytes(pa, n) for pa, n in self.pieces(address, length, False))
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Store `data` at the device's `address`. Raises BusError before any byte of a refused page."""
-        if self.translate is None:
-            self.space.write_bytes(address, data)
-            return
-        for at, n in self._pages(address, len(data)):
-            self.space.write_bytes(self.translate(at, n, True), data[at - address : at - address + n])
+        """Store `data` at the device's `address`. Raises BusError before the first byte when any address is refused."""
+        at = 0
+        for pa, n in self.pieces(address, len(data), True):
+            self.space.write_bytes(pa, data[at : at + n])
+            at += n
 
-    @staticmethod
-    def _pages(address: int, length: int) -> list[tuple[int, int]]:
-        pages = []
-        while length:
-            n = min(length, _PAGE - address % _PAGE)
-            pages.append((address, n))
-            address, length = address + n, length - n
-        return pages
+    def view(self, pa: int, length: int, write: bool) -> memoryview:
+        """Guest RAM at a physical address out of `pieces`; nothing is copied. Raises BusError where no RAM is.
+
+        Whoever writes into it calls `space.written` afterwards, and lets go of it before the machine is closed.
+        """
+        ram = self.space.ram
+        if pa + length > ram.size:
+            raise BusError(pa, length, write)
+        return ram.view[pa : pa + length]
+
+    def views(self, address: int, length: int, write: bool) -> list[memoryview]:
+        """What the device sees at `address`, as `view`s."""
+        return [self.view(pa, n, write) for pa, n in self.pieces(address, length, write)]

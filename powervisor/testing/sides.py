@@ -74,6 +74,7 @@ class Outcome:
 CODE_SPACE = 64 << 20
 """Bytes for translated code: several machines share the low 2 GiB."""
 
+
 class Side:
     """A vCPU over RAM of its own, put into the state of a case before each run."""
 

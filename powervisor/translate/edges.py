@@ -16,9 +16,7 @@ class Edges(Emitter):
 
     def tail(self, target: str, budget: str = "%bud", page: str = "%page", x: str = "poison") -> None:
         """Continue in other code."""
-        self.put(
-            f"musttail call {CONVENTION} void {target}(ptr %cpu, ptr %ctx, i64 {budget}, i64 {page}, i64 {x})"
-        )
+        self.put(f"musttail call {CONVENTION} void {target}(ptr %cpu, ptr %ctx, i64 {budget}, i64 {page}, i64 {x})")
         self.put("ret void")
         self.terminated = True
 

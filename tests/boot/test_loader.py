@@ -122,7 +122,7 @@ def test_loader_devices_place_files_and_start_cpus(tree, put):
     ],
 )
 def test_loader_options_are_checked(text, message):
-    with pytest.raises(UserError, match=f"-device loader: {message}"):
+    with pytest.raises(UserError, match=f"loaders: {message}"):
         LoaderDevice.parse(text)
 
 

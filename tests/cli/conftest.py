@@ -15,7 +15,7 @@ class FakeMachine:
     script = staticmethod(lambda machine: machine.end("poweroff"))
     last: "FakeMachine"
 
-    def __init__(self, serial=(), progress=None, **arguments) -> None:
+    def __init__(self, serial=(), progress=None, warn=None, **arguments) -> None:
         self.arguments, self.serial = arguments, list(serial)
         self.outcome, self.over = None, threading.Event()
         self.started = self.stopped = self.closed = False

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from powervisor import LoaderDevice
 from powervisor.cli.machine_options import Topology, parse_smp
 from powervisor.cli.options import parse_size
 from powervisor.errors import UserError
@@ -44,7 +45,11 @@ def test_the_cores_and_boards_are_listed(command):
     assert "ppce500" in command("boards").out
     assert command("run", "-cpu", "help").out == command("cores").out
     assert "ppce500" in command("run", "-M", "help").out
-    assert "loader,file=" in command("run", "-device", "help").out
+    assert {"loader", "virtio-rng-pci"} <= {
+        line.split()[0] for line in command("run", "-device", "help").out.splitlines()
+    }
+    assert "addr=slot" in command("run", "-device", "virtio-rng-pci,help").out
+    assert "cpu-num=number" in command("run", "-device", "loader,help").out
     assert "translate" in command("run", "-accel", "help").out
 
 
@@ -74,10 +79,23 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-m", "half"], 1, "-m half: not a size"),
         (["run", "-m", "0"], 1, "-m 0: not a size"),
         (["run", "-initrd", "/dev/null"], 1, "add -kernel or -bios"),
-        (["run", "-device", "virtio-net-pci"], 1, "no device 'virtio-net-pci'; there is loader"),
+        (
+            ["run", "-device", "virtio-rgn-pci"],
+            1,
+            "-device virtio-rgn-pci: no device of that name; there is virtio-rng",
+        ),
+        (["run", "-device", "virtio-rgn-pci,help"], 1, "-device virtio-rgn-pci: no device of that name"),
+        (
+            ["run", "-device", "virtio-rng-pci,packed=maybe"],
+            1,
+            "-device virtio-rng-pci: packed=maybe is neither on nor off",
+        ),
+        (["run", "-drive", "if=virtio"], 1, "-drive if=virtio: file= is missing"),
+        (["run", "-drive", "file=x,sanpshot=on"], 1, "unknown property 'sanpshot'; did you mean snapshot"),
+        (["run", "-blockdev", "driver=file,filename=x"], 1, "-blockdev .*: node-name= is missing"),
         (["run", "-device", "loader,addr=0"], 1, "file= is missing"),
         (["run", "-device", "loader,file=/dev/null,addr=zero"], 1, "addr=zero is not a number"),
-        (["run", "-device", "loader,fiel=/dev/null"], 1, "it takes file, addr"),
+        (["run", "-device", "loader,fiel=/dev/null"], 1, "did you mean file"),
         (["run", "-serial", "stdoi"], 1, "did you mean stdio"),
         (["run", "-serial", "stdio", "-serial", "stdio"], 1, "only one line can have the terminal"),
         (["run", "-guest", "windows"], 1, "-guest windows: no such guest"),
@@ -143,12 +161,16 @@ def test_options_reach_the_machine_in_one_dash_or_two_and_nothing_else_does(comm
         "run", "-M", "ppce500", "--cpu", "e6500", "-smp", "cores=2,threads=2", "-m", "1G", "--kernel", str(kernel),
         "-initrd", str(kernel), "-append", "console=ttyS0 stop", "-nographic", "-no-reboot",
         "-device", f"loader,file={kernel},addr=0x1000,cpu-num=1", "-device", f"loader,file={kernel}",
+        "-device", "virtio-rng-pci,addr=3", "-drive", "file=disk,if=none,id=d", "-device", "virtio-blk-pci,drive=d",
+        "-blockdev", "driver=file,filename=f,node-name=n", "-snapshot",
     )  # fmt: skip
     assert done.status == 0
     assert machine.last.arguments == {
         "board": "ppce500", "cpu": "e6500", "cores": 2, "threads": 2, "memory": 1 << 30, "kernel": str(kernel),
         "initrd": str(kernel), "append": "console=ttyS0 stop", "no_reboot": True,
-        "loaders": [(str(kernel), 0x1000, 1, False), (str(kernel), None, None, False)],
+        "loaders": [LoaderDevice(str(kernel), 0x1000, 1), LoaderDevice(str(kernel))],
+        "devices": ["virtio-rng-pci,addr=3", "virtio-blk-pci,drive=d"], "drives": ["file=disk,if=none,id=d"],
+        "blockdevs": ["driver=file,filename=f,node-name=n"], "snapshot": True,
     }  # fmt: skip
     assert command("run").status == 0
     assert machine.last.arguments == {}

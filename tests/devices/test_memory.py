@@ -191,15 +191,39 @@ def test_bytes_into_windows_go_in_aligned_accesses(space):
     assert [entry[1:4] for entry in box.log] == [(1, 1, 1), (2, 2, 0x0203), (4, 4, 0x0405_0607), (8, 1, 8)]
 
 
-def test_dma_goes_through_each_stage_page_by_page(space):
+def test_dma_goes_through_each_stage_piece_by_piece(space):
     pieces = []
 
     def iommu(address, length, write):
         pieces.append((address, length, write))
-        return address ^ 0x1000
+        return address ^ 0x1000, min(length, 0x1000 - address % 0x1000)
 
-    dma = Dma(space, iommu).behind(lambda address, length, write: address - 0x10_0000)
+    dma = Dma(space, iommu).behind(lambda address, length, write: (address - 0x10_0000, length))
     dma.write(0x10_0FFE, b"wxyz")
     assert space.read_bytes(0x1FFE, 2) == b"wx" and space.read_bytes(0, 2) == b"yz"
     assert dma.read(0x10_0FFE, 4) == b"wxyz"
-    assert pieces == [(0xFFE, 2, True), (0x1000, 2, True), (0xFFE, 2, False), (0x1000, 2, False)]
+    assert pieces == [(0xFFE, 4, True), (0x1000, 2, True), (0xFFE, 4, False), (0x1000, 2, False)]
+
+
+def test_dma_views_are_guest_ram_itself_and_never_more(space):
+    dma = Dma(space, lambda address, length, write: (address, min(length, 0x100)))
+    (view,) = dma.views(0x1F80, 0x1000, True)
+    assert len(view) == 0x1000, "pieces that follow each other are one"
+    view[0x7F:0x81] = b"ab"
+    assert space.read_bytes(0x1FFF, 2) == b"ab"
+    assert dma.views(0x1000, 0, False) == []
+    space.map(0x1_0000_0000, 0x1000, Box(), "box")
+    for address, length in ((64 * MIB - 1, 2), (64 * MIB, 1), (0x1_0000_0000, 4), (1 << 64, 4)):
+        with pytest.raises(BusError):
+            dma.views(address, length, False)
+
+
+def test_refused_dma_changes_nothing(space):
+    def windowed(address, length, write):
+        if address >= 0x2000:
+            raise BusError(address, length, write)
+        return address, 0x2000 - address if address + length > 0x2000 else length
+
+    with pytest.raises(BusError):
+        Dma(space, windowed).write(0x1FFE, b"wxyz")
+    assert space.read_bytes(0x1FFE, 4) == bytes(4)

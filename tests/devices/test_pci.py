@@ -4,9 +4,8 @@ import pytest
 
 from powervisor.devices.pci.function import Bar, PciFunction
 from powervisor.memory.space import BusError
+from tests.support.pci import IO, MEMORY, PCI, Guest
 
-PCI = 0x8000
-MEMORY, IO = 0xC_0000_0000, 0xF_E100_0000
 ONES = 0xFFFF_FFFF
 
 
@@ -33,39 +32,6 @@ class Card(PciFunction):
 
 def swap32(value):
     return int.from_bytes(value.to_bytes(4, "little"), "big")
-
-
-class Guest:
-    """Accesses as Linux makes them: configuration data and devices through byte-reversed loads."""
-
-    def __init__(self, bench):
-        self.bench = bench
-
-    def select(self, slot, register, function=0, bus=0):
-        self.bench.write(PCI, 0x8000_0000 | bus << 16 | slot << 11 | function << 8 | register & 0xFC)
-
-    def config(self, slot, register, size=4, **where):
-        self.select(slot, register, **where)
-        raw = self.bench.read(PCI + 4 + register % 4, size)
-        return int.from_bytes(raw.to_bytes(size, "little"), "big")
-
-    def set_config(self, slot, register, value, size=4):
-        self.select(slot, register)
-        raw = int.from_bytes(value.to_bytes(size, "little"), "big")
-        self.bench.write(PCI + 4 + register % 4, raw, size)
-
-    def outbound(self, window, pci, pa, size_bits, io=False):
-        base = PCI + 0xC00 + window * 0x20
-        self.bench.write(base, pci >> 12)
-        self.bench.write(base + 4, pci >> 44)
-        self.bench.write(base + 8, pa >> 12)
-        self.bench.write(base + 0x10, (0x8008_8000 if io else 0x8004_4000) | size_bits - 1)
-
-    def inbound(self, register, pa, pci, size_bits):
-        self.bench.write(PCI + register, pa >> 12)
-        self.bench.write(PCI + register + 8, pci >> 12)
-        self.bench.write(PCI + register + 0xC, pci >> 44)
-        self.bench.write(PCI + register + 0x10, 0xA0F5_5000 | size_bits - 1)
 
 
 @pytest.fixture
@@ -126,6 +92,15 @@ def test_bars_are_sized_and_decoded_in_both_spaces(guest, card, bench):
     assert card.log == [(0, 8, 2, 0x1234), (1, 0x10, 4, 1), (1, 0x14, 4, 2)]
 
 
+def test_io_space_begins_at_0_where_64_bit_linux_puts_the_first_device(guest, card, bench):
+    guest.outbound(2, 0, IO, 16, io=True)
+    guest.set_config(1, 0x10, 0)
+    bench.space.write(IO, 1, 1)
+    guest.set_config(1, 4, 1, 2)
+    bench.space.write(IO + 4, 1, 2)
+    assert card.log == [(0, 4, 1, 2)]
+
+
 def test_64_bit_bar_above_4_gib(guest, card, bench):
     guest.set_config(1, 0x18, 0)
     guest.set_config(1, 0x1C, 0x10)
@@ -150,7 +125,7 @@ def test_inbound_windows_translate_dma(guest, card, bench):
     writes = []
     bench.space.on_write(lambda pa, n: writes.append((pa, n)))
     card.dma.write(0x8000_0FFE, b"data")
-    assert bench.space.ram[0x10_0FFE:0x10_1002] == b"data" and writes == [(0x10_0FFE, 2), (0x10_1000, 2)]
+    assert bench.space.ram[0x10_0FFE:0x10_1002] == b"data" and writes == [(0x10_0FFE, 4)]
     assert card.dma.read(0x8000_0FFE, 4) == b"data"
     for outside in (0x7FFF_FFFC, 0x8010_0000, 0):
         with pytest.raises(BusError):

@@ -29,11 +29,15 @@ class PciBus:
         self._gates = [OrGate(pin) for pin in intx]
         self._claims: dict[bool, list[_Claim]] = {False: [], True: []}
 
+    def free_slot(self) -> int:
+        """The first slot from 1 where nothing is; SLOTS when there is none."""
+        used = {taken for taken, _ in self.functions}
+        return next((free for free in range(1, SLOTS) if free not in used), SLOTS)
+
     def attach(self, function: PciFunction, slot: int | None = None, number: int = 0) -> int:
         """Put `function` into `slot` (the first free from 1 when None); answers the slot. Raises ValueError."""
         if slot is None:
-            used = {taken for taken, _ in self.functions}
-            slot = next((free for free in range(1, SLOTS) if free not in used), SLOTS)
+            slot = self.free_slot()
         if not (0 <= slot < SLOTS and 0 <= number < FUNCTIONS) or (slot, number) in self.functions:
             raise ValueError(f"{function.name}: PCI slot {slot:02x}.{number} is taken or does not exist")
         self.functions[slot, number] = function
@@ -45,10 +49,10 @@ class PciBus:
             first.config[HEADER_TYPE] |= _MULTIFUNCTION
         function.bus = self
 
-        def translate(address: int, length: int, write: bool) -> int:
+        def translate(address: int, length: int, write: bool) -> tuple[int, int]:
             if not function.command & COMMAND_MASTER:
                 raise BusError(address, length, write)
-            return address
+            return address, length
 
         function.dma = self.dma.behind(translate)
         if function.interrupt_pin:

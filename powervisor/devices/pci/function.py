@@ -7,9 +7,11 @@ numbers, as PCI defines its registers; the host bridge turns them for the big-en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from powervisor.devices.device import Device, state
+from powervisor.devices.pci.msi import Msi, Msix
 from powervisor.memory.space import BusError, Dma
 
 if TYPE_CHECKING:
@@ -43,26 +45,30 @@ class Bar(NamedTuple):
 
 
 class PciFunction(Device):
-    """Base of all PCI functions."""
+    """Base of all PCI functions. What a function is may differ by instance when set before `__init__` of this class."""
 
     size = CONFIG_SIZE
-    vendor_id: ClassVar[int]
-    device_id: ClassVar[int]
-    class_code: ClassVar[int]
+    vendor_id: int
+    device_id: int
+    class_code: int
     """24 bits: class, subclass, programming interface."""
-    revision: ClassVar[int] = 0
-    subsystem: ClassVar[tuple[int, int]] = (0, 0)
+    revision: int = 0
+    subsystem: tuple[int, int] = (0, 0)
     """Subsystem vendor and id."""
-    interrupt_pin: ClassVar[int] = 0
+    interrupt_pin: int = 0
     """1 to 4 for INTA to INTD, 0 for none."""
-    bars: ClassVar[Mapping[int, Bar]] = {}
+    bars: Mapping[int, Bar] = MappingProxyType({})
 
     config: bytearray = state(bytearray)
+    msix_memory: bytearray = state(bytearray)
+    """Table and pending bits of MSI-X."""
 
     def __init__(self, name: str) -> None:
         self.bus: PciBus | None = None
         self.dma: Dma | None = None
         """Memory as the function sees it; set when it is put on a bus."""
+        self.msi: Msi | None = None
+        self.msix: Msix | None = None
         self._writable = bytearray(CONFIG_SIZE)
         self._w1c = bytearray(CONFIG_SIZE)
         self._initial = bytearray(CONFIG_SIZE)
@@ -116,6 +122,8 @@ class PciFunction(Device):
     def _settle(self) -> None:
         if len(self.config) != CONFIG_SIZE:
             self.config = bytearray(self._initial)
+        if self.msix and len(self.msix_memory) != self.bars[self.msix.bar].size:
+            self.msix_memory = self.msix.initial()
         if self.bus:
             self.bus.remap()
         self._drive()
@@ -130,6 +138,14 @@ class PciFunction(Device):
     def command(self) -> int:
         """The command register."""
         return self.field(COMMAND, 2)
+
+    def read(self, offset: int, size: int, cpu: int = 0) -> int:
+        """A function's registers are its configuration space."""
+        return self.config_read(offset, size)
+
+    def write(self, offset: int, size: int, value: int, cpu: int = 0) -> None:
+        """A function's registers are its configuration space."""
+        self.config_write(offset, size, value)
 
     def config_read(self, offset: int, size: int) -> int:
         """A read by the guest."""
@@ -146,7 +162,10 @@ class PciFunction(Device):
         if offset <= COMMAND + 1 or (offset < BAR0 + 24 and offset + size > BAR0):
             if self.bus:
                 self.bus.remap()
-            self._drive()
+        for messages in self._messages():
+            if messages.offset < offset + size and offset <= messages.offset + 24:
+                messages.update()
+        self._drive()
         self.config_written(offset, size)
 
     def config_written(self, offset: int, size: int) -> None:
@@ -160,18 +179,24 @@ class PciFunction(Device):
         if not self.command & (COMMAND_IO if bar.io else COMMAND_MEMORY):
             return None
         address = self.field(BAR0 + 4 * index, 8 if bar.wide else 4) & -bar.size
-        # Zero is where nobody was put yet; the top is what sizing leaves behind.
-        unset = address == 0 or address == (1 << (64 if bar.wide else 32)) - bar.size
+        # Zero in memory space is where nobody was put yet (in I/O space 64-bit Linux does put one there); the top is
+        # what sizing leaves behind.
+        unset = address == 0 and not bar.io or address == (1 << (64 if bar.wide else 32)) - bar.size
         return None if unset else address
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """A read in BAR `bar`."""
-        return 0
+        return self.msix.read(offset, size) if self.msix and bar == self.msix.bar else 0
 
     def bar_write(self, bar: int, offset: int, size: int, value: int) -> None:
         """A write in BAR `bar`."""
+        if self.msix and bar == self.msix.bar:
+            self.msix.write(offset, size, value)
 
     # -- interrupts and DMA
+
+    def _messages(self) -> list[Msi | Msix]:
+        return [messages for messages in (self.msi, self.msix) if messages]
 
     def set_intx(self, level: bool) -> None:
         """Assert or release the function's INTx pin."""
@@ -181,7 +206,8 @@ class PciFunction(Device):
 
     def _drive(self) -> None:
         pending = self.field(STATUS, 2) & STATUS_INTX
-        self.irq.set(bool(pending and not self.command & COMMAND_NO_INTX and self.interrupt_pin))
+        messages = any(messages.enabled for messages in self._messages())
+        self.irq.set(bool(pending and not messages and not self.command & COMMAND_NO_INTX and self.interrupt_pin))
 
     def send_message(self, address: int, data: int) -> bool:
         """A message-signalled interrupt: a 32-bit write of `data`; False when it was refused."""

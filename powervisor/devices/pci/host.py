@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqOutput
 from powervisor.devices.pci.bus import PciBus
@@ -50,6 +52,13 @@ class Inbound(Reg):
 
 DEFAULT_WINDOW = 0x8004_401F
 """POWAR of window 0, which takes what no other claims: memory, always enabled."""
+
+
+class _Window(NamedTuple):
+    start: int
+    end: int
+    target: int
+    io: bool
 
 
 class HostFunction(PciFunction):
@@ -122,6 +131,7 @@ class Ppce500Pci(Device):
         lane = offset - CONFIG_DATA
         if not 0 <= lane <= 4 - size:
             super().write(offset, size, value, cpu)
+            self._settle()
             return
         self.counters.writes += 1
         at = self.config_address
@@ -132,28 +142,38 @@ class Ppce500Pci(Device):
 
     def outbound(self, pa: int) -> tuple[bool, int]:
         """Where a CPU access at `pa` goes on the bus: whether to I/O space, and the address."""
-        for window, attributes in enumerate(self.powar, 1):
-            size = 2 << attributes.size
-            start = self.powbar[window].page << 12 & -size
-            if attributes.enable and start <= pa < start + size:
-                return attributes.read_type == _IO_TRANSACTION, self._target(window) + pa - start
+        for start, end, target, io in self._decoded[0]:
+            if start <= pa < end:
+                return io, target + pa - start
         return False, self._target(0) + pa % (2 << self.powar0.size)
+
+    def inbound(self, address: int, length: int, write: bool) -> tuple[int, int]:
+        """The physical address a device's `address` means, and for how much. Raises BusError outside all windows."""
+        ccsr, size = self.function.ccsr_address(), self.function.bars[0].size
+        if ccsr and ccsr <= address < ccsr + size:
+            return self.ccsr + address - ccsr, min(length, ccsr + size - address)
+        for start, end, target, _ in self._decoded[1]:
+            if start <= address < end:
+                return target + address - start, min(length, end - address)
+        raise BusError(address, length, write)
 
     def _target(self, window: int) -> int:
         return self.potear[window].page << 44 | self.potar[window].page << 12
 
-    def inbound(self, address: int, length: int, write: bool) -> int:
-        """The physical address a device's `address` means. Raises BusError outside all windows."""
-        bar = self.function.bars[0]
-        at = address - self.function.ccsr_address()
-        if self.function.ccsr_address() and 0 <= at < bar.size:
-            return self.ccsr + at
-        for window, attributes in enumerate(self.piwar):
-            size = 2 << attributes.size
-            start = (self.piwbear[window].page << 44 | self.piwbar[window].page << 12) & -size
-            if attributes.enable and start <= address and address + length <= start + size:
-                return (self.pitar[window].page << 12) + address - start
-        raise BusError(address, length, write)
+    def _settle(self) -> None:
+        """Decode the enabled windows anew: outbound ones but the default, then inbound ones, in order of precedence."""
+        out, into = [], []
+        for window, attributes in enumerate(self.powar, 1):
+            if attributes.enable:
+                size = 2 << attributes.size
+                start = self.powbar[window].page << 12 & -size
+                out.append(_Window(start, start + size, self._target(window), attributes.read_type == _IO_TRANSACTION))
+        for window, incoming in enumerate(self.piwar):
+            if incoming.enable:
+                size = 2 << incoming.size
+                start = (self.piwbear[window].page << 44 | self.piwbar[window].page << 12) & -size
+                into.append(_Window(start, start + size, self.pitar[window].page << 12, False))
+        self._decoded = out, into
 
     def parts(self) -> list[Device]:
         """All functions on the bus."""

@@ -92,11 +92,15 @@ class Builder(Edges):
         for distance in self.region.pages:
             names.add(f'@"page.{distance}" = external dso_local global i8')
             names.add(f'@"generation.{distance}" = external dso_local global i8, !absolute_symbol !10')
-        return "\n".join([*parts, *sorted(names)]) + TAIL + (
-            "!10 = !{i64 0, i64 2147483648}\n"
-            'attributes #3 = { nounwind strictfp "no-builtins" }\n'
-            'attributes #4 = { nounwind alwaysinline strictfp "no-builtins" }\n'
-            "attributes #5 = { strictfp }\n"
+        return (
+            "\n".join([*parts, *sorted(names)])
+            + TAIL
+            + (
+                "!10 = !{i64 0, i64 2147483648}\n"
+                'attributes #3 = { nounwind strictfp "no-builtins" }\n'
+                'attributes #4 = { nounwind alwaysinline strictfp "no-builtins" }\n'
+                "attributes #5 = { strictfp }\n"
+            )
         )
 
     def entry_point(self, number: int) -> str:

@@ -1,0 +1,1 @@
+"""Where a disk's bytes are: files of the host, and how a user names them."""

@@ -1,0 +1,88 @@
+"""Devices a user can plug in, by name, and how `NAME,property=value,...` becomes one on its bus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from powervisor.devices.pci.bus import SLOTS, PciBus
+from powervisor.devices.pci.card import PciCard, PciOptions
+from powervisor.devices.services import Services
+from powervisor.devices.virtio.blk import VirtioBlkPci
+from powervisor.devices.virtio.rng import VirtioRngPci
+from powervisor.errors import UserError, argument
+from powervisor.properties import build, listing, pairs
+
+MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioRngPci)}
+
+
+class Wanted(NamedTuple):
+    """A device that was asked for, before there is a bus."""
+
+    model: type[PciCard]
+    options: PciOptions
+    where: str
+    """The option, for messages."""
+
+
+def describe(text: str) -> Wanted:
+    """What `NAME,property=value,...` asks for. Raises UserError."""
+    name, _, rest = text.partition(",")
+    model, where = find(name), f"{argument('devices')} {name}"
+    options: Any = build(model.options_type, pairs(rest, where), where)
+    return Wanted(model, options, where)
+
+
+def plug(texts: Sequence[str], buses: Mapping[str, PciBus], services: Services) -> list[PciCard]:
+    """Make the devices and put them on their buses: first those with a place of their own. Raises UserError."""
+    wanted = [describe(text) for text in texts]
+    names: set[str] = set()
+    for one in wanted:
+        if one.options.bus not in buses:
+            raise UserError(f"{one.where}: no bus {one.options.bus!r}; there is {', '.join(buses)}")
+        if one.options.id and one.options.id in names:
+            raise UserError(f"{one.where}: id={one.options.id} is taken; give each device its own")
+        names.add(one.options.id)
+    # Function 0 of a slot comes before the others.
+    wanted.sort(key=lambda one: one.options.addr or (SLOTS, 0))
+    return [_attach(one, buses[one.options.bus], services) for one in wanted]
+
+
+def _attach(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
+    place = wanted.options.addr or (bus.free_slot(), 0)
+    if place[0] == SLOTS:
+        raise UserError(f"{wanted.where}: all slots of {wanted.options.bus} are taken; leave a device out")
+    slot, function = place
+    shown = f"{slot:x}.{function}" if function else f"{slot:x}"
+    if place in bus.functions:
+        other = bus.functions[place].name
+        raise UserError(f"{wanted.where}: addr={shown} is taken by {other}; choose another or leave addr= out")
+    if function and (slot, 0) not in bus.functions:
+        raise UserError(f"{wanted.where}: addr={shown} needs a device at addr={slot:x} first; add one, or move this")
+    card = wanted.model(wanted.options.id or f"{wanted.model.model}@{shown}", wanted.options, services)
+    bus.attach(card, slot, function)
+    return card
+
+
+def summaries() -> list[tuple[str, str]]:
+    """The devices' names with what they are."""
+    return [(model.model, model.summary) for model in MODELS.values()]
+
+
+def help_text(name: str) -> str:
+    """The properties of a device. Raises UserError."""
+    model = find(name)
+    rows = listing(model.options_type)
+    width = max(len(first) for first, _ in rows)
+    return "\n".join([f"{name}: {model.summary}", *(f"  {first:{width}}  {text}" for first, text in rows)])
+
+
+def find(name: str) -> type[PciCard]:
+    """The device called `name`. Raises UserError."""
+    if name not in MODELS:
+        import difflib
+
+        near = ", ".join(difflib.get_close_matches(name, MODELS, 3, 0.5) or MODELS)
+        where = argument("devices")
+        raise UserError(f"{where} {name}: no device of that name; there is {near} ({where} help lists all)")
+    return MODELS[name]

@@ -1,0 +1,45 @@
+"""What the machine lends to the devices that are plugged into it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+
+from powervisor.block.drives import Drives
+from powervisor.devices.worker import Hire, Worker
+from powervisor.memory.space import Dma
+
+
+def _unexpected(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def _warning(text: str) -> None:
+    import logging
+
+    logging.getLogger("powervisor").warning(text)
+
+
+@dataclass(eq=False, repr=False)
+class Services:
+    """Everything a plugged device may need beside its bus. Register accesses are made under `lock`."""
+
+    memory: Dma
+    """Physical memory, for devices that address it around their bus."""
+    lock: AbstractContextManager[object] = field(default_factory=threading.RLock)
+    """The machine's lock; a worker takes it before it touches registers or interrupts."""
+    failed: Callable[[BaseException], None] = _unexpected
+    """Takes what a worker raised and nobody expected; the machine ends with it."""
+    warn: Callable[[str], None] = _warning
+    """Tells the user a line."""
+    drives: Drives = field(default_factory=Drives)
+    hire: Hire | None = None
+
+    def worker(self) -> Hire:
+        """How devices get a thread of their own."""
+        return self.hire or partial(Worker, failed=self.failed)

@@ -1,0 +1,24 @@
+"""docs/devices.md names every device and every property there is."""
+
+from pathlib import Path
+
+import pytest
+
+from powervisor.block.drives import BlockdevOptions, DriveOptions
+from powervisor.devices.models import MODELS
+from powervisor.properties import properties
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "devices.md").read_text()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_device_is_on_the_page_with_its_properties(name):
+    assert f"| `{name}` |" in PAGE
+    missing = [one.name for one in properties(MODELS[name].options_type) if f"`{one.name}`" not in PAGE]
+    assert not missing
+
+
+@pytest.mark.parametrize("options", [DriveOptions, BlockdevOptions])
+def test_every_property_of_storage_is_on_the_page(options):
+    missing = [one.name for one in properties(options) if f"`{one.name}`" not in PAGE and f"`{one.name}=" not in PAGE]
+    assert not missing

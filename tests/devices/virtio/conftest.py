@@ -1,0 +1,34 @@
+"""Cards in a slot of a board, served on the thread that notifies."""
+
+import pytest
+
+from powervisor.devices.models import plug
+from powervisor.devices.services import Services
+from powervisor.memory.space import Dma
+from tests.support.virtio_driver import Driver, Immediate
+
+
+@pytest.fixture
+def warnings():
+    """What the devices told the user."""
+    return []
+
+
+@pytest.fixture
+def services(bench, warnings):
+    return Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
+
+
+@pytest.fixture
+def plugged(bench, services):
+    """Plug a device in, and drive it: `plugged("virtio-rng-pci,packed=on", legacy=True)`."""
+
+    def plugged(text, **driving):
+        buses = bench.built.devices["pci"].bus
+        (card,) = plug([text], {"pci.0": buses}, services)
+        slot = next(place for place, function in buses.functions.items() if function is card)[0]
+        return Driver(bench, slot, **driving)
+
+    yield plugged
+    for device in bench.built.everything():
+        device.close()
