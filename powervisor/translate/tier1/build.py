@@ -25,6 +25,7 @@ from .frame import (
     FLAGS,
     FRAME_SIZE,
     Slot,
+    frame_kind,
     nibble_ir,
     offset_of,
     slots_in,
@@ -139,8 +140,8 @@ class Builder(Edges):
             self.load(slot)
 
     def kind(self, slot: Slot) -> str:
-        """Type of a slot in the frame: GPRs of 32-bit cores are words there."""
-        return "i32" if self.flow.narrow and slot.name.startswith("gpr") else slot.kind
+        """Type of a slot in the frame."""
+        return frame_kind(slot.name.rstrip("0123456789"), self.flow.narrow) or slot.kind
 
     def load(self, slot: Slot) -> None:
         kind = self.kind(slot)
@@ -158,18 +159,17 @@ class Builder(Edges):
     def spill(self, mask: int) -> None:
         """Store slots to the Vcpu."""
         for slot in slots_in(mask):
-            number = slot.number - FIRST["cr"]
+            number, kind = slot.number - FIRST["cr"], self.kind(slot)
             if 0 <= number < CR_FIELDS:
                 self.counter += 1
                 lines, value = nibble_ir(f"%n{self.counter}", "%frame", number)
                 self.lines += lines
             else:
-                kind = self.kind(slot)
                 value = self.temp(f"load {kind}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
-                if kind != slot.kind:
-                    value = self.temp(f"zext {kind} {value} to {slot.kind}")
+                if kind == "i32":
+                    value, kind = self.temp(f"zext i32 {value} to i64"), "i64"
             place = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
-            self.put(f"store {slot.kind} {value}, ptr {place}")
+            self.put(f"store {kind} {value}, ptr {place}")
 
     # ---- blocks ----------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,16 @@ COMPARED = COMPARED_B + 8 * CR_FIELDS
 FRAME_SIZE = COMPARED + CR_FIELDS
 
 
+def frame_kind(name: str, narrow: bool) -> str:
+    """IR type of an array's or scalar's slots in the frame where it is not that of the Vcpu, else "".
+
+    Words as GPRs of 32-bit cores, and floating-point values as such, need no conversions where ways meet.
+    """
+    if name == "fpr":
+        return "double"
+    return "i32" if name == "gpr" and narrow else ""
+
+
 def offset_of(name: str) -> int:
     """Offset in the frame of an array's first element, or of a scalar."""
     return SLOTS[FIRST[name]].at

@@ -33,6 +33,7 @@ from .frame import (
     READ_ONLY,
     SCALARS,
     SPRS,
+    frame_kind,
     nibble_ir,
     offset_of,
 )
@@ -274,8 +275,10 @@ class MeaningCompiler(InlineCompiler):
             return self.read_cr(value.number)
         if isinstance(value, State):
             self.reads.add(value.token)
-            if self.narrow and value.token[0] == "gpr":
-                return Value(u64, self.temp(f"zext i32 {self.temp(f'load i32, ptr {value.ref}')} to i64"))
+            kind = frame_kind(value.token[0], self.narrow)
+            if kind:
+                got = self.temp(f"load {kind}, ptr {value.ref}")
+                return Value(u64, self.temp(f"{'zext' if kind == 'i32' else 'bitcast'} {kind} {got} to i64"))
         return super().read(value)
 
     def write(self, place: Place, value: Any, node: ast.AST) -> None:
@@ -287,16 +290,18 @@ class MeaningCompiler(InlineCompiler):
             return
         if isinstance(place, State):
             self.writes.add(place.token)
-            if self.narrow and place.token[0] == "gpr":
-                low = self.temp(f"trunc i64 {self.coerce(value, u64, node).ref} to i32")
-                self.put(f"store i32 {low}, ptr {place.ref}")
+            kind = frame_kind(place.token[0], self.narrow)
+            if kind:
+                whole = self.coerce(value, u64, node).ref
+                put = self.temp(f"{'trunc' if kind == 'i32' else 'bitcast'} i64 {whole} to {kind}")
+                self.put(f"store {kind} {put}, ptr {place.ref}")
                 return
         super().write(place, value, node)
 
     def word_field_addr(self, node: ast.AST, view: Any, name: Any, index: Any = None) -> Value:
         if view.kind is not Vcpu or name.value not in (*ARRAYS, *SCALARS, "cr"):
             return super().word_field_addr(node, view, name, index)
-        if name.value == "cr" or (name.value == "gpr" and self.narrow):
+        if name.value == "cr" or frame_kind(name.value, self.narrow):
             raise NotForRegions
         place = self.field_place(view, name.value, node)
         token: Token = (name.value, None)
