@@ -6,8 +6,7 @@ from typing import Any
 
 from ..isa.insn import insn
 from ..native.ints import u8, u16, u32, u64, u128
-from ..native.lang import field_addr, native
-from ..native.lang import load as load_host
+from ..native.lang import native
 from ..native.vectors import splat, u8x16, u16x8, u32x4, u64x2
 from ..vcpu.access import load, store
 from ..vcpu.ops import address, require_altivec
@@ -66,7 +65,7 @@ def element(T: Any, V: Any, load_xo: int, store_xo: int) -> None:
         require_altivec(cpu)
         ea = address(cpu, indexed(cpu, ra, rb)) & ~u64(T.size - 1)
         from_end = 16 - u64(T.size) - element_place(cpu, ea, u32(T.size))
-        store(cpu, T, ea, load_host(T, field_addr(cpu, "vr", vrs) + from_end))
+        store(cpu, T, ea, T(cpu.vr[vrs] >> u128(from_end * 8)))
 
 
 element(u8, u8x16, 7, 135)

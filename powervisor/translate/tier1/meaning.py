@@ -19,7 +19,7 @@ from ...native.lang import NativeFunction
 from ...native.source import syntax
 from ...native.values import Const, Frame, Place, Value
 from ...vcpu import access as access_natives
-from ...vcpu import mmu, ops, vector
+from ...vcpu import fpscr, mmu, ops, vector
 from ...vcpu.state import Context, Mode, Vcpu
 from ..inlining import InlineCompiler
 from ..stencils import value_groups
@@ -183,6 +183,7 @@ class MeaningCompiler(InlineCompiler):
         access_natives.load: "on_load", access_natives.store: "on_store",
         vector.load_vector: "on_load_vector", vector.store_vector: "on_store_vector",
         ops.read_cr: "on_read_cr", ops.write_cr: "on_write_cr",
+        fpscr.note_compare: "on_note_compare",
         ops.set_signed: "on_set_signed", ops.set_unsigned: "on_set_unsigned", ops.cr_bit: "on_cr_bit",
     }  # fmt: skip
 
@@ -299,18 +300,9 @@ class MeaningCompiler(InlineCompiler):
         super().write(place, value, node)
 
     def word_field_addr(self, node: ast.AST, view: Any, name: Any, index: Any = None) -> Value:
-        if view.kind is not Vcpu or name.value not in (*ARRAYS, *SCALARS, "cr"):
-            return super().word_field_addr(node, view, name, index)
-        if name.value == "cr" or frame_kind(name.value, self.narrow):
-            raise NotForRegions
-        place = self.field_place(view, name.value, node)
-        token: Token = (name.value, None)
-        if index is not None:
-            token = (name.value, self.element_of(index))
-            place = super().element(place, index, node)
-        self.reads.add(token)
-        self.writes.add(token)
-        return Value(u64, self.temp(f"ptrtoint ptr {place.ref} to i64"))
+        if view.kind is Vcpu and name.value in (*ARRAYS, *SCALARS, "cr"):
+            raise NotForRegions  # LLVM would keep the whole frame in memory
+        return super().word_field_addr(node, view, name, index)
 
     # ---- CR fields -------------------------------------------------------------------------------------------------
 
@@ -371,6 +363,12 @@ class MeaningCompiler(InlineCompiler):
         # Unsigned order is signed order with the sign bits flipped: a field needs one kind of compare only.
         flipped = [self.temp(f"xor i64 {self.coerce(v, u64, node).ref}, -9223372036854775808") for v in (a, b)]
         self.compared(node, bf, *flipped)
+
+    def on_note_compare(self, node: ast.AST, cpu: Any, field: Any) -> None:
+        self.reads.add(("fp_pending", None))
+        self.writes.add(("fp_pending", None))
+        noted = self.temp(f"or i8 {self.coerce(field, u8, node).ref}, {fpscr.COMPARE_NOTED}")
+        self.put(f"store i8 {noted}, ptr {self.in_frame(offset_of('fp_pending') + 3)}")
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
