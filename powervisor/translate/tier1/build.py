@@ -129,7 +129,8 @@ class Builder(Edges):
         """Load what a loop uses, on the way to one of its blocks."""
         self.start(f"in.{block_name(start)}")
         self.load_all(self.flow.loads[start])
-        for number in self.flow.near.values():
+        loop = self.flow.loops[start]
+        for number in (number for (where, _), number in self.flow.near.items() if where == loop):
             self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
             self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
         self.put(f"br label %{block_name(start)}")
@@ -213,7 +214,7 @@ class Builder(Edges):
 
     def probe(self, start: int, group: Group, n: int, at: int, dirty: int) -> str:
         """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
-        number = self.flow.near.get(group.key) if start in self.flow.loops else None
+        number = self.flow.remembered(start, group)
         if number is not None:
             near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
         else:

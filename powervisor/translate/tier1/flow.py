@@ -15,6 +15,7 @@ from .meaning import GO_ON, Meaning, meaning_of
 from .options import DEFAULTS, RegionOptions
 from .shape import Block, Region, displacement, is_narrow
 
+PAGE_BITS = 12
 WIDEST_GROUP = 256
 """Bytes that one probe makes sure of."""
 
@@ -51,6 +52,29 @@ class Step:
         if self.meaning.access and "ra" not in self.insn.split and "d" in operands and operands["ra"] == number:
             return int(operands["d"]) if operands.get("rt") != number else None
         return None
+
+    def moves_on(self, number: int) -> bool:
+        """Whether it adds to a GPR that it writes."""
+        sums = self.insn.name in ("add", "subf") and self.operands["rt"] in (self.operands["ra"], self.operands["rb"])
+        return sums or self.counts_up(number) is not None or self.steps_indexed(number)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the GPR it writes is less than a page's size: an index into a small table."""
+        operands = self.operands
+        match self.insn.name:
+            case "rlwinm":
+                return bool(operands["me"] >= operands["mb"] >= 32 - PAGE_BITS)
+            case "rldicl" | "rldic":
+                return bool(operands["mb"] >= 64 - PAGE_BITS)
+            case "andi":
+                return bool(operands["ui"] < 1 << PAGE_BITS)
+        return self.meaning.access == "read" and self.meaning.size == 1 and "ra" in self.insn.split
+
+    def steps_indexed(self, number: int) -> bool:
+        """Whether it is an indexed access with update of that GPR."""
+        update = "rb" in self.operands and "ra" not in self.insn.split
+        return bool(self.meaning.access) and update and self.operands["ra"] == number
 
     @property
     def has_base(self) -> bool:
@@ -256,19 +280,32 @@ class Flow:
                     open_groups.pop(number, None)
         return found
 
-    def nearby(self) -> dict[tuple[str, ...], int]:
-        """Kinds of groups in loops that are likely to stay in one page for a while, and the place that remembers it.
+    def nearby(self) -> dict[tuple[int, tuple[str, ...]], int]:
+        """Kinds of groups of a loop that are likely to stay in one page for a while, and the place that remembers it.
 
-        It is worth remembering when the region does not load the base register, but counts it up or leaves it alone:
-        following pointers, a remembered page would only cost time.
+        It is worth remembering when the loop counts the registers of the address up or leaves them alone, or when one
+        is a small number: where they are loaded or computed, a remembered page would only cost time.
         """
-        loaded: set[int] = set()
-        for steps in self.blocks.values():
-            for step in steps:
-                if step.meaning.access == "read":
-                    loaded |= {slot.number for slot in slots_in(step.writes)} - {int(step.operands.get("ra", -1))}
-        counts: Counter[tuple[str, ...]] = Counter()
-        for start in self.loops:
-            groups = self.probes[start].values()
-            counts.update(group.key for group in groups if int(group.key[1]) not in loaded)
+        wander: set[tuple[int, int]] = set()
+        counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
+        for start, loop in self.loops.items():
+            for step in self.blocks[start]:
+                for slot in slots_in(step.writes & GPR_SLOTS):
+                    if not step.moves_on(slot.number - FIRST["gpr"]):
+                        wander.add((loop, slot.number - FIRST["gpr"]))
+        for start, loop in self.loops.items():
+            for group in self.probes[start].values():
+                registers = [int(number) for number in group.key[1:] if number]
+                if all((loop, number) not in wander or self.small_at(start, group, number) for number in registers):
+                    counts[loop, group.key] += 1
         return {key: n for n, (key, _) in enumerate(counts.most_common(self.options.near))}
+
+    def small_at(self, start: int, group: Group, number: int) -> bool:
+        """Whether a GPR was made a small number in the block before a group's first access."""
+        before = self.blocks[start][: group.members[0]]
+        last = next((step for step in reversed(before) if step.writes >> FIRST["gpr"] + number & 1), None)
+        return last is not None and last.is_small
+
+    def remembered(self, start: int, group: Group) -> int | None:
+        """The place for a group of a block, if it has one."""
+        return self.near.get((self.loops.get(start, -1), group.key))

@@ -440,13 +440,13 @@ class MeaningCompiler(InlineCompiler):
         self.start(ask)
         known_page = self.temp("load i64, ptr %near")
         if self.cm:
-            ends = page, self.temp(f"lshr i64 {last.ref}, 12")
-            first, end = (self.temp(f"icmp eq i64 {known_page}, {number}") for number in ends)
-            same = self.temp(f"and i1 {first}, {end}")
+            same = self.temp(f"icmp eq i64 {known_page}, {page}")
         else:  # one comparison says that all bytes are in the page
             same = self.temp(f"icmp ule i64 {self.temp(f'sub i64 {where.ref}, {known_page}')}, {room}")
         self.put(f"br i1 {same}, label %{known}, label %{table}, !prof !0")
         self.start(known)
+        if self.cm:
+            self.stay_in_page(where, room)
         self.finish(GO_ON)
         self.start(table)
         if self.cm:
