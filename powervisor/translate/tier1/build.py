@@ -30,7 +30,7 @@ from .frame import (
     offset_of,
     slots_in,
 )
-from .meaning import JUMP, LEAVE, NOWHERE, PAGE_SIZE, TAKEN, probe
+from .memory import JUMP, LEAVE, NOWHERE, PAGE_SIZE, TAKEN, probe
 from .options import DEFAULTS, RegionOptions
 from .shape import Region, displacement
 

@@ -15,7 +15,7 @@ from ...isa.cores import Core
 from ...native.elf import Object, RelocationError
 from ...vcpu.codemap import CodePage
 from .build import entry_symbol
-from .meaning import PAGE_SIZE
+from .memory import PAGE_SIZE
 from .options import DEFAULTS, RegionOptions
 from .pages import PAGE_MASK, PUBLISHED, Pages, Request, mapped_pages
 from .shape import Former, Region

@@ -11,7 +11,8 @@ from ...isa.insn import Insn, Table
 from ...vcpu.state import Mode
 from ..stencils import is_relative
 from .frame import CR_FIELDS, FIRST, READ_ONLY, slots_in
-from .meaning import GO_ON, Meaning, meaning_of
+from .meaning import Meaning, meaning_of
+from .memory import GO_ON
 from .options import DEFAULTS, RegionOptions
 from .shape import Block, Region, displacement, is_narrow
 

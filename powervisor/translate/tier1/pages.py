@@ -9,7 +9,7 @@ from typing import Any
 
 from ...vcpu.codemap import WORDS_PER_PAGE, CodePage
 from ...vcpu.state import SOFT_CODE_ENTRIES, Context, SoftCode
-from .meaning import PAGE_SIZE
+from .memory import PAGE_SIZE
 from .shape import Region
 
 PAGE_MASK = ~(PAGE_SIZE - 1)

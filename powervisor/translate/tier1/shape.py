@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from ...isa import cores
 from ...isa.insn import Insn, Table
 from ..stencils import is_relative
-from .meaning import PAGE_SIZE, NotForRegions, meaning_of
+from .meaning import NotForRegions, meaning_of
+from .memory import PAGE_SIZE
 from .options import DEFAULTS, RegionOptions
 
 CASES_REACH = 2048

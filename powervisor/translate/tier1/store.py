@@ -14,7 +14,7 @@ from ...cache.place import directory
 from ...cache.regions import RegionDatabase, Row, digest
 from ...isa.cores import Core
 from ..image import image_key
-from .meaning import PAGE_SIZE
+from .memory import PAGE_SIZE
 from .shape import Region, packed, unpacked
 
 HEAD_WORDS = 16
