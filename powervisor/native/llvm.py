@@ -16,6 +16,7 @@ def host_features() -> dict[str, bool]:
 @cache
 def target_machine(opt: int = 2) -> llvm.TargetMachine:
     """The host's target machine: static relocation, small code model (everything lives in the low 2 GiB)."""
+    # NewGVN's phi-of-ops takes a value of the iteration before for this one's (LLVM 22: a loop of addic. and crnor).
     llvm.set_option("", "-enable-phi-of-ops=false")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

@@ -39,6 +39,15 @@ def test_random_programs_agree() -> None:
     check("tests", CORES, 36)
 
 
+def test_the_program_that_new_gvn_compiled_wrong_is_right() -> None:
+    """A CR field that addic. sets and crnor changes, in a loop that is left between them (see `native.llvm`)."""
+    programs = Programs("5ff82099", CORES)
+    try:
+        assert programs.check(447) is None
+    finally:
+        programs.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("core", CORES)
 def test_many_random_programs_agree(core: str) -> None:
