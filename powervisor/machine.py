@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from .memory.space import BusError, Dma, Memory, PhysicalSpace
 
 if TYPE_CHECKING:
     from .block.drives import Drives
-    from .console.chardev import Chardev
+    from .console.chardev import Chardev, PortChardev
 
 Path = str | os.PathLike[str]
 
@@ -51,8 +51,9 @@ class Machine:
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives` and `blockdevs`
     are the words after the options of these names; with `snapshot` images stay as they are. `serial` are chardevs in
-    order; the first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept
-    there. `warn` gets lines for the user, by default the logger "powervisor". Raises UserError for what cannot be had.
+    order; the first one's output is kept in `console`. `chardevs` are those that devices name. Without `cache` no
+    translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor".
+    Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Machine:
         devices: Sequence[str] = (),
         drives: Sequence[str] = (),
         blockdevs: Sequence[str] = (),
+        chardevs: Mapping[str, PortChardev] | None = None,
         snapshot: bool = False,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
@@ -109,16 +111,16 @@ class Machine:
         try:
             self.space = PhysicalSpace(self.ram)
             self.clock = HostClock(self.lock, self._failed)
-            chardevs = list(serial) if serial is not None else [None]
-            self.console = recorded(chardevs[0]) if chardevs else Recorder()
-            self._chardevs: list[Chardev | None] = [self.console, *chardevs[1:]]
+            lines = list(serial) if serial is not None else [None]
+            self.console = recorded(lines[0]) if lines else Recorder()
+            self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
             self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
             if drives or blockdevs:
                 from .block.drives import open_drives
 
                 self._drives = open_drives(drives, blockdevs, snapshot)
             if devices or self._drives:
-                self._plug(devices, warn)
+                self._plug(devices, chardevs, warn)
         except BaseException:
             self.close()
             raise
@@ -138,11 +140,15 @@ class Machine:
             if chardev is not None and isinstance(uart, Ns16550):
                 self._connect(chardev, uart)
 
-    def _plug(self, devices: Sequence[str], warn: Callable[[str], None] | None) -> None:
+    def _plug(
+        self, devices: Sequence[str], chardevs: Mapping[str, PortChardev] | None, warn: Callable[[str], None] | None
+    ) -> None:
+        from .devices.lines import Lines
         from .devices.models import plug
         from .devices.services import Services
 
         services = Services(self.context.dma, self.lock, self._failed)
+        services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
         if self._drives is not None:

@@ -14,7 +14,8 @@ _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
-    "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "serial": "-serial",
+    "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
+    "serial": "-serial",
     "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
@@ -57,10 +58,18 @@ def add_machine_options(parser: Parser) -> None:
         "-snapshot", action="store_true", help="leave all images as they are: what is written is gone at the end"
     )
     parser.option(
+        "-chardev",
+        dest="chardevs",
+        action="append",
+        metavar="CHARDEV",
+        help="a chardev for a -device: stdio, pty, file,path=F, socket,path=P,server=on, null; each with ,id=NAME",
+    )
+    parser.option(
         "-serial",
         action="append",
         metavar="WHERE",
-        help="a serial line: stdio, pty, file:F, unix:F,server=on, tcp:HOST:PORT,server=on, null, none; twice for two",
+        help="a serial line: stdio, pty, file:F, unix:F,server=on, tcp:HOST:PORT,server=on, chardev:ID, null, none; "
+        "twice for two",
     )
     parser.option("-nographic", action="store_true", help="the console on this terminal (it is there anyway)")
     parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
@@ -179,6 +188,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     if options.no_cache:
         given["cache"] = False
     given.update(_devices(options.device))
+    if options.chardevs:
+        from powervisor.console.named import parse_named
+
+        for text in options.chardevs:
+            parse_named(text)
     if options.drives or options.blockdevs:
         from powervisor.block import drives
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -12,7 +12,7 @@ from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overd
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
 from powervisor.cli.options import Parser, parse_seconds
-from powervisor.console import ExpectError, Recorder, open_chardev, recorded
+from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
 from powervisor.console.stdio import Command, Stdio, complain
 from powervisor.errors import UserError
@@ -79,15 +79,21 @@ class _Run:
             starting = stack.enter_context(ExitStack())
             starting.enter_context(overdue_at(self.deadline))
             stats = stack.enter_context(_new_file(self.options.stats, "-stats")) if self.options.stats else None
-            chardevs = _open_serial_lines(self.options.serial or ["stdio"], stack)
-            stdio = next((chardev for chardev in chardevs if isinstance(chardev, Stdio)), None)
+            named = _open_chardevs(self.options.chardevs or (), stack)
+            terminal_taken = any(isinstance(chardev, Stdio) for chardev in named.values())
+            specs = self.options.serial or ["null" if terminal_taken else "stdio"]
+            chardevs = _open_serial_lines(specs, named, stack)
+            everything = [*chardevs, *named.values()]
+            stdio = next((chardev for chardev in everything if isinstance(chardev, Stdio)), None)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
                 serial[0] = recorded(chardevs[0])
+            if named:
+                self.arguments["chardevs"] = named
             machine = stack.enter_context(Machine(**self.arguments, serial=serial, progress=_progress, warn=_warn))
             if stdio is not None:
                 self._bind_keys(stdio, machine)
-            for chardev in filter(None, chardevs):
+            for chardev in filter(None, everything):
                 chardev.ready()
             stack.enter_context(self.events.signals(stdio.terminal if stdio is not None else None))
             machine.start()
@@ -156,20 +162,47 @@ class _Run:
         self.events.put(Expected())
 
 
-def _open_serial_lines(specs: Sequence[str], stack: ExitStack) -> list[BaseChardev | None]:
-    """A chardev for each -serial, None for `none`; closed by `stack`."""
+def _open_chardevs(texts: Sequence[str], stack: ExitStack) -> dict[str, BaseChardev]:
+    """A chardev for each -chardev, by name; closed by `stack`."""
+    named: dict[str, BaseChardev] = {}
+    for text in texts:
+        name, chardev = open_named(text)
+        _opened(chardev, name, f"-chardev {text}", named.values(), stack)
+        if name in named:
+            raise UserError(f"-chardev {text}: id={name} is taken; give each its own")
+        named[name] = chardev
+    return named
+
+
+def _open_serial_lines(
+    specs: Sequence[str], named: dict[str, BaseChardev], stack: ExitStack
+) -> list[BaseChardev | None]:
+    """A chardev for each -serial, None for `none`; closed by `stack`. Those of -chardev are taken out of `named`."""
     chardevs: list[BaseChardev | None] = []
     for spec in specs:
-        chardev = None if spec == "none" else open_chardev(spec)
-        chardevs.append(chardev)
-        if chardev is None:
+        kind, _, name = spec.partition(":")
+        if kind == "chardev":
+            if name not in named:
+                raise UserError(f"-serial {spec}: no such chardev is left; there is {', '.join(named) or 'none'}")
+            chardevs.append(named.pop(name))
             continue
-        stack.callback(_close, chardev, f"serial{len(chardevs) - 1}")
-        if isinstance(chardev, Stdio) and sum(isinstance(c, Stdio) for c in chardevs) > 1:
-            raise UserError(f"-serial {spec}: only one line can have the terminal; use pty or a socket for the other")
-        if chardev.announcement:
-            complain(f"serial{len(chardevs) - 1}: {chardev.announcement}")
+        chardev = None if spec == "none" else open_chardev(spec)
+        if chardev is not None:
+            others = [*chardevs, *named.values()]
+            _opened(chardev, f"serial{len(chardevs)}", f"-serial {spec}", others, stack)
+        chardevs.append(chardev)
     return chardevs
+
+
+def _opened(
+    chardev: BaseChardev, name: str, where: str, others: Iterable[BaseChardev | None], stack: ExitStack
+) -> None:
+    """What is done with every chardev that was opened."""
+    stack.callback(_close, chardev, name)
+    if isinstance(chardev, Stdio) and any(isinstance(other, Stdio) for other in others):
+        raise UserError(f"{where}: only one line can have the terminal; use pty or a socket for the other")
+    if chardev.announcement:
+        complain(f"{name}: {chardev.announcement}")
 
 
 def _new_file(path: str, option: str) -> TextIO:

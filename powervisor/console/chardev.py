@@ -48,6 +48,22 @@ class Chardev(Protocol):
         """Deliver what is buffered, then let go of the host's resources; may be called twice."""
 
 
+class PortChardev(Chardev, Protocol):
+    """The host's end of a port that loses nothing: it tells when it takes more, and whether anybody reads."""
+
+    on_room: Callable[[], None] | None
+    """Called on a thread of the chardev's own when there is much room again after `room()` was 0."""
+    on_connected: Callable[[bool], None] | None
+    """Called on a thread of the chardev's own when somebody comes to the other end, or leaves it."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is at the other end, as far as that can be known."""
+
+    def room(self) -> int:
+        """Bytes that `write` takes now without waiting."""
+
+
 class Outlet:
     """A bounded buffer and a thread that empties it into `send`, which may be slow, absent or broken."""
 
@@ -56,13 +72,14 @@ class Outlet:
         send: Callable[[bytes], int] | None,
         *,
         on_broken: Callable[[OSError], None] | None = None,
+        on_room: Callable[[], None] | None = None,
         capacity: int = CAPACITY,
         patience: float = PATIENCE,
     ) -> None:
         self.dropped = 0
         """Bytes the guest sent that were given up because the reader stood still."""
         self._send = send
-        self._on_broken = on_broken
+        self._on_broken, self._on_room = on_broken, on_room
         self._capacity = capacity
         self._patience = patience
         self._buffer = bytearray()
@@ -139,13 +156,17 @@ class Outlet:
                 broken = error
             with self._changed:
                 self._sending = False
+                before = self.room()
                 # After a close the buffer is already empty; deleting from it is harmless.
                 del self._buffer[:sent]
+                roomy = before < self._capacity // 2 <= self.room()
                 if sent:
                     self._stalled = False
                 if broken is not None and self._send is send:
                     self._send = None
                 self._changed.notify_all()
+            if roomy and self._on_room is not None:
+                self._on_room()
             if broken is not None and self._on_broken is not None:
                 self._on_broken(broken)
 
@@ -175,6 +196,8 @@ class BaseChardev:
     def __init__(self) -> None:
         self.on_receive: Callable[[bytes], None] | None = None
         self.can_receive: Callable[[], int] = lambda: BACKLOG
+        self.on_room: Callable[[], None] | None = None
+        self.on_connected: Callable[[bool], None] | None = None
         self._dispatch: Dispatch | None = None
         self._thread: threading.Thread | None = None
         self._wake_read, self._wake_write = -1, -1
@@ -183,6 +206,11 @@ class BaseChardev:
     def dropped(self) -> int:
         """Bytes of output given up because nobody read them."""
         return 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is at the other end, as far as that can be known."""
+        return True
 
     def room(self) -> int:
         """Bytes that `write` takes now without waiting."""
@@ -214,6 +242,11 @@ class BaseChardev:
             if not thread.is_alive():
                 os.close(self._wake_read)
                 os.close(self._wake_write)
+
+    def _has_room(self) -> None:
+        """For the outlet of a kind that has one."""
+        if self.on_room is not None:
+            self.on_room()
 
     def _receive(self) -> None:
         """The body of the receiving thread: call `_pump` for each source of input."""

@@ -61,7 +61,7 @@ class Pty(BaseChardev):
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.announcement = os.ttyname(self._slave)
-        self._outlet = Outlet(sender(self._master))
+        self._outlet = Outlet(sender(self._master), on_room=self._has_room)
 
     @property
     def dropped(self) -> int:

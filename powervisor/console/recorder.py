@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from powervisor.console.chardev import Chardev, Dispatch
+from powervisor.console.chardev import CAPACITY, BaseChardev, Chardev, Dispatch
 from powervisor.errors import PowervisorError
 
 KEPT = 16 << 20
@@ -52,6 +52,40 @@ class Recorder:
         self._can_receive = function
         if self.inner is not None:
             self.inner.can_receive = function
+
+    @property
+    def _port(self) -> BaseChardev | None:
+        """The inner chardev, if it can tell of room and readers."""
+        return self.inner if isinstance(self.inner, BaseChardev) else None
+
+    @property
+    def on_room(self) -> Callable[[], None] | None:
+        """Called when the inner chardev has room again."""
+        return self._port.on_room if self._port else None
+
+    @on_room.setter
+    def on_room(self, function: Callable[[], None] | None) -> None:
+        if self._port:
+            self._port.on_room = function
+
+    @property
+    def on_connected(self) -> Callable[[bool], None] | None:
+        """Called when somebody comes to the inner chardev, or leaves it."""
+        return self._port.on_connected if self._port else None
+
+    @on_connected.setter
+    def on_connected(self, function: Callable[[bool], None] | None) -> None:
+        if self._port:
+            self._port.on_connected = function
+
+    @property
+    def connected(self) -> bool:
+        """Whether somebody is at the inner chardev; without one the recorder itself listens."""
+        return self._port is None or self._port.connected
+
+    def room(self) -> int:
+        """Bytes that `write` takes now without waiting."""
+        return self._port.room() if self._port else CAPACITY
 
     def start(self, dispatch: Dispatch) -> None:
         """Begin to carry input, from the inner chardev and from `send`."""

@@ -21,12 +21,17 @@ class SocketServer(BaseChardev):
         self._wait = wait
         self._client: socket.socket | None = None
         self._connected = threading.Event()
-        self._outlet = Outlet(None, on_broken=lambda error: None)  # the receiving side sees the client leave
+        # The receiving side sees the client leave.
+        self._outlet = Outlet(None, on_broken=lambda error: None, on_room=self._has_room)
         listener.listen(1)
 
     @property
     def dropped(self) -> int:
         return self._outlet.dropped
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
 
     def room(self) -> int:
         return self._outlet.room()
@@ -55,6 +60,8 @@ class SocketServer(BaseChardev):
         self._client = client
         self._connected.set()
         self._outlet.attach(sender(client.fileno()))
+        if self.on_connected is not None:
+            self.on_connected(True)
 
     def _drop_client(self) -> None:
         self._outlet.detach()
@@ -78,6 +85,8 @@ class SocketServer(BaseChardev):
             if not self._pump(self._client.fileno()):
                 return
             self._drop_client()
+            if self.on_connected is not None:
+                self.on_connected(False)
 
 
 class UnixServer(SocketServer):

@@ -31,7 +31,7 @@ class Stdio(BaseChardev):
         """By key; a command line adds its own (quit, state)."""
         self.on_broken: Callable[[OSError], None] | None = None
         """Called when standard output is gone (its reader has left)."""
-        self._outlet = Outlet(sender(fd_out), on_broken=self._broken)
+        self._outlet = Outlet(sender(fd_out), on_broken=self._broken, on_room=self._has_room)
         self._escaped = False
 
     @property

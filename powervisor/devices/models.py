@@ -10,10 +10,20 @@ from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.blk import VirtioBlkPci
 from powervisor.devices.virtio.rng import VirtioRngPci
+from powervisor.devices.virtio.serial import (
+    PortOptions,
+    SerialPort,
+    VirtConsole,
+    VirtioSerialPci,
+    VirtSerialPort,
+    plug_port,
+)
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioRngPci)}
+MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioRngPci, VirtioSerialPci)}
+PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
+"""Devices that are put onto another one, not into a slot."""
 
 
 class Wanted(NamedTuple):
@@ -25,17 +35,26 @@ class Wanted(NamedTuple):
     """The option, for messages."""
 
 
-def describe(text: str) -> Wanted:
+class WantedPort(NamedTuple):
+    """A port that was asked for."""
+
+    model: type[SerialPort]
+    options: PortOptions
+    where: str
+
+
+def describe(text: str) -> Wanted | WantedPort:
     """What `NAME,property=value,...` asks for. Raises UserError."""
     name, _, rest = text.partition(",")
     model, where = find(name), f"{argument('devices')} {name}"
     options: Any = build(model.options_type, pairs(rest, where), where)
-    return Wanted(model, options, where)
+    return WantedPort(model, options, where) if issubclass(model, SerialPort) else Wanted(model, options, where)
 
 
 def plug(texts: Sequence[str], buses: Mapping[str, PciBus], services: Services) -> list[PciCard]:
     """Make the devices and put them on their buses: first those with a place of their own. Raises UserError."""
-    wanted = [describe(text) for text in texts]
+    described = [describe(text) for text in texts]
+    wanted = [one for one in described if isinstance(one, Wanted)]
     names: set[str] = set()
     for one in wanted:
         if one.options.bus not in buses:
@@ -45,7 +64,11 @@ def plug(texts: Sequence[str], buses: Mapping[str, PciBus], services: Services) 
         names.add(one.options.id)
     # Function 0 of a slot comes before the others.
     wanted.sort(key=lambda one: one.options.addr or (SLOTS, 0))
-    return [_attach(one, buses[one.options.bus], services) for one in wanted]
+    cards = [_attach(one, buses[one.options.bus], services) for one in wanted]
+    for port in described:
+        if isinstance(port, WantedPort):
+            plug_port(port.model, port.options, port.where, cards, services)
+    return cards
 
 
 def _attach(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
@@ -66,7 +89,8 @@ def _attach(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
 
 def summaries() -> list[tuple[str, str]]:
     """The devices' names with what they are."""
-    return [(model.model, model.summary) for model in MODELS.values()]
+    cards = [(model.model, model.summary) for model in MODELS.values()]
+    return cards + [(model.model, model.summary) for model in PORTS.values()]
 
 
 def help_text(name: str) -> str:
@@ -77,12 +101,13 @@ def help_text(name: str) -> str:
     return "\n".join([f"{name}: {model.summary}", *(f"  {first:{width}}  {text}" for first, text in rows)])
 
 
-def find(name: str) -> type[PciCard]:
+def find(name: str) -> type[PciCard] | type[SerialPort]:
     """The device called `name`. Raises UserError."""
-    if name not in MODELS:
+    known: dict[str, type[PciCard] | type[SerialPort]] = {**MODELS, **PORTS}
+    if name not in known:
         import difflib
 
-        near = ", ".join(difflib.get_close_matches(name, MODELS, 3, 0.5) or MODELS)
+        near = ", ".join(difflib.get_close_matches(name, known, 3, 0.5) or known)
         where = argument("devices")
         raise UserError(f"{where} {name}: no device of that name; there is {near} ({where} help lists all)")
-    return MODELS[name]
+    return known[name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from powervisor.block.drives import Drives
+from powervisor.devices.lines import Lines
 from powervisor.devices.worker import Hire, Worker
 from powervisor.memory.space import Dma
 
@@ -38,6 +39,7 @@ class Services:
     warn: Callable[[str], None] = _warning
     """Tells the user a line."""
     drives: Drives = field(default_factory=Drives)
+    lines: Lines = field(default_factory=Lines)
     hire: Hire | None = None
 
     def worker(self) -> Hire:

@@ -5,16 +5,19 @@ from pathlib import Path
 import pytest
 
 from powervisor.block.drives import BlockdevOptions, DriveOptions
-from powervisor.devices.models import MODELS
+from powervisor.devices.models import MODELS, PORTS
 from powervisor.properties import properties
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "devices.md").read_text()
 
 
-@pytest.mark.parametrize("name", MODELS)
+DEVICES = {**MODELS, **PORTS}
+
+
+@pytest.mark.parametrize("name", DEVICES)
 def test_every_device_is_on_the_page_with_its_properties(name):
     assert f"| `{name}` |" in PAGE
-    missing = [one.name for one in properties(MODELS[name].options_type) if f"`{one.name}`" not in PAGE]
+    missing = [one.name for one in properties(DEVICES[name].options_type) if f"`{one.name}`" not in PAGE]
     assert not missing
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 from powervisor.guests import catalogue
 
 TREE = Path(__file__).resolve().parents[2]
+_UIMAGE_HEADER = 64
 TROUBLE = re.compile(r"Oops|BUG:|WARNING:|Call Trace|Kernel panic|rcu_\w+ detected|soft lockup|Bad page|segfault")
 """What a healthy kernel does not print."""
 
@@ -31,6 +33,16 @@ def options(name: str, append: str = "stop") -> dict[str, Any]:
     if "append" in chosen:
         chosen["append"] = f"{chosen['append']} {append}"
     return chosen
+
+
+def needs(name: str, *switches: str) -> None:
+    """Skip the test where the guest's kernel was built without a driver, by the configuration inside it."""
+    image = Path(files(name)["kernel"]).read_bytes()
+    vmlinux = zlib.decompressobj(31).decompress(image[_UIMAGE_HEADER:])
+    configuration = zlib.decompressobj(31).decompress(vmlinux[vmlinux.index(b"IKCFG_ST") + 8 :])
+    missing = [switch for switch in switches if f"{switch}=y\n".encode() not in configuration]
+    if missing:
+        pytest.skip(f"guest {name}: its kernel has no {', '.join(missing)} (powervisor guests build {name} makes one)")
 
 
 class Boot(NamedTuple):

@@ -96,6 +96,10 @@ class VirtioDevice(Device):
         while (chain := ring.pop()) is not None:
             ring.push(chain, self.handle(queue, chain))
 
+    def sated(self, queue: Queue) -> bool:
+        """Whether chains that `serve` left are to wait until somebody notifies the queue again."""
+        return False
+
     def handle(self, queue: Queue, chain: Chain) -> int:
         """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
         raise NotImplementedError
@@ -192,8 +196,9 @@ class VirtioDevice(Device):
     # -- the worker
 
     def _work(self) -> None:
-        for queue in self.queues:
-            while queue.rung or queue.owes_interrupt:
+        # Serving one queue may be work for another, an earlier one too.
+        while waiting := [queue for queue in self.queues if queue.rung or queue.owes_interrupt]:
+            for queue in waiting:
                 with self._busy:
                     queue.rung = False
                     self._batch(queue)
@@ -223,7 +228,7 @@ class VirtioDevice(Device):
                 self.serve(queue, ring)
             finally:
                 queue.owes_interrupt |= ring.publish()
-            if ring.enable_notifications():
+            if ring.enable_notifications() and not self.sated(queue):
                 queue.rung = True
         except RingError as error:
             self._break(f"queue {queue.index}: {error}")

@@ -23,9 +23,9 @@ def services(bench, warnings):
 def plugged(bench, services):
     """Plug a device in, and drive it: `plugged("virtio-rng-pci,packed=on", legacy=True)`."""
 
-    def plugged(text, **driving):
+    def plugged(text, *ports, **driving):
         buses = bench.built.devices["pci"].bus
-        (card,) = plug([text], {"pci.0": buses}, services)
+        (card,) = plug([text, *ports], {"pci.0": buses}, services)
         slot = next(place for place, function in buses.functions.items() if function is card)[0]
         return Driver(bench, slot, **driving)
 
