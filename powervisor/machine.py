@@ -22,7 +22,7 @@ from .devices.mpic_native import ENTRY_POINTS
 from .devices.ns16550 import Ns16550
 from .devices.ns16550_drain import Drain
 from .devices.spintable import MAP_SIZE, SpinTable
-from .errors import PowervisorError
+from .errors import PowervisorError, argument
 from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset, Scope
 from .hv.vcpu import Vcpu
 from .hv.vm import Vm, word_addresses
@@ -33,6 +33,7 @@ from .memory.space import BusError, Dma, Memory, PhysicalSpace
 if TYPE_CHECKING:
     from .block.drives import Drives
     from .console.chardev import Chardev, PortChardev
+    from .devices.virtio.balloon import VirtioBalloon
 
 Path = str | os.PathLike[str]
 
@@ -486,6 +487,19 @@ class Machine:
     def memory(self) -> Memory:
         """Guest RAM: `machine.memory[a:b]`; writes drop code translated from there."""
         return Memory(self.space)
+
+    @property
+    def balloon(self) -> VirtioBalloon:
+        """The memory balloon: set its `target`, in bytes, to have the guest make do with that much RAM.
+
+        Raises PowervisorError for a machine without one.
+        """
+        from .devices.virtio.balloon import VirtioBalloon
+
+        for device in self.built.everything():
+            if isinstance(device, VirtioBalloon):
+                return device
+        raise PowervisorError(f"balloon: the machine has none; add {argument('devices')} virtio-balloon-pci")
 
     @property
     def device_tree_blob(self) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
+from powervisor.devices.virtio.balloon import VirtioBalloonPci
 from powervisor.devices.virtio.blk import VirtioBlkPci
 from powervisor.devices.virtio.rng import VirtioRngPci
 from powervisor.devices.virtio.serial import (
@@ -21,7 +22,9 @@ from powervisor.devices.virtio.serial import (
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioRngPci, VirtioSerialPci)}
+MODELS: Mapping[str, type[PciCard]] = {
+    model.model: model for model in (VirtioBalloonPci, VirtioBlkPci, VirtioRngPci, VirtioSerialPci)
+}
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
 """Devices that are put onto another one, not into a slot."""
 

@@ -148,6 +148,14 @@ class Ram:
         else:
             ctypes.memset(self.address + start, 0, stop - start)
 
+    def discard(self, start: int, stop: int) -> None:
+        """Give the host's pages that lie wholly in `start`..`stop` back; they read as 0. Reserved huge pages stay."""
+        start, stop = self._span(slice(start, stop))
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and not self._hugetlb and _libc.madvise(self.address + first, last - first, _MADV_REMOVE):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
     def close(self) -> None:
         """Unmap the RAM. Nothing may use `address` or `view` afterwards."""
         if hasattr(self, "view"):

@@ -151,6 +151,13 @@ class PhysicalSpace:
         self.ram.clear(pa, pa + length)
         self.written(pa, length)
 
+    def discard(self, pa: int, length: int) -> None:
+        """Give host pages of RAM back to the host; the guest does not need their content. Raises BusError, OSError."""
+        if pa + length > self.ram.size:
+            raise BusError(pa, length, True)
+        self.ram.discard(pa, pa + length)
+        self.written(pa, length)
+
     def written(self, pa: int, length: int) -> None:
         """RAM was changed: tell whoever keeps something derived from it."""
         for hook in self._hooks:
