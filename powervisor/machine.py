@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .block.drives import Drives
     from .console.chardev import Chardev, PortChardev
     from .devices.virtio.balloon import VirtioBalloon
+    from .fsdev.options import Exports
 
 Path = str | os.PathLike[str]
 
@@ -50,11 +51,11 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives` and `blockdevs`
-    are the words after the options of these names; with `snapshot` images stay as they are. `serial` are chardevs in
-    order; the first one's output is kept in `console`. `chardevs` are those that devices name. Without `cache` no
-    translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor".
-    Raises UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives`, `blockdevs`,
+    `fsdevs` and `virtfs` are the words after the options of these names; with `snapshot` images stay as they are.
+    `serial` are chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name.
+    Without `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the
+    logger "powervisor". Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Machine:
         drives: Sequence[str] = (),
         blockdevs: Sequence[str] = (),
         chardevs: Mapping[str, PortChardev] | None = None,
+        fsdevs: Sequence[str] = (),
+        virtfs: Sequence[str] = (),
         snapshot: bool = False,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
@@ -106,6 +109,7 @@ class Machine:
         self._closed = self._gone = False
         self._drains: list[Drain] = []
         self._drives: Drives | None = None
+        self._exports: Exports | None = None
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -120,7 +124,11 @@ class Machine:
                 from .block.drives import open_drives
 
                 self._drives = open_drives(drives, blockdevs, snapshot)
-            if devices or self._drives:
+            if fsdevs or virtfs:
+                from .fsdev.options import open_exports
+
+                self._exports = open_exports(fsdevs, virtfs)
+            if devices or self._drives or self._exports:
                 self._plug(devices, chardevs, warn)
         except BaseException:
             self.close()
@@ -154,7 +162,13 @@ class Machine:
             services.warn = warn
         if self._drives is not None:
             services.drives = self._drives
-        plug([*devices, *services.drives.devices], self.board.expansion_buses(self.built.devices), services)
+        if self._exports is not None:
+            services.exports = self._exports
+        plug(
+            [*devices, *services.drives.devices, *services.exports.devices],
+            self.board.expansion_buses(self.built.devices),
+            services,
+        )
         services.drives.check_used()
 
     @property
@@ -465,6 +479,8 @@ class Machine:
                 device.close()
         if self._drives is not None:
             self._drives.close()
+        if self._exports is not None:
+            self._exports.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now

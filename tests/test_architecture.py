@@ -28,15 +28,29 @@ MAY_IMPORT = {
     "hv": {"native", "isa", "vcpu", "insns", "translate"},
     "memory": set(),
     "block": set(),
-    "devices": {"block", "memory", "native"},
+    "fsdev": set(),
+    "devices": {"block", "fsdev", "memory", "native"},
     "boards": {"memory", "devices"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
     "guests": {"cache", "native", "isa", "insns", "memory", "devices", "boards"},
-    "machine": {"block", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
+    "machine": {"block", "fsdev", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
-    "cli": {"block", "cache", "isa", "insns", "boards", "boot", "console", "devices", "guests", "machine", "memory"},
-}
+    "cli": {
+        "block",
+        "fsdev",
+        "cache",
+        "isa",
+        "insns",
+        "boards",
+        "boot",
+        "console",
+        "devices",
+        "guests",
+        "machine",
+        "memory",
+    },
+}  # fmt: skip
 """What each room may import besides itself, `errors` and `properties`. The package itself (`from powervisor import
 Machine`) is the machine's room, its version nobody's."""
 PROGRAMS = {"isa.document": {"insns"}}

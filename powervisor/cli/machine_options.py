@@ -15,6 +15,7 @@ OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
+    "fsdevs": "-fsdev", "virtfs": "-virtfs",
     "serial": "-serial",
     "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
@@ -56,6 +57,19 @@ def add_machine_options(parser: Parser) -> None:
     )
     parser.option(
         "-snapshot", action="store_true", help="leave all images as they are: what is written is gone at the end"
+    )
+    parser.option(
+        "-virtfs",
+        action="append",
+        metavar="DIRECTORY",
+        help="a directory of this host: local,path=P,mount_tag=T[,readonly=on]; mount -t 9p T /mnt",
+    )
+    parser.option(
+        "-fsdev",
+        dest="fsdevs",
+        action="append",
+        metavar="DIRECTORY",
+        help="a directory for -device virtio-9p-pci,fsdev=ID: local,id=ID,path=P[,readonly=on]",
     )
     parser.option(
         "-chardev",
@@ -188,6 +202,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     if options.no_cache:
         given["cache"] = False
     given.update(_devices(options.device))
+    if options.fsdevs or options.virtfs:
+        from powervisor.fsdev import options as fsdev_options
+
+        fsdev_options.check(options.fsdevs or (), options.virtfs or ())
+        given.update({name: texts for name in ("fsdevs", "virtfs") if (texts := getattr(options, name))})
     if options.chardevs:
         from powervisor.console.named import parse_named
 

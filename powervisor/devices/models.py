@@ -10,6 +10,7 @@ from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.balloon import VirtioBalloonPci
 from powervisor.devices.virtio.blk import VirtioBlkPci
+from powervisor.devices.virtio.ninep import VirtioNinepPci
 from powervisor.devices.virtio.rng import VirtioRngPci
 from powervisor.devices.virtio.serial import (
     PortOptions,
@@ -23,7 +24,7 @@ from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
 MODELS: Mapping[str, type[PciCard]] = {
-    model.model: model for model in (VirtioBalloonPci, VirtioBlkPci, VirtioRngPci, VirtioSerialPci)
+    model.model: model for model in (VirtioBalloonPci, VirtioBlkPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci)
 }
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
 """Devices that are put onto another one, not into a slot."""

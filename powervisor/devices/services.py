@@ -11,6 +11,7 @@ from functools import partial
 from powervisor.block.drives import Drives
 from powervisor.devices.lines import Lines
 from powervisor.devices.worker import Hire, Worker
+from powervisor.fsdev.options import Exports
 from powervisor.memory.space import Dma
 
 
@@ -39,6 +40,7 @@ class Services:
     warn: Callable[[str], None] = _warning
     """Tells the user a line."""
     drives: Drives = field(default_factory=Drives)
+    exports: Exports = field(default_factory=Exports)
     lines: Lines = field(default_factory=Lines)
     hire: Hire | None = None
 

@@ -6,6 +6,7 @@ import pytest
 
 from powervisor.block.drives import open_drives
 from powervisor.devices.models import MODELS
+from powervisor.fsdev.options import open_exports
 from tests.support.virtio_driver import DRIVER_OK
 
 
@@ -15,10 +16,12 @@ def card(plugged, services, tmp_path, request, bench):
     path = tmp_path / "disk"
     path.write_bytes(bytes(65536))
     services.drives = open_drives([f"file={path},if=none,id=d"])
-    needs = {"virtio-blk-pci": ",drive=d"}
+    services.exports = open_exports([f"local,id=f,path={tmp_path}"])
+    needs = {"virtio-blk-pci": ",drive=d", "virtio-9p-pci": ",fsdev=f,mount_tag=t"}
     driver = plugged(f"{request.param},packed=on{needs.get(request.param, '')}")
     yield driver, bench.built.devices["pci"].bus.functions[driver.slot, 0]
     services.drives.close()
+    services.exports.close()
 
 
 def devices(card):
