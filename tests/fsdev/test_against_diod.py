@@ -51,7 +51,7 @@ def test_directories_are_listed(run, directory):
     (directory / "link").symlink_to("file-1")
     (directory / "below").mkdir()
     listed = run("diodls").decode().split()
-    assert sorted(listed) == sorted([".", "..", "link", "below", *(f"file-{n}" for n in range(500))])
+    assert sorted(listed) == sorted(["link", "below", *(f"file-{n}" for n in range(500))])
     long = run("diodls", "-l").decode()
     assert [line.split()[4] for line in long.splitlines() if line.endswith(" file-321")] == ["321"]
 
