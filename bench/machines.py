@@ -59,12 +59,15 @@ class Job:
     kernel: Path
     initrd: Path | None = None
     append: str | None = None
+    drive: Path | None = None
+    """The image of a virtio disk."""
 
     def options(self) -> list[str]:
         """QEMU's words for it."""
         words = ["-M", "ppce500", "-cpu", self.cpu, "-smp", self.smp, "-m", self.memory, "-nographic", "-no-reboot"]
         words += ["-kernel", str(self.kernel)]
         words += ["-initrd", str(self.initrd)] if self.initrd is not None else []
+        words += ["-drive", f"file={self.drive},format=raw,if=virtio"] if self.drive is not None else []
         return words + (["-append", self.append] if self.append is not None else [])
 
 

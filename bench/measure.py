@@ -23,6 +23,8 @@ IDLE_SECONDS = 10
 STARTS = 3
 """Starts a round: they are short."""
 OPEN = "console=ttyS0"
+DISK_SIZE = 64 << 20
+"""What programs/disk.c uses."""
 Heard = Callable[[Score], None]
 """Told of each score as it comes."""
 
@@ -110,7 +112,15 @@ class CoreMeasurement:
         disk = self.scratch / f"{self.core.name}-{kind.value}.cpio.gz"
         disk.write_bytes(compiling.ram_disk(self.linux.initrd, chosen, compiled, self.choice.percent))
         job = self._with_words("run=/bench/run stop")
-        return replace(job, initrd=disk, smp="2" if kind is Kind.PARALLEL else "1")
+        drive = self._image() if kind is Kind.DISK else None
+        return replace(job, initrd=disk, smp="2" if kind is Kind.PARALLEL else "1", drive=drive)
+
+    def _image(self) -> Path:
+        """An empty disk, in the host's page cache for everybody once it was written."""
+        path = self.scratch / f"{self.core.name}.img"
+        with path.open("wb") as file:
+            file.truncate(DISK_SIZE)
+        return path
 
     def _bare(self, program: Program, percent: int) -> Job:
         elf = compiling.compile_bare(program, percent, self.sources, self.cache)

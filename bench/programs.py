@@ -25,6 +25,8 @@ class Kind(StrEnum):
     SYSTEM = "system"
     PARALLEL = "parallel"
     """Two processes at once, in a machine with two CPUs."""
+    DISK = "disk"
+    """A virtio disk, past the guest's page cache."""
     BOARD = "board"
     """Devices and interrupts, without an operating system."""
 
@@ -67,6 +69,8 @@ _DECLARED = (
     Program("parallel", Kind.PARALLEL, {
         "one_cpu": "f0f02f42", "two_cpus": "f0f02f42", "lock": "00061a80", "turns": "00000fa0",
     }),
+    Program("disk", Kind.DISK, {"disk_write": "00000040", "disk_read": "00004000", "disk_random": "000007d0"},
+            portable=False),
     Program("board", Kind.BOARD, dict.fromkeys(
         ("device_read", "device_write", "controller_read", "ipi", "decrementer", "call", "tlb_error"), "00000001"
     ), portable=False),

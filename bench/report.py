@@ -13,6 +13,8 @@ from bench.programs import ONE, OTHER, Kind, Score
 
 MARKS = {Kind.INTEGER: 2.0, Kind.FLOAT: 12.0, Kind.VECTOR: 4.0, Kind.MEMORY: 3.0, Kind.SYSTEM: 1.3}
 """Our speed over QEMU's, at least: the geometric mean of a kind."""
+PROGRAM_MARKS = {"disk_write": 0.8, "disk_read": 0.8, "disk_random": 0.5}
+"""The same for single programs: a disk's kinds of work have little to do with each other."""
 BOOT_MARKS = {"warm": 1.2, "cold": 0.5}
 """QEMU's time from the start of the process to BOOT-OK over ours, at least; `cold` is ours with an empty cache."""
 SECOND_CPU_MARK = 1.9
@@ -131,6 +133,9 @@ class CoreResult:
             if (mean := self.mean(kind)) is not None:
                 mark = MARKS.get(kind) if judged else None
                 yield _verdict(f"{kind.value} programs, geometric mean of speeds", mean, mark, "{:.2f}", least=True)
+        for name, least in PROGRAM_MARKS.items():
+            if (ratio := self.ratio(name)) is not None:
+                yield _verdict(f"{name}, ratio of speeds", ratio, least if judged else None, "{:.2f}", least=True)
         for temperature, mark in BOOT_MARKS.items():
             mine = self.boot(self.ours, temperature)
             theirs = self.other and (self.boot(self.other, temperature) or self.boot(self.other, "warm"))

@@ -85,6 +85,20 @@ def test_boots_are_compared_as_speeds_and_a_cold_one_with_qemus_only_one():
     assert (cold.value, cold.met) == ("0.40", False)
 
 
+@pytest.mark.parametrize(("name", "ratio", "met"), [("disk_read", 0.79, False), ("disk_random", 0.51, True)])
+def test_kinds_of_work_on_a_disk_have_marks_of_their_own(name, ratio, met):
+    result = report.CoreResult("e500mc", ["qemu", "powervisor"])
+    result.runs["qemu"] = [Run(1.0, [score(name, 100, Kind.DISK)])]
+    result.runs["powervisor"] = [Run(1.0, [score(name, 100 * ratio, Kind.DISK)])]
+    verdicts = {verdict.what: verdict.met for verdict in result.verdicts()}
+    assert verdicts == {f"{name}, ratio of speeds": met, "disk programs, geometric mean of speeds": None}
+
+
+def test_only_the_disks_program_gets_a_disk():
+    assert "-drive" not in JOB.options()
+    assert replace(JOB, drive="a.img", append=None).options()[-2:] == ["-drive", "file=a.img,format=raw,if=virtio"]
+
+
 def test_absolute_marks(monkeypatch):
     monkeypatch.setattr(report, "host_cpus", lambda: 2)
     result = report.CoreResult("e500mc", ["powervisor"])
