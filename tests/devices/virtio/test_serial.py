@@ -1,10 +1,14 @@
 """The console device as drivers use it: control messages, bytes both ways, flow control, and what may not be."""
 
 import random
+import socket
 import struct
+import threading
+import time
 
 import pytest
 
+from powervisor.console import open_named
 from powervisor.devices.lines import Lines
 from powervisor.devices.virtio import serial
 from powervisor.devices.virtio.serial import Event
@@ -302,3 +306,61 @@ def test_random_messages_never_raise(guest, seed):
             guest.listen()
         guest.send(rng.randbytes(rng.randrange(100)), queue=rng.choice((1, 5)))
     assert not guest.driver.status() & NEEDS_RESET
+
+
+def test_megabytes_both_ways_at_once_with_threads_and_a_socket(plugged, services, tmp_path):
+    """The device's own worker, a socket's threads, and a reader that stands still at first: nothing is lost."""
+    size = 3 << 20
+    _, chardev = open_named(f"socket,id=p,path={tmp_path}/s,server=on,wait=off")
+    services.hire = None
+    services.lines = Lines({"p": chardev}, lambda call: locked(services.lock, call))
+    guest = Guest(plugged("virtio-serial-pci", "virtserialport,chardev=p"))
+    out, into = random.Random(1).randbytes(size), random.Random(2).randbytes(size)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/s")
+        with services.lock:
+            guest.say(1, Event.PORT_READY)
+            guest.say(1, Event.PORT_OPEN)
+        got = bytearray()
+
+        def read():
+            time.sleep(0.3)
+            while len(got) < size:
+                got.extend(client.recv(1 << 16))
+
+        threads = [threading.Thread(target=read), threading.Thread(target=client.sendall, args=(into,))]
+        for thread in threads:
+            thread.start()
+        to, back, places, taken, sent = guest.rings[5], guest.rings[4], [], bytearray(), 0
+        waiting, deadline = 0, time.monotonic() + 30
+        buffer = to.buffer(32768)[0]
+        inputs = [back.buffer(4096)[0] for _ in range(8)]
+        while len(taken) < size or waiting or sent < size:
+            assert time.monotonic() < deadline, (sent, len(taken), len(got))
+            with services.lock:
+                waiting -= len(to.used())
+                if not waiting and sent < size:
+                    to.ram[buffer : buffer + 32768] = out[sent : sent + 32768]
+                    to.offer([(buffer, 32768, 0)])
+                    sent, waiting = sent + 32768, 1
+                    guest.driver.notify(5)
+                for _, length in back.used():
+                    place = places.pop(0)
+                    taken += back.ram[place : place + length]
+                    inputs.append(place)
+                if inputs:
+                    for place in inputs:
+                        back.offer([(place, 4096, 2)])
+                    places += inputs
+                    inputs = []
+                    guest.driver.notify(4)
+            time.sleep(0)
+        for thread in threads:
+            thread.join(30)
+    assert bytes(got) == out and bytes(taken) == into
+    chardev.close()
+
+
+def locked(lock, call):
+    with lock:
+        call()
