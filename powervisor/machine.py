@@ -33,6 +33,7 @@ from .memory.space import BusError, Dma, Memory, PhysicalSpace
 if TYPE_CHECKING:
     from .block.drives import Drives
     from .console.chardev import Chardev
+    from .net.claims import Netdevs
 
 Path = str | os.PathLike[str]
 
@@ -49,10 +50,11 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives` and `blockdevs`
-    are the words after the options of these names; with `snapshot` images stay as they are. `serial` are chardevs in
-    order; the first one's output is kept in `console`. Without `cache` no translated code is read from disk or kept
-    there. `warn` gets lines for the user, by default the logger "powervisor". Raises UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives`, `blockdevs`,
+    `netdevs` and `objects` are the words after the options of these names; with `snapshot` images stay as they are,
+    and what passes all networks is written to the file `pcap`. `serial` are chardevs in order; the first one's output
+    is kept in `console`. Without `cache` no translated code is read from disk or kept there. `warn` gets lines for
+    the user, by default the logger "powervisor". Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -72,6 +74,9 @@ class Machine:
         drives: Sequence[str] = (),
         blockdevs: Sequence[str] = (),
         snapshot: bool = False,
+        netdevs: Sequence[str] = (),
+        objects: Sequence[str] = (),
+        pcap: Path | None = None,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
@@ -103,6 +108,7 @@ class Machine:
         self._closed = self._gone = False
         self._drains: list[Drain] = []
         self._drives: Drives | None = None
+        self._netdevs: Netdevs | None = None
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -117,7 +123,13 @@ class Machine:
                 from .block.drives import open_drives
 
                 self._drives = open_drives(drives, blockdevs, snapshot)
-            if devices or self._drives:
+            if netdevs or objects or pcap is not None:
+                from .devices.services import warn_by_log
+                from .net.netdevs import open_netdevs
+
+                file = None if pcap is None else os.fspath(pcap)
+                self._netdevs = open_netdevs(netdevs, objects, file, warn or warn_by_log)
+            if devices or self._drives or self._netdevs:
                 self._plug(devices, warn)
         except BaseException:
             self.close()
@@ -147,8 +159,12 @@ class Machine:
             services.warn = warn
         if self._drives is not None:
             services.drives = self._drives
+        if self._netdevs is not None:
+            services.netdevs = self._netdevs
         plug([*devices, *services.drives.devices], self.board.expansion_buses(self.built.devices), services)
         services.drives.check_used()
+        services.netdevs.check_used()
+        services.netdevs.start()
 
     @property
     def vm(self) -> Vm:
@@ -453,6 +469,8 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
+        if self._netdevs is not None:
+            self._netdevs.close()  # its threads store in guest memory
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()

@@ -28,14 +28,17 @@ MAY_IMPORT = {
     "hv": {"native", "isa", "vcpu", "insns", "translate"},
     "memory": set(),
     "block": set(),
-    "devices": {"block", "memory", "native"},
+    "net": set(),
+    "devices": {"block", "memory", "native", "net"},
     "boards": {"memory", "devices"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
     "guests": {"cache", "native", "isa", "insns", "memory", "devices", "boards"},
-    "machine": {"block", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests"},
+    "machine": {"block", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests", "net"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
-    "cli": {"block", "cache", "isa", "insns", "boards", "boot", "console", "devices", "guests", "machine", "memory"},
+    "cli": {
+        "block", "cache", "isa", "insns", "boards", "boot", "console", "devices", "guests", "machine", "memory", "net",
+    },  # fmt: skip
 }
 """What each room may import besides itself, `errors` and `properties`. The package itself (`from powervisor import
 Machine`) is the machine's room, its version nobody's."""
