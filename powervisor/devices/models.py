@@ -9,11 +9,12 @@ from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.blk import VirtioBlkPci
+from powervisor.devices.virtio.net import VirtioNetPci
 from powervisor.devices.virtio.rng import VirtioRngPci
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioRngPci)}
+MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioNetPci, VirtioRngPci)}
 
 
 class Wanted(NamedTuple):

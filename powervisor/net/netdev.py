@@ -64,6 +64,7 @@ class Netdev:
         self._unsent: list[Frame] = []
         self._sending = threading.Lock()
         self._closing = False
+        self._waking = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=f"netdev-{name}", daemon=True)
 
@@ -110,7 +111,9 @@ class Netdev:
 
     def resume(self) -> None:
         """Offer the frames again that `Nic.receive` did not take. Never waits."""
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     # -- the machine's side
 
@@ -127,6 +130,9 @@ class Netdev:
         if self._thread.ident is not None:
             self.resume()
             self._thread.join()
+        with self._waking:
+            os.close(self._wake)
+            self._wake = -1
         self._close()
 
     def _close(self) -> None:

@@ -96,6 +96,10 @@ class VirtioDevice(Device):
         while (chain := ring.pop()) is not None:
             ring.push(chain, self.handle(queue, chain))
 
+    def awaits(self, queue: Queue) -> bool:
+        """Whether the driver should notify when it makes more available; asked after `serve`."""
+        return True
+
     def handle(self, queue: Queue, chain: Chain) -> int:
         """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
         raise NotImplementedError
@@ -223,7 +227,7 @@ class VirtioDevice(Device):
                 self.serve(queue, ring)
             finally:
                 queue.owes_interrupt |= ring.publish()
-            if ring.enable_notifications():
+            if self.awaits(queue) and ring.enable_notifications():
                 queue.rung = True
         except RingError as error:
             self._break(f"queue {queue.index}: {error}")

@@ -7,6 +7,7 @@ import pytest
 from powervisor.block.drives import open_drives
 from powervisor.devices.models import MODELS
 from tests.support.virtio_driver import DRIVER_OK
+from tests.support.wire import Wire
 
 
 @pytest.fixture
@@ -15,7 +16,8 @@ def card(plugged, services, tmp_path, request, bench):
     path = tmp_path / "disk"
     path.write_bytes(bytes(65536))
     services.drives = open_drives([f"file={path},if=none,id=d"])
-    needs = {"virtio-blk-pci": ",drive=d"}
+    services.netdevs.by_name["n"] = Wire("n")
+    needs = {"virtio-blk-pci": ",drive=d", "virtio-net-pci": ",netdev=n"}
     driver = plugged(f"{request.param},packed=on{needs.get(request.param, '')}")
     yield driver, bench.built.devices["pci"].bus.functions[driver.slot, 0]
     services.drives.close()
