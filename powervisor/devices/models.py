@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from powervisor.devices.e1000.card import E1000Card
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
@@ -14,7 +15,9 @@ from powervisor.devices.virtio.rng import VirtioRngPci
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-MODELS: Mapping[str, type[PciCard]] = {model.model: model for model in (VirtioBlkPci, VirtioNetPci, VirtioRngPci)}
+MODELS: Mapping[str, type[PciCard]] = {
+    model.model: model for model in (E1000Card, VirtioBlkPci, VirtioNetPci, VirtioRngPci)
+}
 
 
 class Wanted(NamedTuple):

@@ -6,6 +6,8 @@ import hashlib
 import random
 import re
 import shutil
+import socket
+import struct
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -119,6 +121,7 @@ def test_the_hosts_ports_lead_to_the_guest_with_four_cpus(linux):
 
 WAYS = {
     "virtio": ("virtio-net-pci", "virtio-net-pci"),
+    "e1000": ("e1000", "virtio-net-pci"),
     "legacy": ("virtio-net-pci,disable-modern=on", "virtio-net-pci,vectors=0"),
 }
 
@@ -157,3 +160,90 @@ def test_drivers_can_be_unbound_and_bound_again(linux, tmp_path):
         assert "2 packets received" in guests[1]("ping -c 2 -i 0.2 10.1.1.1")
         guests[1]("ping -i 0.01 -s 1000 10.1.1.1 >/dev/null 2>&1 & sleep 0.2")
         guests[1](f"echo {name} >{bus}/unbind && echo {name} >{bus}/bind")
+
+
+@needs_passt
+def test_both_cards_carry_traffic_at_the_same_time_with_four_cpus(linux, web):
+    directory, port = web
+    data = random.Random(2).randbytes(4 << 20)
+    (directory / "file").write_bytes(data)
+    out = free_port()
+    guest = linux(
+        "k32",
+        cores=4,
+        netdevs=[f"user,id=n0,net=10.0.2.0/24,hostfwd=tcp:127.0.0.1:{out}-:80", "user,id=n1,net=10.0.3.0/24"],
+        devices=["e1000,netdev=n0", "virtio-net-pci,netdev=n1"],
+    )
+    assert "e1000" in guest("readlink /sys/class/net/eth0/device/driver")
+    leased = [guest.lease(interface) for interface in ("eth0", "eth1")]
+    assert leased == ["10.0.2.15", "10.0.3.15"]
+    addresses = guest("ip addr")
+    assert "52:54:00:12:34:56" in addresses and "52:54:00:12:34:57" in addresses
+    fetch = " ".join(f"wget -q -O /{n} http://10.0.{n}.2:{port}/file &" for n in (2, 3))
+    said = guest(f"{fetch} wait; md5sum /2 /3", 120)
+    assert said.count(hashlib.md5(data).hexdigest()) == 2
+    guest("httpd -h /")
+    with urlopen(f"http://127.0.0.1:{out}/3", timeout=60) as answer:
+        assert answer.read() == data, "segments that the card cuts"
+    name, bus = "0000:00:01.0", "/sys/bus/pci/drivers/e1000"
+    for _ in range(3):
+        guest(f"echo {name} >{bus}/unbind && echo {name} >{bus}/bind")
+        assert guest.lease("eth0") == "10.0.2.15"
+
+
+class Tftp(threading.Thread):
+    """A host's TFTP server for one file: octets, 512 at a time, no options. U-Boot asks the usual port only."""
+
+    def __init__(self, data):
+        super().__init__(daemon=True)
+        self.data = data
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self.socket.bind(("127.0.0.1", 69))
+        except OSError as error:
+            pytest.skip(f"the port of TFTP cannot be had: {error.strerror}")
+
+    def run(self):
+        while True:
+            message, peer = self.socket.recvfrom(2000)
+            kind, number = struct.unpack(">HH", message[:4])
+            if kind == 0:
+                return
+            block = 0 if kind == 1 else number
+            if 512 * block <= len(self.data) and kind in (1, 4):
+                part = self.data[512 * block : 512 * (block + 1)]
+                self.socket.sendto(struct.pack(">HH", 3, block + 1) + part, peer)
+
+    def stop(self):
+        self.socket.sendto(bytes(4), ("127.0.0.1", 69))
+        self.join()
+        self.socket.close()
+
+
+@needs_passt
+@pytest.mark.parametrize("card", ["e1000", "virtio-net-pci"])
+def test_uboot_loads_by_tftp(card):
+    data = random.Random(3).randbytes(100_000)
+    server = Tftp(data)
+    server.start()
+    try:
+        with Machine(
+            **options("uboot"), netdevs=["user,id=n0"], devices=[f"{card},netdev=n0"], serial=[None]
+        ) as machine:
+            machine.start()
+            machine.console.expect("=> ", timeout=60)
+
+            def said(command):
+                machine.console.send(command + "\n")
+                return machine.console.expect("=> ", timeout=60)
+
+            if card != "e1000":
+                said("virtio scan")
+            said("setenv autoload no")
+            assert "10.0.2.15" in said("dhcp")
+            said("setenv serverip 10.0.2.2; setenv tftpblocksize 512")
+            loaded = said("tftpboot 2000000 file")
+            assert "Bytes transferred = 100000" in loaded, loaded
+            assert machine.memory[0x200_0000 : 0x200_0000 + len(data)] == data
+    finally:
+        server.stop()
