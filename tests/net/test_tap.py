@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -35,13 +36,28 @@ def interface():
 def host(interface):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE)) as end:
         end.bind((interface, ETHERTYPE))
-        end.settimeout(10)
         yield end
 
 
-def ours(card):
-    """The frames of this test: the host says things of its own."""
-    return [frame for frame in card.frames if frame[-114:-100] == FRAME[:14] or frame[-102:-100] == b"\x88\xb5"]
+def hears(card, host, expected):
+    """The host says FRAME until the card has it: an interface needs a moment from being opened to being up."""
+
+    def heard():
+        host.send(FRAME)
+        return expected in card.frames
+
+    wait_until(heard)
+
+
+def says(card, host, pieces, begin):
+    """The card sends until the host has a frame that begins so."""
+    host.settimeout(0.05)
+    for _ in range(200):
+        card.netdev.send([pieces])
+        with contextlib.suppress(TimeoutError):
+            if host.recv(2000).startswith(begin):
+                return
+    pytest.fail("the frame did not come")
 
 
 @pytest.mark.parametrize("headers", [True, False])
@@ -49,20 +65,15 @@ def test_frames_pass_with_and_without_headers(network, interface, host, headers)
     card = network(f"tap,id=n,ifname={interface},script=no,downscript=no,vnet_hdr={'on' if headers else 'off'}")
     assert card.netdev.headers == headers
     before = bytes(HEADER) if headers else b""
-    host.send(FRAME)
-    card.until(lambda card: before + FRAME in ours(card))
-    card.netdev.send([[before, FRAME[:20], memoryview(FRAME)[20:]]])
-    while (got := host.recv(2000)) != FRAME:
-        assert got
+    hears(card, host, before + FRAME)
+    says(card, host, [before, FRAME[:20], memoryview(FRAME)[20:]], FRAME)
 
 
 def test_checksums_are_left_to_whom_they_are_left(network, interface, host):
     card = network(f"tap,id=n,ifname={interface}")
     card.netdev.offload(True, True, True, False)
     unfinished = struct.pack("<BBHHHH", 1, 0, 0, 0, 34, 16)  # virtio-net's header: begin and place of the checksum
-    card.netdev.send([[unfinished, FRAME]])
-    while (got := host.recv(2000))[:50] != FRAME[:50]:
-        assert got
+    says(card, host, [unfinished, FRAME], FRAME[:50])
     card.netdev.offload(False, False, False, False)
 
 
@@ -71,8 +82,7 @@ def test_an_inherited_interface(network, interface, host):
     fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", interface.encode(), 0x1002))
     card = network(f"tap,id=n,fd={fd}")
     assert not card.netdev.headers
-    host.send(FRAME)
-    card.until(lambda card: FRAME in ours(card))
+    hears(card, host, FRAME)
 
 
 def test_an_interface_that_goes_takes_the_link_along_once(network, interface, warnings):

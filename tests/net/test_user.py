@@ -15,7 +15,7 @@ import pytest
 
 from powervisor.errors import UserError
 from powervisor.net.netdevs import describe, open_netdevs
-from powervisor.net.passt import passt_words
+from powervisor.net.passt import passt_words, without_padding
 from tests.net.conftest import wait_until
 from tests.net.test_backends import free_port
 
@@ -62,6 +62,16 @@ def discover():
 def own_address(frame):
     """What a DHCP offer offers."""
     return socket.inet_ntoa(frame[14 + 20 + 8 + 16 : 14 + 20 + 8 + 20]) if frame[23:24] == b"\x11" else None
+
+
+def test_padding_is_not_for_passt():
+    ipv4 = bytes(12) + b"\x08\x00" + bytes.fromhex("45000028") + bytes(36)
+    ipv6 = bytes(12) + b"\x86\xdd" + bytes(4) + b"\0\4" + bytes(38)
+    arp = bytes(12) + b"\x08\x06" + bytes(28)
+    for frame in (ipv4, ipv6):
+        assert without_padding(frame.ljust(60, b"\0")) == without_padding(frame) == frame
+    for frame in (arp.ljust(60, b"\0"), ipv4[:20], ipv6[:20], b""):
+        assert without_padding(frame) == frame
 
 
 @needs_passt

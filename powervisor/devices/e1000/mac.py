@@ -84,6 +84,9 @@ class E1000(Device):
     rah = RegisterArray(0x5404, r.AddressHigh, 16, 8)
     vfta = RegisterArray(0x5600, Word, 128, 4)
     wakeup = RegisterArray(0x5800, Word, 9, 8)
+    swsm = Register(0x5B50, Word)
+    """Later chips' semaphores, which U-Boot takes on all of them."""
+    sw_fw_sync = Register(0x5B5C, Word)
 
     phy_registers: list[int] = state(phy.initial)
     eeprom_state: list[int] = state(lambda: [0, 0, 0])
