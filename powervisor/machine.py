@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .console.chardev import Chardev, PortChardev
     from .devices.virtio.balloon import VirtioBalloon
     from .fsdev.options import Exports
+    from .net.claims import Netdevs
 
 Path = str | os.PathLike[str]
 
@@ -52,10 +53,11 @@ class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives`, `blockdevs`,
-    `fsdevs` and `virtfs` are the words after the options of these names; with `snapshot` images stay as they are.
-    `serial` are chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name.
-    Without `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the
-    logger "powervisor". Raises UserError for what cannot be had.
+    `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with `snapshot` images
+    stay as they are, and what passes all networks is written to the file `pcap`. `serial` are chardevs in order; the
+    first one's output is kept in `console`. `chardevs` are those that devices name. Without `cache` no translated code
+    is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor". Raises
+    UserError for what cannot be had.
     """
 
     def __init__(
@@ -78,6 +80,9 @@ class Machine:
         fsdevs: Sequence[str] = (),
         virtfs: Sequence[str] = (),
         snapshot: bool = False,
+        netdevs: Sequence[str] = (),
+        objects: Sequence[str] = (),
+        pcap: Path | None = None,
         serial: Sequence[Chardev | None] | None = None,
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
@@ -110,6 +115,7 @@ class Machine:
         self._drains: list[Drain] = []
         self._drives: Drives | None = None
         self._exports: Exports | None = None
+        self._netdevs: Netdevs | None = None
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -128,7 +134,13 @@ class Machine:
                 from .fsdev.options import open_exports
 
                 self._exports = open_exports(fsdevs, virtfs)
-            if devices or self._drives or self._exports:
+            if netdevs or objects or pcap is not None:
+                from .devices.services import warn_by_log
+                from .net.netdevs import open_netdevs
+
+                file = None if pcap is None else os.fspath(pcap)
+                self._netdevs = open_netdevs(netdevs, objects, file, warn or warn_by_log)
+            if devices or self._drives or self._exports or self._netdevs:
                 self._plug(devices, chardevs, warn)
         except BaseException:
             self.close()
@@ -164,12 +176,16 @@ class Machine:
             services.drives = self._drives
         if self._exports is not None:
             services.exports = self._exports
+        if self._netdevs is not None:
+            services.netdevs = self._netdevs
         plug(
             [*devices, *services.drives.devices, *services.exports.devices],
             self.board.expansion_buses(self.built.devices),
             services,
         )
         services.drives.check_used()
+        services.netdevs.check_used()
+        services.netdevs.start()
 
     @property
     def vm(self) -> Vm:
@@ -474,6 +490,8 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
+        if self._netdevs is not None:
+            self._netdevs.close()  # its threads store in guest memory
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()

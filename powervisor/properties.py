@@ -89,13 +89,23 @@ class Property(NamedTuple):
     default: Any
     help: str
     required: bool
+    many: bool
 
 
-def prop(default: Any, help: str, kind: Kind | None = None, *, name: str | None = None, required: bool = False) -> Any:
-    """Declare a property as a field of a dataclass; see the module."""
+def prop(
+    default: Any,
+    help: str,
+    kind: Kind | None = None,
+    *,
+    name: str | None = None,
+    required: bool = False,
+    many: bool = False,
+) -> Any:
+    """Declare a property as a field of a dataclass; see the module. One that may be given `many` times is parsed as
+    its values with commas between."""
+    kind = kind or _BY_TYPE[type(default)]
     return dataclasses.field(
-        default=default,
-        metadata={"help": help, "kind": kind or _BY_TYPE[type(default)], "name": name, "required": required},
+        default=default, metadata={"help": help, "kind": kind, "name": name, "required": required, "many": many}
     )
 
 
@@ -109,6 +119,7 @@ def properties(options: type) -> list[Property]:
             field.default,
             field.metadata["help"],
             field.metadata["required"],
+            field.metadata["many"],
         )
         for field in dataclasses.fields(options)
     ]
@@ -117,9 +128,9 @@ def properties(options: type) -> list[Property]:
 def listing(options: type) -> list[tuple[str, str]]:
     """For help: `name=kind` and what it means, with its default."""
     rows = []
-    for name, _, kind, default, text, required in properties(options):
+    for name, _, kind, default, text, required, _ in properties(options):
         shown = {True: "on", False: "off"}.get(default, default) if isinstance(default, bool) else default
-        note = "; required" if required else "" if shown in (None, "") else f"; default {shown}"
+        note = "; required" if required else "" if shown in (None, "", ()) else f"; default {shown}"
         rows.append((f"{name}={kind.label}", text + note))
     return rows
 
@@ -129,14 +140,18 @@ def words(text: str) -> list[str]:
     return [word.replace("\0", ",") for word in text.replace(",,", "\0").split(",")]
 
 
-def pairs(text: str, where: str) -> dict[str, str]:
-    """`a=1,b=2,c` as a dict, in which c is "on". Raises UserError where one is given twice."""
+def pairs(text: str, where: str, many: Iterable[str] = ()) -> dict[str, str]:
+    """`a=1,b=2,c` as a dict, in which c is "on". Values of names in `many` are joined by commas; raises UserError where
+    another is given twice."""
     found: dict[str, str] = {}
     for word in filter(None, words(text)):
         name, equals, value = word.partition("=")
-        if name in found:
+        value = value if equals else "on"
+        if name in found and name in many:
+            value = f"{found[name]},{value}"
+        elif name in found:
             raise UserError(f"{where}: {name} is given twice; leave one of them out")
-        found[name] = value if equals else "on"
+        found[name] = value
     return found
 
 
@@ -159,7 +174,8 @@ def build(options: type[T], given: Mapping[str, str], where: str) -> T:
 
 def parse(options: type[T], text: str, where: str) -> T:
     """An instance of `options` from `key=value,...`. Raises UserError, which begins with `where`."""
-    return build(options, pairs(text, where), where)
+    many = {declared.name for declared in properties(options) if declared.many}
+    return build(options, pairs(text, where, many), where)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powervisor.cli.options import Parser, nearest, parse_pairs, parse_size, table
-from powervisor.errors import UserError
+from powervisor.errors import UsageError, UserError
 from powervisor.properties import listing
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
@@ -15,9 +15,8 @@ OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
-    "fsdevs": "-fsdev", "virtfs": "-virtfs",
-    "serial": "-serial",
-    "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+    "fsdevs": "-fsdev", "virtfs": "-virtfs", "netdevs": "-netdev", "objects": "-object", "pcap": "-pcap",
+    "serial": "-serial", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 
@@ -79,6 +78,23 @@ def add_machine_options(parser: Parser) -> None:
         help="a chardev for a -device: stdio, pty, file,path=F, socket,path=P,server=on, null; each with ,id=NAME",
     )
     parser.option(
+        "-netdev",
+        dest="netdevs",
+        action="append",
+        default=[],
+        metavar="NET",
+        help="a network for a -device: user,id=ID[,hostfwd=tcp::2222-:22] ... (help: list)",
+    )
+    parser.option(
+        "-object",
+        dest="objects",
+        action="append",
+        default=[],
+        metavar="OBJECT",
+        help="filter-dump,id=ID,netdev=ID,file=F: capture what passes a network (help: list)",
+    )
+    parser.option("-pcap", metavar="FILE", help="capture what passes all networks, for tcpdump and Wireshark")
+    parser.option(
         "-serial",
         action="append",
         metavar="WHERE",
@@ -134,6 +150,11 @@ def list_requested(options: argparse.Namespace) -> str | None:
         name, _, rest = device.rpartition(",")
         if rest in _HELP:
             return _device_help(name)
+    for kind, texts in (("netdev", options.netdevs), ("object", options.objects)):
+        for text in texts:
+            name, _, rest = text.rpartition(",")
+            if rest in _HELP:
+                return _network_help(kind, name)
     return next((listings[word]() for word in _HELP if word in listings), None)
 
 
@@ -148,6 +169,17 @@ def _device_help(name: str) -> str:
     if name:
         return models.help_text(name)
     return table([(LOADER, summary), *models.summaries()])
+
+
+def _network_help(kind: str, name: str) -> str:
+    """All types of -netdev or -object, or the properties of one."""
+    from powervisor.net import netdevs
+
+    of_one, of_all = {
+        "netdev": (netdevs.help_rows, netdevs.summaries),
+        "object": (netdevs.object_help_rows, netdevs.object_summaries),
+    }[kind]
+    return f"{name}:\n" + table([("  " + first, text) for first, text in of_one(name)]) if name else table(of_all())
 
 
 def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -217,7 +249,21 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
         drives.check(options.drives or (), options.blockdevs or ())
         given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
+    given.update(_networks(options))
     return given
+
+
+def _networks(options: argparse.Namespace) -> dict[str, Any]:
+    """-netdev, -object and -pcap; what cannot be understood is told before anything is opened or built."""
+    if not options.netdevs and not options.objects and options.pcap is None:
+        return {}
+    from powervisor.net import netdevs
+
+    try:
+        netdevs.check(options.netdevs, options.objects)
+    except UserError as error:
+        raise UsageError(str(error)) from None
+    return {"netdevs": options.netdevs, "objects": options.objects, "pcap": options.pcap}
 
 
 def _board_name(text: str) -> str:

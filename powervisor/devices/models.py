@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from powervisor.devices.e1000.card import E1000Card
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.balloon import VirtioBalloonPci
 from powervisor.devices.virtio.blk import VirtioBlkPci
+from powervisor.devices.virtio.net import VirtioNetPci
 from powervisor.devices.virtio.ninep import VirtioNinepPci
 from powervisor.devices.virtio.rng import VirtioRngPci
 from powervisor.devices.virtio.serial import (
@@ -24,8 +26,11 @@ from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
 MODELS: Mapping[str, type[PciCard]] = {
-    model.model: model for model in (VirtioBalloonPci, VirtioBlkPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci)
-}
+    model.model: model
+    for model in (
+        E1000Card, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
+    )
+}  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
 """Devices that are put onto another one, not into a slot."""
 

@@ -13,6 +13,7 @@ from powervisor.devices.lines import Lines
 from powervisor.devices.worker import Hire, Worker
 from powervisor.fsdev.options import Exports
 from powervisor.memory.space import Dma
+from powervisor.net.claims import Netdevs
 
 
 def _unexpected(error: BaseException) -> None:
@@ -21,7 +22,8 @@ def _unexpected(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
-def _warning(text: str) -> None:
+def warn_by_log(text: str) -> None:
+    """Tell the user a line through the logger "powervisor"."""
     import logging
 
     logging.getLogger("powervisor").warning(text)
@@ -37,11 +39,12 @@ class Services:
     """The machine's lock; a worker takes it before it touches registers or interrupts."""
     failed: Callable[[BaseException], None] = _unexpected
     """Takes what a worker raised and nobody expected; the machine ends with it."""
-    warn: Callable[[str], None] = _warning
+    warn: Callable[[str], None] = warn_by_log
     """Tells the user a line."""
     drives: Drives = field(default_factory=Drives)
     exports: Exports = field(default_factory=Exports)
     lines: Lines = field(default_factory=Lines)
+    netdevs: Netdevs = field(default_factory=Netdevs)
     hire: Hire | None = None
 
     def worker(self) -> Hire:

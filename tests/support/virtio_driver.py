@@ -47,7 +47,7 @@ class Driver:
         self.guest.set_config(slot, 4, 7, 2)
         self.places = dict(self._structures())
         self.big = legacy
-        if messages:
+        if messages and self.places:
             for vector in range(4):
                 for word, value in enumerate((MSIIR, 0, vector, 0)):
                     self.memory(16 * vector + 4 * word, 4, value)

@@ -122,9 +122,9 @@ class VirtioBalloon(VirtioDevice):
         """Queues that the driver did not want are not counted."""
         return 2 if self.has(STATISTICS) else -1
 
-    def sated(self, queue: Queue) -> bool:
+    def awaits(self, queue: Queue) -> bool:
         """The buffer of statistics stays until somebody asks."""
-        return queue.index == self._statistics_queue and not self._rounds
+        return queue.index != self._statistics_queue or bool(self._rounds)
 
     def serve(self, queue: Queue, ring: Ring) -> None:
         """Statistics when they were asked for; everything else at once."""

@@ -96,9 +96,9 @@ class VirtioDevice(Device):
         while (chain := ring.pop()) is not None:
             ring.push(chain, self.handle(queue, chain))
 
-    def sated(self, queue: Queue) -> bool:
-        """Whether chains that `serve` left are to wait until somebody notifies the queue again."""
-        return False
+    def awaits(self, queue: Queue) -> bool:
+        """Whether the driver should notify when it makes more available; asked after `serve`."""
+        return True
 
     def handle(self, queue: Queue, chain: Chain) -> int:
         """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
@@ -228,7 +228,7 @@ class VirtioDevice(Device):
                 self.serve(queue, ring)
             finally:
                 queue.owes_interrupt |= ring.publish()
-            if ring.enable_notifications() and not self.sated(queue):
+            if self.awaits(queue) and ring.enable_notifications():
                 queue.rung = True
         except RingError as error:
             self._break(f"queue {queue.index}: {error}")

@@ -84,6 +84,13 @@ class PackedRing:
         for address, length, _, flags in _ENTRY.iter_unpack(table):
             chain.add(self.dma, address, length, bool(flags & WRITE))
 
+    def unpop(self, chain: Chain) -> None:
+        """Leave the chain that was popped last for later."""
+        self._next -= chain.descriptors
+        if self._next < 0:
+            self._next += self.size
+            self._wrap ^= 1
+
     def push(self, chain: Chain, length: int) -> None:
         """Give a chain back, `length` bytes of its buffers written; the driver sees it at once."""
         written(self.dma, chain, length)

@@ -76,6 +76,9 @@ class Ring(Protocol):
     def pop(self) -> Chain | None:
         """The next chain the driver made available. Raises RingError."""
 
+    def unpop(self, chain: Chain) -> None:
+        """Leave the chain that was popped last, and not pushed, for later."""
+
     def push(self, chain: Chain, written: int) -> None:
         """Give a chain back, `written` bytes of its buffers filled."""
 

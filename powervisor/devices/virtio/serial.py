@@ -192,14 +192,14 @@ class VirtioSerial(VirtioDevice):
         else:
             self._deliver(number, ring)
 
-    def sated(self, queue: Queue) -> bool:
+    def awaits(self, queue: Queue) -> bool:
         """Buffers for input wait until there is some; those with output, until there is room."""
         number, out = _port_of(queue.index)
         if queue.index == _CONTROL_IN:
-            return not self.messages
+            return bool(self.messages)
         if queue.index == _CONTROL_OUT:
-            return len(self.messages) >= _WAITING_MESSAGES
-        return bool(self.outboxes[number]) if out else not (self.inboxes[number] and self._listens(number))
+            return len(self.messages) < _WAITING_MESSAGES
+        return not self.outboxes[number] if out else bool(self.inboxes[number]) and self._listens(number)
 
     def _listens(self, number: int) -> bool:
         return bool(self.opened[number]) or (number == 0 and not self.has(MULTIPORT))

@@ -89,6 +89,10 @@ class SplitRing:
             index = following
         raise RingError(f"a chain has more than {MAX_CHAIN} descriptors, or goes in a circle")
 
+    def unpop(self, chain: Chain) -> None:
+        """Leave the chain that was popped last for later."""
+        self._next = self._next - 1 & 0xFFFF
+
     def push(self, chain: Chain, length: int) -> None:
         """Give a chain back, `length` bytes of its buffers written."""
         written(self.dma, chain, length)

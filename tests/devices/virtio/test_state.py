@@ -8,17 +8,23 @@ from powervisor.block.drives import open_drives
 from powervisor.devices.models import MODELS
 from powervisor.fsdev.options import open_exports
 from tests.support.virtio_driver import DRIVER_OK
+from tests.support.wire import Wire
 
 
 @pytest.fixture
 def card(plugged, services, tmp_path, request, bench):
-    """A device of each model, driven once."""
+    """A device of each model, with its BARs placed."""
     path = tmp_path / "disk"
     path.write_bytes(bytes(65536))
     services.drives = open_drives([f"file={path},if=none,id=d"])
     services.exports = open_exports([f"local,id=f,path={tmp_path}"])
-    needs = {"virtio-blk-pci": ",drive=d", "virtio-9p-pci": ",fsdev=f,mount_tag=t"}
-    driver = plugged(f"{request.param},packed=on{needs.get(request.param, '')}")
+    services.netdevs.by_name["n"] = Wire("n")
+    needs = {
+        "virtio-blk-pci": ",drive=d", "virtio-9p-pci": ",fsdev=f,mount_tag=t", "virtio-net-pci": ",netdev=n",
+        "e1000": ",netdev=n",
+    }  # fmt: skip
+    packed = ",packed=on" if request.param.startswith("virtio") else ""
+    driver = plugged(f"{request.param}{packed}{needs.get(request.param, '')}")
     yield driver, bench.built.devices["pci"].bus.functions[driver.slot, 0]
     services.drives.close()
     services.exports.close()
@@ -69,6 +75,11 @@ def test_unknown_parts_of_saved_state_are_refused(card):
     for device in devices(card):
         with pytest.raises(ValueError, match="warp_drive"):
             device.restore({**device.save(), "warp_drive": 1})
+
+
+@pytest.mark.parametrize("card", [name for name in MODELS if name.startswith("virtio")], indirect=True)
+def test_unknown_parts_of_saved_queues_are_refused(card):
+    _, card = card
     state = card.virtio.save()
     for queues in ([{"warp_drive": 1}], [{}] * 99):
         with pytest.raises(ValueError, match="queue"):

@@ -1,0 +1,25 @@
+"""What all Ethernet devices share: addresses, and how a user writes one."""
+
+from __future__ import annotations
+
+import re
+
+from powervisor.properties import Kind
+
+BROADCAST = b"\xff" * 6
+ETHERNET_HEADER = 14
+SHORTEST = 60
+"""Bytes of the shortest frame, without its check sequence."""
+_MAC = re.compile(r"([0-9a-fA-F]{2})([:-][0-9a-fA-F]{2}){5}")
+
+
+def _mac(text: str) -> bytes:
+    if not _MAC.fullmatch(text):
+        raise ValueError("no address; write for example 52:54:00:12:34:56")
+    address = bytes.fromhex(re.sub("[:-]", "", text))
+    if address[0] & 1:
+        raise ValueError("a group's address; write one with an even first byte")
+    return address
+
+
+MAC = Kind("address", _mac)

@@ -1,0 +1,61 @@
+"""Captures of frames in pcap's format, which tcpdump and Wireshark read."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from powervisor.errors import UserError
+
+_MAGIC, _VERSION, _ETHERNET = 0xA1B2C3D4, (2, 4), 1
+_FILE_HEADER, _RECORD_HEADER = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
+MAX_LENGTH = 256 << 10
+"""The longest frames that readers of the format take."""
+
+
+class Capture:
+    """Appends frames to a new file; each is on its way to the disk when it passes. Any thread may record."""
+
+    def __init__(self, path: str, where: str, warn: Callable[[str], None], max_length: int = MAX_LENGTH) -> None:
+        """Raises UserError, beginning with `where`, for a file that cannot be written."""
+        self._path, self._where, self._warn, self._max_length = path, where, warn, max_length
+        self._lock = threading.Lock()
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UserError(f"{where}: cannot be written ({error.strerror}); name another file") from None
+        self._write(_FILE_HEADER.pack(_MAGIC, *_VERSION, 0, 0, max_length, _ETHERNET))
+
+    def record(self, frames: Sequence[Sequence[bytes | memoryview]], skip: int) -> None:
+        """Append frames, given as pieces, without their first `skip` bytes."""
+        if self._fd < 0:
+            return
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        records = []
+        for frame in frames:
+            data = b"".join(frame)[skip:]
+            kept = data[: self._max_length]
+            records += [_RECORD_HEADER.pack(seconds, nanoseconds // 1000, len(kept), len(data)), kept]
+        with self._lock:
+            self._write(b"".join(records))
+
+    def _write(self, data: bytes) -> None:
+        if self._fd < 0:
+            return
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            self._warn(f"{self._where}: cannot be written any more ({error.strerror}); the capture ends here")
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1

@@ -1,0 +1,249 @@
+"""Networks under unmodified Linux and U-Boot: through passt, and between two machines."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import shutil
+import socket
+import struct
+import threading
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
+
+import pytest
+
+from powervisor import Machine
+from tests.net.test_backends import free_port, records
+from tests.system.booting import TROUBLE, options
+
+needs_passt = pytest.mark.skipif(not shutil.which("passt"), reason="passt is not installed")
+PROMPT = "/ # "
+LEASED = r"""printf '#!/bin/sh\n[ $1 = bound ] && ip addr add $ip/$mask dev $interface && """
+LEASED += (
+    r"""ip route add default via $router && echo nameserver $dns >/etc/resolv.conf\n' >/leased; chmod +x /leased"""
+)
+
+
+class Guest:
+    """A Linux with a shell on its console."""
+
+    def __init__(self, machine):
+        self.machine, self.output = machine, ""
+        machine.start()
+        self.until(PROMPT, 60)
+
+    def until(self, text, timeout, **how):
+        said = self.machine.console.expect(text, timeout=timeout, **how)
+        self.output += said
+        return said
+
+    def __call__(self, command, timeout=60):
+        """What a command says, which must succeed."""
+        self.machine.console.send(f"{command}; echo STATUS-$?-\n")
+        said = self.until(r"STATUS-\d+-", timeout, regex=True)
+        assert said.endswith("STATUS-0-"), said
+        self.until(PROMPT, 20)
+        return said
+
+    def lease(self, interface):
+        self(LEASED)
+        self(f"ip link set {interface} up && udhcpc -i {interface} -s /leased -n -q")
+        return re.search(r"inet (\S+)/24", self(f"ip addr show {interface}"))[1]
+
+    def check(self):
+        assert not (found := TROUBLE.search(self.output)), f"{found}\n{self.output[-3000:]}"
+
+
+@pytest.fixture
+def linux():
+    """Start a Linux: `linux("k32", netdevs=[..], devices=[..])`."""
+    with ExitStack() as stack:
+        guests = []
+
+        def linux(name="k32", append="", **more):
+            chosen = options(name, append) | {"serial": [None]} | more
+            guests.append(Guest(stack.enter_context(Machine(**chosen))))
+            return guests[-1]
+
+        yield linux
+        for guest in guests:
+            guest.check()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A directory that is served, and its port."""
+    directory = tmp_path / "web"
+    directory.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=directory)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield directory, server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@needs_passt
+def test_linux_downloads_through_passt(linux, web, tmp_path):
+    directory, port = web
+    data = random.Random(1).randbytes(20 << 20)
+    (directory / "file").write_bytes(data)
+    capture = tmp_path / "all.pcap"
+    guest = linux("k32", netdevs=["user,id=n0"], devices=["virtio-net-pci,netdev=n0"], cores=2, pcap=capture)
+    assert guest.lease("eth0") == "10.0.2.15"
+    said = guest(f"wget -q -O /file http://10.0.2.2:{port}/file && md5sum /file", 120)
+    assert hashlib.md5(data).hexdigest() in said
+    assert "mtu 65520" in guest("ip link show eth0")
+    frames = records(capture)
+    assert sum(length for length, _ in frames) > len(data) and max(length for length, _ in frames) > 1514
+
+
+@needs_passt
+def test_the_hosts_ports_lead_to_the_guest_with_four_cpus(linux):
+    port = free_port()
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-:80"
+    guest = linux("k32", netdevs=[f"user,id=n0,{forward}"], devices=["virtio-net-pci,netdev=n0,packed=on"], cores=4)
+    guest.lease("eth0")
+    guest("mkdir /web && dd if=/dev/urandom of=/web/file bs=1M count=10 2>/dev/null && httpd -h /web")
+    digest = guest("md5sum /web/file")
+    with urlopen(f"http://127.0.0.1:{port}/file", timeout=60) as answer:
+        assert hashlib.md5(answer.read()).hexdigest() in digest
+
+
+WAYS = {
+    "virtio": ("virtio-net-pci", "virtio-net-pci"),
+    "e1000": ("e1000", "virtio-net-pci"),
+    "legacy": ("virtio-net-pci,disable-modern=on", "virtio-net-pci,vectors=0"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_machines_ping_each_other(linux, way):
+    port = free_port()
+    ends = ("listen=127.0.0.1", "connect=127.0.0.1")
+    guests = [
+        linux("k32", netdevs=[f"socket,id=n0,{end}:{port}"], devices=[f"{card},netdev=n0,mac=52:54:00:00:00:0{n}"])
+        for n, (end, card) in enumerate(zip(ends, WAYS[way], strict=True))
+    ]
+    for n, guest in enumerate(guests):
+        guest(f"ip addr add 10.1.1.{n + 1}/24 dev eth0 && ip link set eth0 up")
+    for n, guest in enumerate(guests):
+        assert "5 packets received" in guest(f"ping -c 5 -i 0.2 -s 1400 10.1.1.{2 - n}")
+        assert "3 packets received" in guest(f"ping -c 3 -i 0.2 -s 20000 10.1.1.{2 - n}"), "in fragments"
+    guests[1].machine.close()
+    guests[0]("until ip link show eth0 | grep NO-CARRIER; do sleep 0.1; done")
+
+
+def test_drivers_can_be_unbound_and_bound_again(linux, tmp_path):
+    ends = [
+        f"dgram,id=n0,local.type=unix,local.path={tmp_path}/{ours},remote.type=unix,remote.path={tmp_path}/{theirs}"
+        for ours, theirs in ("ab", "ba")
+    ]
+    guests = [
+        linux("k32", netdevs=[end], devices=[f"virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0{n}"], cores=1 + n)
+        for n, end in enumerate(ends)
+    ]
+    up = "ip addr add 10.1.1.{}/24 dev eth0; ip link set eth0 up"
+    guests[0](up.format(1))
+    driver = "/sys/bus/virtio/drivers/virtio_net"
+    for bus, name in ((driver, "virtio0"), ("/sys/bus/pci/drivers/virtio-pci", "0000:00:01.0")) * 3:
+        guests[1](up.format(2))
+        assert "2 packets received" in guests[1]("ping -c 2 -i 0.2 10.1.1.1")
+        guests[1]("ping -i 0.01 -s 1000 10.1.1.1 >/dev/null 2>&1 & sleep 0.2")
+        guests[1](f"echo {name} >{bus}/unbind && echo {name} >{bus}/bind")
+
+
+@needs_passt
+def test_both_cards_carry_traffic_at_the_same_time_with_four_cpus(linux, web):
+    directory, port = web
+    data = random.Random(2).randbytes(4 << 20)
+    (directory / "file").write_bytes(data)
+    out = free_port()
+    guest = linux(
+        "k32",
+        cores=4,
+        netdevs=["user,id=n0", f"user,id=n1,net=10.0.3.0/24,hostfwd=tcp:127.0.0.1:{out}-:80"],
+        devices=["virtio-net-pci,netdev=n0", "e1000,netdev=n1"],
+    )
+    assert "e1000" in guest("readlink /sys/class/net/eth1/device/driver")
+    leased = [guest.lease(interface) for interface in ("eth0", "eth1")]
+    assert leased == ["10.0.2.15", "10.0.3.15"]
+    addresses = guest("ip addr")
+    assert "52:54:00:12:34:56" in addresses and "52:54:00:12:34:57" in addresses
+    fetch = " ".join(f"wget -q -O /{n} http://10.0.{n}.2:{port}/file &" for n in (2, 3))
+    said = guest(f"{fetch} wait; md5sum /2 /3", 120)
+    assert said.count(hashlib.md5(data).hexdigest()) == 2
+    guest("httpd -h /")
+    with urlopen(f"http://127.0.0.1:{out}/3", timeout=60) as answer:
+        assert answer.read() == data, "segments that the card cuts"
+    name, bus = "0000:00:02.0", "/sys/bus/pci/drivers/e1000"
+    for _ in range(3):
+        guest(f"echo {name} >{bus}/unbind && echo {name} >{bus}/bind")
+        assert guest.lease("eth1") == "10.0.3.15"
+
+
+class Tftp(threading.Thread):
+    """A host's TFTP server for one file: octets, 512 at a time, no options. U-Boot asks the usual port only."""
+
+    def __init__(self, data):
+        super().__init__(daemon=True)
+        self.data = data
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self.socket.bind(("127.0.0.1", 69))
+        except OSError as error:
+            pytest.skip(f"the port of TFTP cannot be had: {error.strerror}")
+
+    def run(self):
+        while True:
+            message, peer = self.socket.recvfrom(2000)
+            kind, number = struct.unpack(">HH", message[:4])
+            if kind == 0:
+                return
+            block = 0 if kind == 1 else number
+            if 512 * block <= len(self.data) and kind in (1, 4):
+                part = self.data[512 * block : 512 * (block + 1)]
+                self.socket.sendto(struct.pack(">HH", 3, block + 1) + part, peer)
+
+    def stop(self):
+        self.socket.sendto(bytes(4), ("127.0.0.1", 69))
+        self.join()
+        self.socket.close()
+
+
+@needs_passt
+@pytest.mark.parametrize("card", ["e1000", "virtio-net-pci"])
+def test_uboot_loads_by_tftp(card):
+    data = random.Random(3).randbytes(100_000)
+    server = Tftp(data)
+    server.start()
+    try:
+        with Machine(
+            **options("uboot"), netdevs=["user,id=n0"], devices=[f"{card},netdev=n0"], serial=[None]
+        ) as machine:
+            machine.start()
+            machine.console.expect("=> ", timeout=60)
+
+            def said(command):
+                machine.console.send(command + "\n")
+                return machine.console.expect("=> ", timeout=60)
+
+            if card != "e1000":
+                said("virtio scan")
+            said("setenv autoload no")
+            assert "10.0.2.15" in said("dhcp")
+            said("setenv serverip 10.0.2.2; setenv tftpblocksize 512")
+            loaded = said("tftpboot 2000000 file")
+            assert "Bytes transferred = 100000" in loaded, loaded
+            assert machine.memory[0x200_0000 : 0x200_0000 + len(data)] == data
+    finally:
+        server.stop()
