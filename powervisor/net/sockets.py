@@ -112,6 +112,8 @@ class Stream(Netdev):
 
     peer = "the peer"
     """What the other end is, for messages."""
+    joins_frames = True
+    """Whether one system call may send several frames."""
 
     def __init__(
         self,
@@ -152,7 +154,15 @@ class Stream(Netdev):
         return (sum(map(len, frame)).to_bytes(_LENGTH, "big"), *frame)
 
     def _transmit(self, frames: list[Frame]) -> list[Frame]:
-        pieces = [piece for frame in frames for piece in frame]
+        if self.joins_frames:
+            return self._write([piece for frame in frames for piece in frame])
+        for n, frame in enumerate(frames):
+            if rest := self._write(list(frame)):
+                return [*rest, *frames[n + 1 :]]
+        return []
+
+    def _write(self, pieces: list[bytes | memoryview]) -> list[Frame]:
+        """Send all of the pieces, or answer what is left of them."""
         at = 0
         while at < len(pieces) and self._peer:
             try:
