@@ -31,6 +31,7 @@ from ..vcpu.state import (
     Context,
     ExitReason,
     Request,
+    SoftCode,
     Stat,
     TlbEntry,
     Vcpu,
@@ -118,7 +119,7 @@ def service(cpu: Vcpu) -> None:
 
 @native(inline=True)
 def refill(cpu: Vcpu, ticks: u64) -> None:
-    """Grant the next slice, which ends when a timer that is due in so many ticks may be: the clock is looked at then."""
+    """Grant the next slice; it ends when a timer that is due in so many ticks may be, and the clock is looked at."""
     grant = cpu.left
     if grant > ONE_AT_A_TIME:
         grant -= ONE_AT_A_TIME
@@ -167,6 +168,23 @@ def fetch(cpu: Vcpu) -> None:
     cpu.fetch_pa = physical(entry, cpu.pc)
     cpu.fetch_owned = u32(entry_pid(entry) != 0)
     cpu.fetch_plain = u32(in_ram(cpu, cpu.fetch_pa)) & (entry.mas2 & MAS2.E ^ 1)
+
+
+@native(inline=True)
+def soft_code(cpu: Vcpu) -> SoftCode:
+    """The cached code translation that PC may be in."""
+    return at(Context, cpu.context).code[cpu.pc >> 12 & (SOFT_CODE_ENTRIES - 1)]
+
+
+@native(inline=True)
+def fetch_again(cpu: Vcpu) -> bool:
+    """As `fetch`, from a cached translation; False where there is none."""
+    soft = soft_code(cpu)
+    if soft.tag != cpu.pc & PAGE | u64(cpu.mode):
+        return False
+    cpu.fetch_pa = at(CodePage, soft.entries).pa | cpu.pc & ~u64(PAGE)
+    cpu.fetch_plain = u32(1)
+    return True
 
 
 @native
@@ -242,7 +260,7 @@ def next_code(cpu: Vcpu) -> u64:
             step(cpu)
             continue
         page_ea = cpu.pc & PAGE
-        soft = at(Context, cpu.context).code[page_ea >> 12 & (SOFT_CODE_ENTRIES - 1)]
+        soft = soft_code(cpu)
         tag = page_ea | u64(cpu.mode)
         index = u32(cpu.pc >> 2) & (WORDS_PER_PAGE - 1)
         if soft.tag != tag:
@@ -311,7 +329,7 @@ def step(cpu: Vcpu) -> None:
     if events:
         if attempt(debug_before, cpu):
             return
-    if attempt(fetch, cpu):
+    if not fetch_again(cpu) and attempt(fetch, cpu):
         cpu.mmio_done = u32(0)
         return
     if attempt(execute_fetched, cpu):
