@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from powervisor.devices.e1000.card import E1000Card
+from powervisor.devices.etsec.card import EtsecCard
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
@@ -32,7 +33,8 @@ Bus = PciBus | PlatformBus
 MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        E1000Card, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
+        E1000Card, EtsecCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci,
+        VirtioSerialPci,
     )
 }  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}

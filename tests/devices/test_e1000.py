@@ -6,7 +6,7 @@ from binascii import crc32
 
 import pytest
 
-from powervisor.devices.e1000.offload import total
+from powervisor.devices.ethernet import checksum_total as total
 from powervisor.devices.models import plug
 from powervisor.devices.services import Services
 from powervisor.memory.space import Dma
