@@ -103,7 +103,8 @@ def vmms(names: Sequence[str], cache: Path) -> Iterator[list[Vmm]]:
                         )
                         trees.append(tree)
                     command = (sys.executable, "-m", "powervisor", "run")
-                    vmm = Vmm(label, command, {"PYTHONPATH": str(tree)}, tree)
+                    # Python keeps what it compiled, as it does for users, also where whoever calls this told it not to.
+                    vmm = Vmm(label, command, {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": ""}, tree)
                     found.append(vmm.with_cache(cache))
                 else:
                     raise UserError(f"-vmms {name}: known are qemu, powervisor and powervisor@REVISION")

@@ -32,7 +32,7 @@ int main(int argc, char **argv)
     begin(argc, argv);
     start_double();
     start_single();
-    measure("fft", fft_double, 80, 2, "transforms/s");
-    measure("fft_single", fft_single, 40, 2, "transforms/s");
+    measure("fft", fft_double, 320, 2, "transforms/s");
+    measure("fft_single", fft_single, 200, 2, "transforms/s");
     return 0;
 }

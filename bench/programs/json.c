@@ -186,6 +186,6 @@ int main(int argc, char **argv)
 {
     begin(argc, argv);
     size_t size = write_text();
-    measure("json", parse, 240, (double)size / 1e6, "MB/s");
+    measure("json", parse, 720, (double)size / 1e6, "MB/s");
     return 0;
 }

@@ -42,6 +42,6 @@ static WORK uint32_t solve(void)
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("lu", solve, 40, 2.0 / 3 * N * N * N / 1e6, "MFLOPS");
+    measure("lu", solve, 160, 2.0 / 3 * N * N * N / 1e6, "MFLOPS");
     return 0;
 }

@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 {
     begin(argc, argv);
     write_text();
-    measure("lz_pack", pack, 400, SIZE / 1e6, "MB/s");
-    measure("lz_unpack", unpack, 640, SIZE / 1e6, "MB/s");
+    measure("lz_pack", pack, 1200, SIZE / 1e6, "MB/s");
+    measure("lz_unpack", unpack, 1920, SIZE / 1e6, "MB/s");
     return 0;
 }

@@ -60,6 +60,6 @@ static WORK uint32_t nbody(void)
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("nbody", nbody, 40, STEPS / 1e6, "Msteps/s");
+    measure("nbody", nbody, 200, STEPS / 1e6, "Msteps/s");
     return 0;
 }

@@ -390,6 +390,6 @@ static WORK uint32_t script(void)
 int main(int argc, char **argv)
 {
     begin(argc, argv);
-    measure("script", script, 40, 1, "runs/s");
+    measure("script", script, 120, 1, "runs/s");
     return 0;
 }

@@ -43,7 +43,7 @@ int main(int argc, char **argv)
         samples[i] = (float)(next_random(&random) % 1000) / 500 - 1;
     for (int i = 0; i < TAPS; i++)
         taps[i] = 1.0f / (float)(i + 3);
-    measure("mandelbrot", mandelbrot, 8, 1, "pictures/s");
-    measure("filter", filter, 60, 2.0 * SAMPLES * TAPS / 1e6, "MFLOPS");
+    measure("mandelbrot", mandelbrot, 32, 1, "pictures/s");
+    measure("filter", filter, 240, 2.0 * SAMPLES * TAPS / 1e6, "MFLOPS");
     return 0;
 }

@@ -203,9 +203,9 @@ def _widen(theirs: socket.socket) -> None:
     for option in (_SO_SNDBUFFORCE, socket.SO_SNDBUF):  # the first is root's, the second has the limit of the host
         try:
             theirs.setsockopt(socket.SOL_SOCKET, option, _ROOM)
-            return
         except PermissionError:
             continue
+        return
 
 
 def _start(program: str, words: list[str], theirs: socket.socket, where: str) -> subprocess.Popen[bytes]:
