@@ -248,7 +248,7 @@ class Tftp(threading.Thread):
 
 
 @needs_passt
-@pytest.mark.parametrize("card", ["e1000", "virtio-net-pci"])
+@pytest.mark.parametrize("card", ["e1000", "virtio-net-pci", "eTSEC"])
 def test_uboot_loads_by_tftp(card):
     data = random.Random(3).randbytes(100_000)
     server = Tftp(data)
@@ -264,7 +264,7 @@ def test_uboot_loads_by_tftp(card):
                 machine.console.send(command + "\n")
                 return machine.console.expect("=> ", timeout=60)
 
-            if card != "e1000":
+            if card.startswith("virtio"):
                 said("virtio scan")
             said("setenv autoload no")
             assert "10.0.2.15" in said("dhcp")
