@@ -150,6 +150,9 @@ def test_two_machines_ping_each_other(linux, way):
     for n, guest in enumerate(guests):
         assert "5 packets received" in guest(f"ping -c 5 -i 0.2 -s 1400 10.1.1.{2 - n}")
         assert "3 packets received" in guest(f"ping -c 3 -i 0.2 -s 20000 10.1.1.{2 - n}"), "in fragments"
+    for guest in guests:
+        guest("ip link set eth0 mtu 9000")
+    assert "3 packets received" in guests[0]("ping -c 3 -i 0.2 -s 8900 10.1.1.2"), "in several buffers"
     guests[1].machine.close()
     guests[0]("until ip link show eth0 | grep NO-CARRIER; do sleep 0.1; done")
 

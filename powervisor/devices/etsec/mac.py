@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from powervisor.devices.device import Device, state
 from powervisor.devices.ethernet import BROADCAST
@@ -115,6 +116,7 @@ class Etsec(Device):
         self._refilled = [False] * r.QUEUES
         """Receive rings that the driver has given buffers to since the receiver began to look for some."""
         self._owed = 0  # events, found under the device's lock
+        self._resets = 0  # what a thread found before one is not told after it
         self._complained = False
         self._transmitter, self._receiver = Transmitter(self), Receiver(self)
         super().__init__(name)
@@ -133,8 +135,15 @@ class Etsec(Device):
         with self._busy:
             super().reset()
             self._complained = False
+            self._resets += 1
         if self.netdev:
             self.netdev.resume()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take a saved state, and go on where that left off."""
+        with self._busy:
+            super().restore(saved)
+        self._begin()
 
     def close(self) -> None:
         """End the worker."""
@@ -293,37 +302,42 @@ class Etsec(Device):
         with self._busy:  # what is on its way is done
             stopped = (r.GRSC if self.dmactrl.stop_receive else 0) | (r.GTSC if self.dmactrl.stop_transmit else 0)
         self.event(stopped)
-        self._go()
+        self._begin()
 
     @maccfg1.written
     def _on_maccfg1(self, old: int, new: int) -> None:
         self.maccfg1.transmitting, self.maccfg1.receiving = self.maccfg1.transmit, self.maccfg1.receive
         with self._busy:  # nothing is on its way any more when the driver has switched it off
             pass
-        self._go()
+        self._begin()
 
     @tqueue.written
     def _on_tqueue(self, old: int, new: int) -> None:
-        self._go()
+        self._look()
 
     @tstat.written
     def _on_tstat(self, old: int, new: int) -> None:
-        self._go()
+        self._look()
 
     @rstat.write
     def _on_rstat(self, value: int) -> None:
+        before = self.rstat.halted
         self.rstat.guest_write(value, 0xFFFF_FFFF)
         for queue in range(r.QUEUES):
             if value & _RING0_RECEIVE >> queue:
                 self._refilled[queue] = True
-        if self.netdev and value & r.ReceiveStatus.halted.mask:
+        if self.netdev and before != self.rstat.halted:
             self.netdev.resume()
 
-    def _go(self) -> None:
-        """Have every ring looked at."""
+    def _look(self) -> None:
+        """Have the transmit rings looked at."""
         self._wanted = [True] * r.QUEUES
         if self._sends:
             self._bell.ring()
+
+    def _begin(self) -> None:
+        """Transmitter or receiver may have been switched on."""
+        self._look()
         if self.netdev and self._listens:
             self.netdev.resume()
 
@@ -336,8 +350,7 @@ class Etsec(Device):
 
     def sendable(self) -> None:
         """The netdev takes frames again."""
-        self._wanted = [True] * r.QUEUES
-        self._bell.ring()
+        self._look()
 
     def _work(self) -> None:
         while self._send():
@@ -372,8 +385,10 @@ class Etsec(Device):
                 if not batch.halted:
                     more = self._wanted[queue] = True
             events |= self._owed
-            self._owed = 0
+            self._owed, resets = 0, self._resets
         with self._services.lock:
+            if resets != self._resets:
+                return True
             for queue in range(r.QUEUES):
                 if halted & _RING0_TRANSMIT >> queue and not self._wanted[queue]:
                     self.tstat.value |= _RING0_TRANSMIT >> queue
@@ -408,10 +423,10 @@ class Etsec(Device):
                 self._refilled = [False] * r.QUEUES
                 taken = self._receiver.take(self._services.memory, frames[done:])
                 taken.events |= self._owed
-                self._owed = 0
+                self._owed, resets = 0, self._resets
             done += taken.frames
             with self._services.lock:
-                again = self._account(taken)
+                again = resets != self._resets or self._account(taken)
             if not again:
                 return done
 

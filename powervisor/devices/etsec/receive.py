@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, SHORTEST
 from powervisor.devices.etsec import frames
 from powervisor.devices.etsec import registers as r
-from powervisor.devices.etsec.filer import Filer, properties
+from powervisor.devices.etsec.filer import Filer, Verdict, properties
 from powervisor.devices.etsec.rings import EMPTY, INTERRUPT, LAST, Descriptor, Ring
 from powervisor.devices.registers import Word
 from powervisor.memory.space import BusError, Dma
@@ -22,7 +22,10 @@ _FIRST, _MISS, _BROADCAST, _MULTICAST, _LARGE, _TRUNCATED = 0x0400, 0x0100, 0x00
 _STATISTICS = 0x0DFF
 """Status bits that the controller writes, but for EMPTY."""
 _CHECK = 4
+_LONGEST = 0xFFFF
+"""What a descriptor's length can tell."""
 _PAUSE = b"\x88\x08"
+_FIRST_QUEUE = Verdict(0, False, False)
 
 
 @dataclass
@@ -88,28 +91,27 @@ class Receiver:
         register = (table or [*self._mac.igaddr, *self._mac.gaddr])[crc >> 5]
         return bool(register.value << (crc & 31) & 1 << 31)
 
-    def _queue(self, frame: bytes, parsed: frames.Parsed, taken: Taken) -> int | None:
-        """The queue that the filer chooses for a frame; None when it is rejected."""
-        mac = self._mac
-        queue = 0
+    def _verdict(self, frame: bytes, parsed: frames.Parsed, taken: Taken) -> Verdict | None:
+        """What the filer decides of a frame; None when it is rejected."""
+        mac, verdict = self._mac, _FIRST_QUEUE
         if mac.rctrl.filer:
-            if self.filer is None:
-                self.filer = Filer(mac.filer_control, mac.filer_properties)
-            verdict = self.filer.always or self.filer.file(properties(frame, parsed))
-            if verdict is None or verdict.reject:
-                taken.events |= 0 if verdict else r.FIR | r.FIQ
+            filer = self.filer  # a vCPU's thread may change the table meanwhile
+            if filer is None:
+                filer = self.filer = Filer(mac.filer_control, mac.filer_properties)
+            found = filer.always or filer.file(properties(frame, parsed))
+            if found is None or found.reject:
+                taken.events |= 0 if found else r.FIR | r.FIQ
                 mac.rrej.value = mac.rrej.value + 1 & 0xFFFF_FFFF
                 return None
-            queue = verdict.queue
-            taken.events |= r.FGPI if verdict.interrupt else 0
-        if not mac.rqueue.enabled << self._ring(queue) & 0x80:
+            verdict = found
+        if not mac.rqueue.enabled << self._ring(verdict) & 0x80:
             taken.events |= r.FIQ
             mac.count(r.RDRP)
             return None
-        return queue
+        return verdict
 
-    def _ring(self, queue: int) -> int:
-        return 0 if self._mac.rctrl.single_queue else queue % r.QUEUES
+    def _ring(self, verdict: Verdict) -> int:
+        return 0 if self._mac.rctrl.single_queue else verdict.queue % r.QUEUES
 
     # -- where they go
 
@@ -120,10 +122,10 @@ class Receiver:
         length = max(len(frame), SHORTEST) + _CHECK
         depth = rctrl.parse_depth
         parsed = frames.parse(frame, depth)
-        queue = self._queue(frame, parsed, taken)
-        if queue is None:
+        verdict = self._verdict(frame, parsed, taken)
+        if verdict is None:
             return True
-        ring = self._ring(queue)
+        ring = self._ring(verdict)
         if mac.rstat.halted << ring & 0x80:
             return False
         if frame[:6] == BROADCAST:
@@ -135,40 +137,46 @@ class Receiver:
         tagged = bool(depth and rctrl.extract_vlan and parsed.vlan is not None)
         if tagged:
             whole = whole[: frames.TAG_AT] + whole[frames.TAG_AT + 4 :]
-        if length > mac.maxfrm.length:
-            taken.events |= r.BABR
+        large = length > mac.maxfrm.length
+        if large:
             status |= _LARGE
-            mac.count(r.ROVR)
             if not mac.maccfg2.huge:
                 status |= _TRUNCATED
                 whole = whole[: mac.maxfrm.length]
         before = bytes(rctrl.padding)
         if depth:
             ip, transport = bool(rctrl.ip_checksum), bool(rctrl.transport_checksum)
-            before = frames.receive_fcb(frame, parsed, depth, ip, transport, tagged, queue) + before
-        if not self._fill(dma, ring, before + whole, status, taken):
-            return False
+            before = frames.receive_fcb(frame, parsed, depth, ip, transport, tagged, verdict.queue) + before
+        stored = self._fill(dma, ring, before + whole, status, taken)
+        if not stored:
+            return stored is None
+        taken.events |= (r.FGPI if verdict.interrupt else 0) | (r.BABR if large else 0)
+        if large:
+            mac.count(r.ROVR)
         if frame[12:14] == _PAUSE:
             mac.count(r.RXCF)
         mac.count_frame(frame.ljust(SHORTEST, b"\0"), r.RPKT, r.RBYT, r.RMCA, r.RBCA)
         return True
 
-    def _fill(self, dma: Dma, queue: int, data: bytes, status: int, taken: Taken) -> bool:
+    def _fill(self, dma: Dma, queue: int, data: bytes, status: int, taken: Taken) -> bool | None:
+        """Store a frame; False when it has to wait, None when it never will be."""
         mac = self._mac
         room = mac.mrblr.length << 6
-        if not room or len(data) > 0xFFFF:
+        if not room or len(data) > _LONGEST:
             mac.count(r.RDRP)
-            return True
+            return None
         base = mac.rbaseh.bits << 32 | mac.rbase[queue].value
         ring = Ring(dma, base, mac.rbdbph.bits, bool(mac.dmactrl.little_endian))
         at = mac.rbaseh.bits << 32 | mac.rbptr[queue].value
         chain: list[Descriptor] = []
+        seen: set[int] = set()
         try:
             for _ in range(0, len(data), room):
                 descriptor = ring.load(at)
-                if any(at == other.at for other in chain):  # a ring that is too small for this
+                if at in seen:  # the ring is too small for this
                     mac.count(r.RDRP)
-                    return True
+                    return None
+                seen.add(at)
                 if not descriptor.status & EMPTY:
                     taken.starved = queue
                     return False

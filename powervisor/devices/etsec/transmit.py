@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _PAD, _CRC, _HUGE, _OFFLOAD, _UNDERRUN, _TRUNCATED = 0x4000, 0x0400, 0x0080, 0x0002, 0x0002, 0x0001
 _KEPT = ~0x82FF
 """Status that stays when a descriptor is given back; what else there is, tells of collisions and errors."""
-_BATCH_FRAMES = 64
+_BATCH_DESCRIPTORS = 64
+"""After so many, frames are sent and the driver hears of them."""
 _CHECK = 4
 
 
@@ -54,7 +55,7 @@ class Transmitter:
         batch = Batch(next=mac.tbaseh.bits << 32 | mac.tbptr[queue].value)
         seen: set[int] = set()
         try:
-            while len(batch.frames) < _BATCH_FRAMES and not batch.halted and batch.next not in seen:
+            while len(batch.done) < _BATCH_DESCRIPTORS and not batch.halted and batch.next not in seen:
                 self._frame(ring, dma, batch, seen)
         except BusError as error:
             batch.events |= r.EBERR | r.TXE
