@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from powervisor.devices.device import Device, state
-from powervisor.devices.ethernet import BROADCAST
 from powervisor.devices.etsec import phy
 from powervisor.devices.etsec import registers as r
 from powervisor.devices.etsec.filer import ENTRIES
@@ -178,32 +177,19 @@ class Etsec(Device):
 
     # -- statistics
 
-    def count(self, counter: r.Counter, by: int = 1) -> None:
-        """Add to one of the statistics, if they are on."""
+    def add(self, tally: r.Tally) -> None:
+        """Add to the statistics, if they are on; under the device's lock."""
         if not self.ecntrl.statistics:
             return
-        register = self.statistic[counter.place]
-        value = register.value + by
-        register.value = value & (1 << counter.bits) - 1
-        if value >> counter.bits:
-            car, cam = (self.car1, self.cam1) if counter.carry < 32 else (self.car2, self.cam2)
-            car.value |= 1 << counter.carry % 32
-            if not cam.value >> counter.carry % 32 & 1:
-                self._owed |= r.MSRO
-
-    def count_frame(
-        self, frame: bytes | bytearray, frames: r.Counter, octets: r.Counter, groups: r.Counter, everybody: r.Counter
-    ) -> None:
-        """A frame passed, given without its check sequence."""
-        length = len(frame) + 4
-        self.count(frames)
-        self.count(octets, length)
-        if frame[0] & 1:
-            self.count(everybody if frame[:6] == BROADCAST else groups)
-        for size, counter in r.SIZES:
-            if length <= size:
-                self.count(counter)
-                break
+        for counter, by in tally.counts.items():
+            register = self.statistic[counter.place]
+            value = register.value + by
+            register.value = value & (1 << counter.bits) - 1
+            if value >> counter.bits:
+                car, cam = (self.car1, self.cam1) if counter.carry < 32 else (self.car2, self.cam2)
+                car.value |= 1 << counter.carry % 32
+                if not cam.value >> counter.carry % 32 & 1:
+                    self._owed |= r.MSRO
 
     @statistic.read
     def _read_statistic(self, index: int) -> int:

@@ -25,6 +25,13 @@ _CHECK = 4
 _LONGEST = 0xFFFF
 """What a descriptor's length can tell."""
 _PAUSE = b"\x88\x08"
+_EXTRACT_VLAN, _FILER, _SINGLE_QUEUE, _EXTENDED_HASH, _REJECT_BROADCAST, _PROMISCUOUS = (
+    field.mask
+    for field in (
+        r.ReceiveControl.extract_vlan, r.ReceiveControl.filer, r.ReceiveControl.single_queue,
+        r.ReceiveControl.extended_hash, r.ReceiveControl.reject_broadcast, r.ReceiveControl.promiscuous,
+    )
+)  # fmt: skip
 _FIRST_QUEUE = Verdict(0, False, False)
 
 
@@ -53,133 +60,140 @@ class Receiver:
 
     def take(self, dma: Dma, arrived: Sequence[memoryview]) -> Taken:
         """Store frames until a ring has no more buffers."""
-        taken = Taken()
+        filer = self.filer  # a vCPU's thread may change the table meanwhile
+        if filer is None:
+            filer = self.filer = Filer(self._mac.filer_control, self._mac.filer_properties)
+        batch = _Batch(self._mac, filer, dma)
         for frame in arrived:
-            data = bytes(frame)
-            missed = self._missed(data)
-            if missed is not None and not self._store(dma, data, missed, taken):
+            if not batch.take(bytes(frame)):
                 break
-            taken.frames += 1
-        return taken
+            batch.taken.frames += 1
+        batch.finish()
+        return batch.taken
 
-    # -- which frames
 
-    def _missed(self, frame: bytes) -> bool | None:
-        """Whether a frame is for somebody else, and received all the same; None for one that is not received."""
-        mac = self._mac
+class _Batch:
+    """Frames that come in together: what the registers say is read once for all of them."""
+
+    def __init__(self, mac: Etsec, filer: Filer, dma: Dma) -> None:
+        self.taken = Taken()
+        self._mac, self._filer, self._dma = mac, filer, dma
+        rctrl = mac.rctrl
+        self._control = rctrl.value
+        self._depth, self._padding = rctrl.parse_depth, bytes(rctrl.padding)
+        self._sums = bool(rctrl.ip_checksum), bool(rctrl.transport_checksum)
+        self._addresses = set(mac.addresses if rctrl.exact_match else mac.addresses[:1])
+        self._longest, self._huge = mac.maxfrm.length, mac.maccfg2.huge
+        self._room = mac.mrblr.length << 6
+        self._enabled = mac.rqueue.enabled
+        self._halted = mac.rstat.halted
+        self._rings: dict[int, Ring] = {}
+        self._next: dict[int, int] = {}
+        self._tally = r.Tally()
+
+    def finish(self) -> None:
+        """Store what is kept in registers."""
+        for ring, at in self._next.items():
+            self._mac.rbptr[ring].value = at & 0xFFFF_FFF8
+        self._mac.add(self._tally)
+
+    def take(self, frame: bytes) -> bool:
+        """Store a frame, or leave it out; False when it has to wait."""
         if len(frame) < ETHERNET_HEADER:
-            return None
-        if self._for_us(frame[:6]):
+            return True
+        status = 0
+        if not self._for_us(frame[:6]):
+            if not self._control & _PROMISCUOUS:
+                return True
+            status = _MISS
+        parsed = frames.parse(frame, self._depth)
+        verdict = self._verdict(frame, parsed)
+        if verdict is None:
+            return True
+        ring = self._ring(verdict)
+        if self._halted << ring & 0x80:
             return False
-        return True if mac.rctrl.promiscuous else None
+        if frame[0] & 1:
+            status |= _BROADCAST if frame[:6] == BROADCAST else _MULTICAST
+        whole = frame.ljust(SHORTEST, b"\0")
+        length = len(whole) + _CHECK
+        whole += crc32(whole).to_bytes(_CHECK, "little")
+        tagged = bool(self._depth and self._control & _EXTRACT_VLAN and parsed.vlan is not None)
+        if tagged:
+            whole = whole[: frames.TAG_AT] + whole[frames.TAG_AT + 4 :]
+        large = length > self._longest
+        if large:
+            status |= _LARGE
+            if not self._huge:
+                status |= _TRUNCATED
+                whole = whole[: self._longest]
+        before = self._padding
+        if self._depth:
+            before = frames.receive_fcb(frame, parsed, self._depth, *self._sums, tagged, verdict.queue) + before
+        stored = self._fill(ring, before + whole, status)
+        if not stored:
+            return stored is None
+        self.taken.events |= (r.FGPI if verdict.interrupt else 0) | (r.BABR if large else 0)
+        tally = self._tally
+        if large:
+            tally.count(r.ROVR)
+        if frame[12:14] == _PAUSE:
+            tally.count(r.RXCF)
+        tally.frame(length, r.RPKT, r.RBYT)
+        if frame[0] & 1:
+            tally.count(r.RBCA if status & _BROADCAST else r.RMCA)
+        return True
 
     def _for_us(self, address: bytes) -> bool:
-        mac = self._mac
-        rctrl = mac.rctrl
         if address == BROADCAST:
-            return not rctrl.reject_broadcast
-        if address == mac.addresses[0] or (rctrl.exact_match and address in mac.addresses):
+            return not self._control & _REJECT_BROADCAST
+        if address in self._addresses:
             return True
-        group = address[0] & 1
-        if rctrl.extended_hash:
-            return bool(group) and self._hashed(address, 9)
-        return self._hashed(address, 8, mac.gaddr if group else mac.igaddr)
+        mac, group = self._mac, address[0] & 1
+        if self._control & _EXTENDED_HASH:
+            return bool(group) and _hashed(address, 9, [*mac.igaddr, *mac.gaddr])
+        return _hashed(address, 8, mac.gaddr if group else mac.igaddr)
 
-    def _hashed(self, address: bytes, bits: int, table: list[Word] | None = None) -> bool:
-        """Whether an address's bit is set; of the big table, which is both, without `table`."""
-        crc = int(f"{crc32(address) ^ 0xFFFF_FFFF:032b}"[::-1], 2) >> 32 - bits
-        register = (table or [*self._mac.igaddr, *self._mac.gaddr])[crc >> 5]
-        return bool(register.value << (crc & 31) & 1 << 31)
-
-    def _verdict(self, frame: bytes, parsed: frames.Parsed, taken: Taken) -> Verdict | None:
+    def _verdict(self, frame: bytes, parsed: frames.Parsed) -> Verdict | None:
         """What the filer decides of a frame; None when it is rejected."""
         mac, verdict = self._mac, _FIRST_QUEUE
-        if mac.rctrl.filer:
-            filer = self.filer  # a vCPU's thread may change the table meanwhile
-            if filer is None:
-                filer = self.filer = Filer(mac.filer_control, mac.filer_properties)
-            found = filer.always or filer.file(properties(frame, parsed))
+        if self._control & _FILER:
+            found = self._filer.always or self._filer.file(properties(frame, parsed))
             if found is None or found.reject:
-                taken.events |= 0 if found else r.FIR | r.FIQ
+                self.taken.events |= 0 if found else r.FIR | r.FIQ
                 mac.rrej.value = mac.rrej.value + 1 & 0xFFFF_FFFF
                 return None
             verdict = found
-        if not mac.rqueue.enabled << self._ring(verdict) & 0x80:
-            taken.events |= r.FIQ
-            mac.count(r.RDRP)
+        if not self._enabled << self._ring(verdict) & 0x80:
+            self.taken.events |= r.FIQ
+            self._tally.count(r.RDRP)
             return None
         return verdict
 
     def _ring(self, verdict: Verdict) -> int:
-        return 0 if self._mac.rctrl.single_queue else verdict.queue % r.QUEUES
+        return 0 if self._control & _SINGLE_QUEUE else verdict.queue % r.QUEUES
 
-    # -- where they go
-
-    def _store(self, dma: Dma, frame: bytes, missed: bool, taken: Taken) -> bool:
-        """Store a frame; False when it has to wait."""
-        mac = self._mac
-        rctrl, status = mac.rctrl, _MISS if missed else 0
-        length = max(len(frame), SHORTEST) + _CHECK
-        depth = rctrl.parse_depth
-        parsed = frames.parse(frame, depth)
-        verdict = self._verdict(frame, parsed, taken)
-        if verdict is None:
-            return True
-        ring = self._ring(verdict)
-        if mac.rstat.halted << ring & 0x80:
-            return False
-        if frame[:6] == BROADCAST:
-            status |= _BROADCAST
-        elif frame[0] & 1:
-            status |= _MULTICAST
-        whole = frame.ljust(SHORTEST, b"\0")
-        whole += crc32(whole).to_bytes(_CHECK, "little")
-        tagged = bool(depth and rctrl.extract_vlan and parsed.vlan is not None)
-        if tagged:
-            whole = whole[: frames.TAG_AT] + whole[frames.TAG_AT + 4 :]
-        large = length > mac.maxfrm.length
-        if large:
-            status |= _LARGE
-            if not mac.maccfg2.huge:
-                status |= _TRUNCATED
-                whole = whole[: mac.maxfrm.length]
-        before = bytes(rctrl.padding)
-        if depth:
-            ip, transport = bool(rctrl.ip_checksum), bool(rctrl.transport_checksum)
-            before = frames.receive_fcb(frame, parsed, depth, ip, transport, tagged, verdict.queue) + before
-        stored = self._fill(dma, ring, before + whole, status, taken)
-        if not stored:
-            return stored is None
-        taken.events |= (r.FGPI if verdict.interrupt else 0) | (r.BABR if large else 0)
-        if large:
-            mac.count(r.ROVR)
-        if frame[12:14] == _PAUSE:
-            mac.count(r.RXCF)
-        mac.count_frame(frame.ljust(SHORTEST, b"\0"), r.RPKT, r.RBYT, r.RMCA, r.RBCA)
-        return True
-
-    def _fill(self, dma: Dma, queue: int, data: bytes, status: int, taken: Taken) -> bool | None:
-        """Store a frame; False when it has to wait, None when it never will be."""
-        mac = self._mac
-        room = mac.mrblr.length << 6
+    def _fill(self, number: int, data: bytes, status: int) -> bool | None:
+        """Store a frame in a ring; False when it has to wait, None when it never will be."""
+        room, taken = self._room, self.taken
         if not room or len(data) > _LONGEST:
-            mac.count(r.RDRP)
+            self._tally.count(r.RDRP)
             return None
-        base = mac.rbaseh.bits << 32 | mac.rbase[queue].value
-        ring = Ring(dma, base, mac.rbdbph.bits, bool(mac.dmactrl.little_endian))
-        at = mac.rbaseh.bits << 32 | mac.rbptr[queue].value
+        if number not in self._rings:
+            self._open(number)
+        ring, at = self._rings[number], self._next[number]
         chain: list[Descriptor] = []
         seen: set[int] = set()
         try:
             for _ in range(0, len(data), room):
-                descriptor = ring.load(at)
                 if at in seen:  # the ring is too small for this
-                    mac.count(r.RDRP)
+                    self._tally.count(r.RDRP)
                     return None
-                seen.add(at)
+                descriptor = ring.load(at)
                 if not descriptor.status & EMPTY:
-                    taken.starved = queue
+                    taken.starved = number
                     return False
+                seen.add(at)
                 chain.append(descriptor)
                 at = ring.after(descriptor)
             for n, descriptor in enumerate(chain):
@@ -190,11 +204,24 @@ class Receiver:
                 ring.store(descriptor, new | (LAST | status if last else 0), len(data) if last else room)
                 if descriptor.status & INTERRUPT:
                     taken.events |= r.RXF if last else r.RXB
-                    taken.received |= 0x80 >> queue if last else 0
+                    taken.received |= 0x80 >> number if last else 0
         except BusError as error:
             taken.events |= r.EBERR
-            taken.failed = queue
-            taken.trouble = f"receive ring {queue}: {error}"
+            taken.failed = number
+            taken.trouble = f"receive ring {number}: {error}"
             return False
-        mac.rbptr[queue].value = at & 0xFFFF_FFF8
+        self._next[number] = at
         return True
+
+    def _open(self, number: int) -> None:
+        mac = self._mac
+        high = mac.rbaseh.bits << 32
+        little_endian = bool(mac.dmactrl.little_endian)
+        self._rings[number] = Ring(self._dma, high | mac.rbase[number].value, mac.rbdbph.bits, little_endian)
+        self._next[number] = high | mac.rbptr[number].value
+
+
+def _hashed(address: bytes, bits: int, table: Sequence[Word]) -> bool:
+    """Whether an address's bit is set: the leftmost bits of its CRC choose."""
+    crc = int(f"{crc32(address) ^ 0xFFFF_FFFF:032b}"[::-1], 2) >> 32 - bits
+    return bool(table[crc >> 5].value << (crc & 31) & 1 << 31)

@@ -206,3 +206,23 @@ TBYT, TPKT, TMCA, TBCA = Counter(24, 32, 45), Counter(25, 22, 44), Counter(26, 2
 TFCS, TOVR = Counter(39, 12, 50), Counter(41, 12, 48)
 SIZES = ((64, TR64), (127, TR127), (255, TR255), (511, TR511), (1023, TR1K), (1518, TRMAX), (1522, TRMGV))
 """Which counter takes frames of at most so many bytes, check sequence included."""
+
+
+class Tally:
+    """What is to be added to the statistics."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Counter, int] = {}
+
+    def count(self, counter: Counter, by: int = 1) -> None:
+        """Add to one of them."""
+        self.counts[counter] = self.counts.get(counter, 0) + by
+
+    def frame(self, length: int, frames: Counter, octets: Counter) -> None:
+        """A frame passed, of so many bytes with its check sequence."""
+        self.count(frames)
+        self.count(octets, length)
+        for size, counter in SIZES:
+            if length <= size:
+                self.count(counter)
+                break

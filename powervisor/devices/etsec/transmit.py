@@ -6,7 +6,7 @@ from binascii import crc32
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from powervisor.devices.ethernet import ETHERNET_HEADER, SHORTEST
+from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, SHORTEST
 from powervisor.devices.etsec import frames
 from powervisor.devices.etsec import registers as r
 from powervisor.devices.etsec.rings import INTERRUPT, LAST, READY, Descriptor, Ring
@@ -39,6 +39,7 @@ class Batch:
     """A frame was sent whose descriptor asks for an interrupt."""
     trouble: str = ""
     """What a driver did wrong."""
+    tally: r.Tally = field(default_factory=r.Tally)
 
 
 class Transmitter:
@@ -75,6 +76,7 @@ class Transmitter:
                 batch.events |= r.EBERR | r.TXE
                 batch.halted = True
         mac.tbptr[queue].value = batch.next & 0xFFFF_FFF8
+        mac.add(batch.tally)
 
     def _frame(self, ring: Ring, dma: Dma, batch: Batch, seen: set[int]) -> None:
         """Take the next frame of a ring; none there halts it."""
@@ -124,16 +126,18 @@ class Transmitter:
         if not (pad or mac2.crc or status & _CRC):  # the driver has made the check sequence
             data, check = data[:-_CHECK], data[-_CHECK:]
             if crc32(data) != int.from_bytes(check, "little"):
-                mac.count(r.TFCS)
+                batch.tally.count(r.TFCS)
                 return 0
         elif pad:
             data = data.ljust(SHORTEST, b"\0")
         if len(data) + _CHECK > mac.maxfrm.length and not (mac2.huge or status & _HUGE):
             data = data[: max(mac.maxfrm.length - _CHECK, 0)]
             batch.events |= r.BABT
-            mac.count(r.TOVR)
+            batch.tally.count(r.TOVR)
             error = _TRUNCATED
         if len(data) >= ETHERNET_HEADER:
             batch.frames.append(memoryview(data))
-            mac.count_frame(data, r.TPKT, r.TBYT, r.TMCA, r.TBCA)
+            batch.tally.frame(len(data) + _CHECK, r.TPKT, r.TBYT)
+            if data[0] & 1:
+                batch.tally.count(r.TBCA if data[:6] == BROADCAST else r.TMCA)
         return error
