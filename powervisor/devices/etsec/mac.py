@@ -1,7 +1,7 @@
 """The controller: its registers, interrupts, statistics, and the threads that frames come and go on.
 
-Frames are sent on the worker's thread, received on the netdev's. Registers belong to the machine's lock, rings and
-guest memory to the device's own, which is taken after it.
+Frames are sent on the worker's thread if the driver takes interrupts, and received on the netdev's. Registers belong
+to the machine's lock, rings and guest memory to the device's own, which is taken after it.
 """
 
 from __future__ import annotations
@@ -303,7 +303,11 @@ class Etsec(Device):
 
     @tstat.written
     def _on_tstat(self, old: int, new: int) -> None:
-        self._look()
+        # A driver without interrupts polls its descriptor, some only for milliseconds (U-Boot's tsec): on a busy host
+        # the worker might come too late.
+        self._wanted = [True] * r.QUEUES
+        if self.imask.value or self._send():
+            self._bell.ring()
 
     @rstat.write
     def _on_rstat(self, value: int) -> None:

@@ -133,6 +133,13 @@ def test_buffers_that_come_while_the_receiver_looks_are_found(driver, monkeypatc
     assert not driver.events() & BSY and not driver.reg(RSTAT) & 1 << 23
 
 
+def test_drivers_that_poll_need_not_wait_for_the_worker(plugged):
+    driver = plugged().start()
+    driver.reg(IMASK, 0)
+    for frame in FRAMES * 3:
+        assert driver.send(frame) == [frame]
+
+
 def test_a_busy_netdev_is_waited_for(driver):
     driver.start()
     driver.wire.full = True
