@@ -32,21 +32,16 @@ class Ring:
 
     def load(self, at: int) -> Descriptor:
         """The descriptor at an address."""
-        status, length, buffer = self._whole.unpack(self._dma.view(at, SIZE, False))
+        status, length, buffer = self._whole.unpack(self._dma.read_ram(at, SIZE))
         return Descriptor(at, status, length, self._high | buffer)
 
     def store(self, descriptor: Descriptor, status: int, length: int) -> None:
         """Give a descriptor back to the driver."""
-        self._put(descriptor.at, self._first.pack(status, length))
+        self._dma.write_ram(descriptor.at, self._first.pack(status, length))
 
     def fill(self, descriptor: Descriptor, data: bytes) -> None:
         """Store data in a buffer."""
-        self._put(descriptor.buffer, data)
-
-    def _put(self, at: int, data: bytes) -> None:
-        # Nothing but RAM: a device's registers must not be reached from here, this one's least of all.
-        self._dma.view(at, len(data), True)[:] = data
-        self._dma.space.written(at, len(data))
+        self._dma.write_ram(descriptor.buffer, data)
 
     def after(self, descriptor: Descriptor) -> int:
         """Where the next one is."""
