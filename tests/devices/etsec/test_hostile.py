@@ -57,6 +57,17 @@ def test_a_ring_of_one_descriptor_that_never_ends_a_frame(driver):
     assert driver.get(RINGS)[0] & (READY | OFFLOAD) == OFFLOAD
 
 
+def test_frames_too_short_to_be_sent_are_worked_off_some_at_a_time(driver, monkeypatch):
+    driver.start(mac2=0x7203)
+    for n in range(300):
+        driver.put(RINGS + 8 * n, READY | LAST, 1, TX_BUFFERS)
+    batches = []
+    give_back = driver.mac._transmitter.give_back
+    monkeypatch.setattr(driver.mac._transmitter, "give_back", lambda *args: (batches.append(1), give_back(*args)))
+    assert driver.go() == [] and driver.reg(TBPTR) == RINGS + 8 * 300
+    assert len(batches) > 3, "else whoever waits for the device's lock would wait long"
+
+
 def test_a_frame_without_its_end(driver):
     driver.start()
     driver.queue(FRAMES[0], READY | INTERRUPT)
