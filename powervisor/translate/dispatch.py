@@ -22,7 +22,7 @@ from ..vcpu.access import mmio_exit
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_enter, fp_leave
-from ..vcpu.locks import FOREVER, sleep
+from ..vcpu.locks import BILLION, FOREVER, sleep
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import take_pending
 from ..vcpu.spinning import waits
@@ -36,7 +36,7 @@ from ..vcpu.state import (
     Vcpu,
     Vm,
 )
-from ..vcpu.timers import check_timers, doze, idle_timeout_ns
+from ..vcpu.timers import check_timers, doze, idle_timeout_ns, soon
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
 
@@ -47,6 +47,8 @@ SCATTER = 0x9E37_79B9_7F4A_7C15
 again and again at the same few places of a loop, and `warm` would not see the others."""
 HOTTEST = 254
 """What `CodePage.heat` grows to; one more says that a region was published."""
+SHORTEST_SLICE = 1_000
+"""Instructions of the last slice before a timer is due."""
 WAITING_SLICE = 2_000
 """Instructions of a slice in a loop that waits for another vCPU."""
 COUNTED = 1 << 62
@@ -110,19 +112,24 @@ def service(cpu: Vcpu) -> None:
         forget_all(cpu)
     if requests & Request.KICK and cpu.exit_reason == 0:  # leaving for another reason will do as well
         cpu.exit_reason = u32(ExitReason.KICK)
-    refill(cpu)
-    check_timers(cpu)
+    settle(cpu)
+    refill(cpu, check_timers(cpu))
 
 
 @native(inline=True)
-def refill(cpu: Vcpu) -> None:
-    """Account the instructions retired and grant the next slice."""
-    settle(cpu)
+def refill(cpu: Vcpu, ticks: u64) -> None:
+    """Grant the next slice, which ends when a timer that is due in so many ticks may be: the clock is looked at then."""
     grant = cpu.left
     if grant > ONE_AT_A_TIME:
         grant -= ONE_AT_A_TIME
         if grant > SLICE:
             grant = SLICE - i64(cpu.executed * SCATTER >> 51)
+        if ticks < soon(cpu.vm.timebase_hz):
+            near = i64(ticks * BILLION // cpu.vm.timebase_hz)  # an instruction a nanosecond: rather too early
+            if near < SHORTEST_SLICE:
+                near = i64(SHORTEST_SLICE)
+            if near < grant:
+                grant = near
     cpu.slice = grant
     cpu.budget = grant
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..isa.registers import DBCR0, DBSR, SPR, TCR, TSR
 from ..native.ints import i32, i64, u32, u64
-from ..native.lang import at, atomic_load, call_host, field_addr, native
+from ..native.lang import at, atomic_load, atomic_or, call_host, field_addr, native
 from ..native.locks import give_way
 from .locks import BILLION, FOREVER, sleep, wake
 from .state import ExitReason, Request, Vcpu
@@ -91,6 +91,12 @@ def next_rise(cpu: Vcpu, now: u64, period: u32) -> u64:
 
 
 @native(inline=True)
+def soon(hz: u64) -> u64:
+    """Ticks of about two time slices: a timer that is due before is waited for."""
+    return hz >> 14
+
+
+@native(inline=True)
 def fit_period(tcr: u32) -> u32:
     """TCR[FPEXT] || TCR[FP]."""
     return tcr >> 11 & 0x3C | (tcr >> 24 & 3)
@@ -121,6 +127,8 @@ def arm(cpu: Vcpu, now: u64) -> None:
     if cpu.wdt_deadline < first:
         first = cpu.wdt_deadline
     cpu.next_deadline = first
+    if first - now < soon(cpu.vm.timebase_hz):
+        atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))  # this time slice may be too long for it
 
 
 @native
@@ -159,16 +167,17 @@ def advance(cpu: Vcpu, now: u64) -> None:
 
 
 @native
-def check_timers(cpu: Vcpu) -> None:
-    """Look at the clock; set the TSR bits of what expired and find the next deadline."""
+def check_timers(cpu: Vcpu) -> u64:
+    """Look at the clock; set the TSR bits of what expired and find the next deadline. How many ticks away that is."""
+    if cpu.armed_offset == cpu.tb_offset and cpu.next_deadline == NEVER:
+        return u64(NEVER)
+    now = ticks(cpu)
     if cpu.armed_offset != cpu.tb_offset:
-        now = ticks(cpu)
         advance(cpu, now)
         arm(cpu, now)
-    elif cpu.next_deadline != NEVER:
-        now = ticks(cpu)
-        if now >= cpu.next_deadline:
-            advance(cpu, now)
+    elif now >= cpu.next_deadline:
+        advance(cpu, now)
+    return cpu.next_deadline - now
 
 
 @native

@@ -14,7 +14,7 @@ from powervisor import Machine
 from powervisor.cache.images import FOLDER
 from powervisor.cache.place import root
 from powervisor.native.ints import u8
-from powervisor.translate.tier1.compiler import Installed, Statistics
+from powervisor.translate.tier1.compiler import WORTHWHILE, Installed, Statistics
 from powervisor.translate.tier1.pages import mapped_pages
 from powervisor.translate.tier1.shape import Block, Region
 from powervisor.translate.tier1.store import HEAD_WORDS, RegionStore
@@ -190,10 +190,7 @@ def asking(machine: Machine, compilations: Compilations, heats: dict[int, int]) 
         CodePage.at(home).heat[first + word] = u8(heat)
         threads.append(threading.Thread(target=compiler.ask, args=(home, first + word, page, mapped)))
         threads[-1].start()
-        deadline = time.monotonic() + 60
-        while (len(compilations.heads), len(compiler.waiting)) != (1, count) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert (len(compilations.heads), len(compiler.waiting)) == (1, count)
+        until(lambda count=count: (len(compilations.heads), len(compiler.waiting)) == (1, count))
     yield
     for thread in threads:
         thread.join(60)
@@ -209,16 +206,41 @@ def test_what_is_hottest_is_compiled_first_and_then_what_is_newest(monkeypatch: 
 
 
 def test_what_was_hot_long_ago_comes_later_than_what_is_hot_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("powervisor.translate.tier1.compiler.HALF_LIFE", 0.01)
     compilations = Compilations(monkeypatch)
     with half_done() as machine, asking(machine, compilations, {0: 0, 1: 80, 2: 200, 3: 0, 4: 0}):
         home, first, *_ = placed(machine, "inner")
 
         def heat() -> None:
+            time.sleep(0.1)
             CodePage.at(home).heat[first + 3] = u8(50)
 
         compilations.meanwhile[2] = heat
         compilations.go_on.set()
     assert [head - first for head in compilations.heads] == [0, 2, 3, 1, 4]
+
+
+def test_what_is_not_hot_enough_gets_no_region_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POWERVISOR_TIER1", "on")
+    with half_done() as machine:
+        home, first, *_ = placed(machine, "inner")
+        counted = CodePage.at(home).heat
+        counted[first] = u8(WORTHWHILE // 2)
+        done = ask(machine, "inner")
+        until(lambda: done.refused["cold again"] == 1)
+        assert done.compiled == 0 and counted[first] == 0
+        counted[first] = u8(WORTHWHILE + 1)
+        ask(machine, "inner")
+        until(lambda: done.compiled == 1)
+        finish(machine)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for a thread of tier 1."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_requests_that_wait_when_all_code_goes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:

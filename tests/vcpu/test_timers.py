@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from powervisor.isa.registers import DBCR0, DBSR, IVOR, MSR, SPR, TCR, TSR
+from powervisor.translate.dispatch import SHORTEST_SLICE, SLICE, service
 from powervisor.vcpu.locks import FOREVER
 from powervisor.vcpu.state import ExitReason, Request
 from powervisor.vcpu.timers import NEVER, idle_timeout_ns, ticks
@@ -234,6 +235,21 @@ def test_without_a_reset_choice_the_watchdog_ends_in_its_interrupt(bench):
         bench.after(2 * half)
     assert bench.cpu.exit_reason == 0
     assert bench.cpu.wdt_deadline == NEVER
+
+
+def test_a_timer_that_is_due_soon_ends_the_time_slice_and_shortens_the_next(bench):
+    for value, ends in ((400_000, 0), (4_000, Request.LINES)):  # 1 ms, 10 us
+        bench.cpu.requests = 0
+        bench.write(SPR.DEC, value)
+        assert bench.cpu.requests & Request.LINES == ends
+    bench.cpu.left = 1 << 40
+    for after, granted in ((0, 10_000), (3_600, SHORTEST_SLICE), (3_999, SHORTEST_SLICE)):  # ticks
+        bench.vm.fixed_ns = after * 5 // 2
+        service(bench.cpu)
+        assert bench.cpu.slice == bench.cpu.budget == granted
+    bench.vm.fixed_ns = 10_000
+    service(bench.cpu)
+    assert bench.cpu.spr[SPR.TSR] & TSR.DIS and bench.cpu.slice > SLICE / 2
 
 
 def test_an_idle_vcpu_sleeps_until_its_next_deadline(bench):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,15 @@ from .pages import PAGE_MASK, PUBLISHED, Pages, Request, mapped_pages
 from .shape import Former, Region
 from .store import RegionStore
 from .worker import Worker
+
+WORTHWHILE = 50
+"""Heat at which a region is made: about a millisecond of guest time outside of regions."""
+HALF_LIFE = 1.0
+"""Seconds in which what waits loses half of its heat."""
+LOOK_AGAIN = 0.02
+"""Seconds between two looks at what waits and is not hot enough yet."""
+COLD = 0.5
+"""Heat below which nothing waits any longer."""
 
 
 @dataclass
@@ -66,7 +76,7 @@ class Waiting:
     """A request that no kept region serves."""
 
     request: Request
-    heat: float = 0.0
+    heat: float
     """How many time slices ended there lately."""
 
 
@@ -103,6 +113,8 @@ class RegionCompiler:
         self._looked_for: queue.SimpleQueue[Request | Made | None] = queue.SimpleQueue()
         self.waiting: dict[tuple[int, int], Waiting] = {}
         """Requests that are to be compiled, the newest last."""
+        self._measured = time.monotonic()
+        """When the heat of what waits was measured last."""
         self._threads: list[threading.Thread] = []
         self._failure: Exception | None = None
         self._epoch = 0
@@ -216,25 +228,48 @@ class RegionCompiler:
                 return
             if (before := self.waiting.pop(request.place, None)) is not None:
                 self._refuse(before.request, "code has changed")  # else it were not asked again
-            self.waiting[request.place] = Waiting(request)
+            self.waiting[request.place] = Waiting(request, int(self.vm.hot_after))
             self._changed.notify()
 
     def _hottest(self) -> Request | None:
-        """Wait for a request to compile; None at the end. Each time slice counts half as much at the next choice."""
+        """Wait for a request that is worth compiling; None at the end."""
+        enough = 0 if self._wait else WORTHWHILE
         with self._changed:
             while not self._closed:
-                after = int(self.vm.hot_after)
-                for waiting in self.waiting.values():
-                    heat = waiting.request.heat()
-                    waiting.heat = waiting.heat / 2 + max(heat.value - after, 0)
-                    if heat.value != PUBLISHED:
-                        heat.value = min(heat.value, after)
-                if self.waiting:
-                    hottest = max(reversed(self.waiting.values()), key=lambda one: one.heat).request  # the newest such
-                    del self.waiting[hottest.place]
-                    return hottest
-                self._changed.wait()
+                self._measure()
+                newest_first = reversed(self.waiting.values())
+                hottest = max(newest_first, key=lambda one: one.heat, default=None)
+                if hottest is not None and hottest.heat >= enough:
+                    del self.waiting[hottest.request.place]
+                    return hottest.request
+                self._changed.wait(LOOK_AGAIN if hottest is not None else None)
         return None
+
+    def _measure(self) -> None:
+        """Add what was counted since the last time, and send away what went cold. Under the lock."""
+        before, self._measured = self._measured, time.monotonic()
+        kept = 0.5 ** ((self._measured - before) / HALF_LIFE)
+        after = int(self.vm.hot_after)
+        for place, waiting in list(self.waiting.items()):
+            counted = waiting.request.heat()
+            published = counted.value == PUBLISHED
+            if published and not self._wanted(waiting.request):
+                del self.waiting[place]
+                continue
+            waiting.heat = waiting.heat * kept + (0 if published else max(counted.value - after, 0))
+            cold = waiting.heat < COLD and not self._wait
+            if not published:
+                counted.value = 0 if cold else min(counted.value, after)  # what went cold may become hot once more
+            if cold:
+                del self.waiting[place]
+                self._refuse(waiting.request, "cold again")
+
+    def _cool(self, places: set[tuple[int, int]]) -> None:
+        """What waits at places that a region holds has to become hot beside it. Under the lock."""
+        for place in places & self.waiting.keys():
+            waiting = self.waiting[place]
+            waiting.heat = int(self.vm.hot_after)
+            waiting.request.heat().value = min(waiting.request.heat().value, int(self.vm.hot_after))
 
     def _make(self, request: Request) -> None:
         """Serve a request by a new region."""
@@ -324,6 +359,9 @@ class RegionCompiler:
         self.statistics.bytes += room
         self.installed.append(installed)
         generations = dict(own)
+        self._cool(
+            {(bound(at // PAGE_SIZE)[0], at % PAGE_SIZE // 4) for b in region.blocks for at in range(b.start, b.end, 4)}
+        )
         for (page, index), address in entries.items():
             if (page, index) == pages.request.place or int(CodePage.at(page).heat[index]) != PUBLISHED:
                 self._publish(self.vm.address, page, index, generations[page], address)
