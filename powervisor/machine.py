@@ -125,7 +125,8 @@ class Machine:
             lines = list(serial) if serial is not None else [None]
             self.console = recorded(lines[0]) if lines else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
-            self._build(core, BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders)), progress)
+            self._progress = progress
+            self._build()
             if drives or blockdevs:
                 from .block.drives import open_drives
 
@@ -142,11 +143,13 @@ class Machine:
                 self._netdevs = open_netdevs(netdevs, objects, file, warn or warn_by_log)
             if devices or self._drives or self._exports or self._netdevs:
                 self._plug(devices, chardevs, warn)
+            options = BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders))
+            self.plan: BootPlan = plan_boot(options, size, self.built.tree, core.bits, self.topology.vcpus)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, core: core_models.Core, options: BootOptions, progress: Callable[[str], None] | None) -> None:
+    def _build(self) -> None:
         mpic_part = self.board.part(self.board.interrupt_parent)
         self.mpic = Mpic(mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self._core_reset)
         self.context = Context(
@@ -154,8 +157,6 @@ class Machine:
             poweroff=self._poweroff, reset=self._board_reset, release_cpu=self._release,
         )  # fmt: skip
         self.built = self.board.build(self.context)
-        self.plan: BootPlan = plan_boot(options, self.ram.size, self.built.tree, core.bits, self.topology.vcpus)
-        self._progress = progress
         for index, chardev in enumerate(self._chardevs):
             uart = self.built.devices.get(f"{SERIAL}{index}")
             if chardev is not None and isinstance(uart, Ns16550):

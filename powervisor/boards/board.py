@@ -16,6 +16,7 @@ from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqLine, NoIrq, OrGate
 from powervisor.devices.ns16550 import Chardev
 from powervisor.devices.pci.bus import PciBus
+from powervisor.devices.platform import PlatformBus
 from powervisor.devices.silent import Silent
 from powervisor.devices.spintable import Release
 from powervisor.errors import UserError, argument
@@ -72,8 +73,6 @@ class Bus(NamedTuple):
     device_type: str | None = None
     properties: Mapping[str, tuple[Value, ...]] = NOTHING
     silent: bool = False
-    interrupts: bool = False
-    """The node names the interrupt controller for devices added below it."""
 
 
 class Part(NamedTuple):
@@ -154,7 +153,7 @@ class Board(NamedTuple):
     buses: tuple[Bus, ...]
     parts: tuple[Part, ...]
     expansion: Mapping[str, str] = NOTHING
-    """Buses that devices can be plugged into, by the name users give them: the parts that lead to them."""
+    """Buses that devices can be plugged into, by the name users give them: the parts that lead to them or are them."""
 
     def core(self, name: str) -> BoardCore:
         """The board's entry of core `name`; UserError with the nearest names."""
@@ -212,9 +211,10 @@ class Board(NamedTuple):
         silent = [s for bus in self.buses if bus.silent for s in _fill(context.space, bus)]
         return Built(devices, silent, self._tree(context, devices))
 
-    def expansion_buses(self, devices: Mapping[str, Device]) -> dict[str, PciBus]:
+    def expansion_buses(self, devices: Mapping[str, Device]) -> dict[str, PciBus | PlatformBus]:
         """The buses of `expansion` among what `build` made."""
-        return {name: cast(HasBus, devices[part]).bus for name, part in self.expansion.items()}
+        found = {name: devices[part] for name, part in self.expansion.items()}
+        return {name: part if isinstance(part, PlatformBus) else cast(HasBus, part).bus for name, part in found.items()}
 
     def describe(self, cpus: CpuTopology, ram_size: int, serials: int = 1) -> Node:
         """The tree alone, without a machine: as `build` would write it for this much of everything."""
@@ -253,9 +253,6 @@ class Board(NamedTuple):
             if part.alias:
                 aliases.set(part.alias, nodes[part.name].path)
         # References only now, when every node exists.
-        for bus in self.buses:
-            if bus.interrupts:
-                nodes[bus.name].set("interrupt-parent", nodes[self.interrupt_parent])
         for part in described:
             node = nodes[part.name]
             for name, link in part.links.items():

@@ -14,6 +14,7 @@ from powervisor.devices.i2c.fsl import FslI2c
 from powervisor.devices.ns16550 import Ns16550
 from powervisor.devices.pci.bus import SLOTS
 from powervisor.devices.pci.host import INTX, Ppce500Pci
+from powervisor.devices.platform import PlatformBus
 from powervisor.devices.spintable import ENTRY_SIZE, SpinTable
 from powervisor.memory.ram import MIB
 
@@ -25,6 +26,8 @@ PCI_MEMORY_BASE = 0xE000_0000
 """Where the memory window begins on the PCI bus."""
 MSI_SOURCES = range(224, 232)
 """Eight groups of 32 message interrupts."""
+PLATFORM_BASE, PLATFORM_SIZE = 0xF_0000_0000, 128 * MIB
+PLATFORM_SOURCES = range(5, 15)
 
 
 def _serial(index: int, at: int) -> Part:
@@ -51,6 +54,11 @@ def _rtc(context: Context, devices: dict[str, Device]) -> Ds1338:
     rtc = Ds1338("rtc", context.wall_clock)
     cast(FslI2c, devices["i2c"]).bus.attach(0x68, rtc)
     return rtc
+
+
+def _platform(context: Context, devices: dict[str, Device]) -> PlatformBus:
+    lines = {source: context.irqchip.line(source) for source in PLATFORM_SOURCES}
+    return PlatformBus("platform", context.space, PLATFORM_BASE, PLATFORM_SIZE, lines)
 
 
 def _pci(context: Context, devices: dict[str, Device]) -> Ppce500Pci:
@@ -161,6 +169,18 @@ PARTS = (
         describe=_describe_pci,
     ),
     Part(
+        name="platform",
+        make=_platform,
+        node=f"platform@{PLATFORM_BASE:x}",
+        compatible=("qemu,platform", "simple-bus"),
+        properties={
+            "#address-cells": (1,),
+            "#size-cells": (1,),
+            "ranges": (0, *cells64(PLATFORM_BASE), PLATFORM_SIZE),
+        },
+        links={"interrupt-parent": ("mpic",)},
+    ),
+    Part(
         name="spin-table",
         make=lambda context, devices: SpinTable("spin-table", context.cpus.held(), context.release_cpu),
         bus="/",
@@ -200,8 +220,7 @@ PPCE500 = Board(
             properties={"bus-frequency": (0,)},
             silent=True,
         ),
-        Bus("platform", 0xF_0000_0000, 0x800_0000, ("qemu,platform", "simple-bus"), interrupts=True),
     ),
     parts=PARTS,
-    expansion={"pci.0": "pci"},
+    expansion={"pci.0": "pci", "platform": "platform"},
 )

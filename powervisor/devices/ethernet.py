@@ -23,3 +23,9 @@ def _mac(text: str) -> bytes:
 
 
 MAC = Kind("address", _mac)
+
+
+def checksum_total(data: bytes | bytearray | memoryview) -> int:
+    """The ones' complement sum of 16-bit words (RFC 1071), but for its two zeros."""
+    value = int.from_bytes(data, "big")
+    return (value << 8 if len(data) % 2 else value) % 0xFFFF  # 65536 is 1 here, so that a remainder adds the words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from powervisor.devices.e1000.card import E1000Card
+from powervisor.devices.etsec.card import EtsecCard
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
+from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.balloon import VirtioBalloonPci
 from powervisor.devices.virtio.blk import VirtioBlkPci
@@ -25,10 +27,14 @@ from powervisor.devices.virtio.serial import (
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-MODELS: Mapping[str, type[PciCard]] = {
+Card = PciCard | PlatformCard
+Bus = PciBus | PlatformBus
+
+MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        E1000Card, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
+        E1000Card, EtsecCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci,
+        VirtioSerialPci,
     )
 }  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
@@ -38,8 +44,8 @@ PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtCo
 class Wanted(NamedTuple):
     """A device that was asked for, before there is a bus."""
 
-    model: type[PciCard]
-    options: PciOptions
+    model: type[Card]
+    options: PciOptions | PlatformOptions
     where: str
     """The option, for messages."""
 
@@ -60,19 +66,21 @@ def describe(text: str) -> Wanted | WantedPort:
     return WantedPort(model, options, where) if issubclass(model, SerialPort) else Wanted(model, options, where)
 
 
-def plug(texts: Sequence[str], buses: Mapping[str, PciBus], services: Services) -> list[PciCard]:
+def plug(texts: Sequence[str], buses: Mapping[str, Bus], services: Services) -> list[Card]:
     """Make the devices and put them on their buses: first those with a place of their own. Raises UserError."""
     described = [describe(text) for text in texts]
     wanted = [one for one in described if isinstance(one, Wanted)]
     names: set[str] = set()
     for one in wanted:
-        if one.options.bus not in buses:
-            raise UserError(f"{one.where}: no bus {one.options.bus!r}; there is {', '.join(buses)}")
+        kind = PciBus if issubclass(one.model, PciCard) else PlatformBus
+        there = [name for name, bus in buses.items() if isinstance(bus, kind)]
+        if one.options.bus not in there:
+            raise UserError(f"{one.where}: no bus {one.options.bus!r}; there is {', '.join(there) or 'none for it'}")
         if one.options.id and one.options.id in names:
             raise UserError(f"{one.where}: id={one.options.id} is taken; give each device its own")
         names.add(one.options.id)
     # Function 0 of a slot comes before the others.
-    wanted.sort(key=lambda one: one.options.addr or (SLOTS, 0))
+    wanted.sort(key=lambda one: isinstance(one.options, PciOptions) and one.options.addr or (SLOTS, 0))
     cards = [_attach(one, buses[one.options.bus], services) for one in wanted]
     for port in described:
         if isinstance(port, WantedPort):
@@ -80,10 +88,23 @@ def plug(texts: Sequence[str], buses: Mapping[str, PciBus], services: Services) 
     return cards
 
 
-def _attach(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
-    place = wanted.options.addr or (bus.free_slot(), 0)
+def _attach(wanted: Wanted, bus: Bus, services: Services) -> Card:
+    if isinstance(bus, PciBus):
+        return _attach_pci(wanted, bus, services)
+    model = cast("type[PlatformCard]", wanted.model)
+    card = model(wanted.options.id or f"{model.model}@{len(bus.cards)}", wanted.options, services)
+    try:
+        bus.attach(card)
+    except ValueError as error:
+        raise UserError(f"{wanted.where}: {error}; leave a device out") from None
+    return card
+
+
+def _attach_pci(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
+    model, options = cast("type[PciCard]", wanted.model), cast(PciOptions, wanted.options)
+    place = options.addr or (bus.free_slot(), 0)
     if place[0] == SLOTS:
-        raise UserError(f"{wanted.where}: all slots of {wanted.options.bus} are taken; leave a device out")
+        raise UserError(f"{wanted.where}: all slots of {options.bus} are taken; leave a device out")
     slot, function = place
     shown = f"{slot:x}.{function}" if function else f"{slot:x}"
     if place in bus.functions:
@@ -91,7 +112,7 @@ def _attach(wanted: Wanted, bus: PciBus, services: Services) -> PciCard:
         raise UserError(f"{wanted.where}: addr={shown} is taken by {other}; choose another or leave addr= out")
     if function and (slot, 0) not in bus.functions:
         raise UserError(f"{wanted.where}: addr={shown} needs a device at addr={slot:x} first; add one, or move this")
-    card = wanted.model(wanted.options.id or f"{wanted.model.model}@{shown}", wanted.options, services)
+    card = model(options.id or f"{model.model}@{shown}", options, services)
     bus.attach(card, slot, function)
     return card
 
@@ -110,9 +131,9 @@ def help_text(name: str) -> str:
     return "\n".join([f"{name}: {model.summary}", *(f"  {first:{width}}  {text}" for first, text in rows)])
 
 
-def find(name: str) -> type[PciCard] | type[SerialPort]:
+def find(name: str) -> type[Card] | type[SerialPort]:
     """The device called `name`. Raises UserError."""
-    known: dict[str, type[PciCard] | type[SerialPort]] = {**MODELS, **PORTS}
+    known: dict[str, type[Card] | type[SerialPort]] = {**MODELS, **PORTS}
     if name not in known:
         import difflib
 

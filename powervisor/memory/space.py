@@ -252,3 +252,16 @@ class Dma:
     def views(self, address: int, length: int, write: bool) -> list[memoryview]:
         """What the device sees at `address`, as `view`s."""
         return [self.view(pa, n, write) for pa, n in self.pieces(address, length, write)]
+
+    def read_ram(self, address: int, length: int) -> bytes:
+        """As `read`, but of RAM only: a device's thread must not reach registers, its device's least of all."""
+        return b"".join(self.views(address, length, False))
+
+    def write_ram(self, address: int, data: bytes) -> None:
+        """As `write`, but to RAM only."""
+        places = [(pa, n, self.view(pa, n, True)) for pa, n in self.pieces(address, len(data), True)]
+        at = 0
+        for pa, n, view in places:
+            view[:] = data[at : at + n]
+            self.space.written(pa, n)
+            at += n

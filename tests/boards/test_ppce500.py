@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from powervisor import Machine
 from powervisor.boards import registry
 from powervisor.boards.devicetree import flatten, parse
 from powervisor.errors import UserError
@@ -146,6 +147,32 @@ def test_the_tree_is_qemus_but_for_known_differences(board, topology, small_uima
             ours = {key: value for key, value in ours.items() if key[1] != name}
     differing = {key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)}
     assert differing <= DIFFERENT.keys()
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-ppc64"), reason="qemu-system-ppc64 is not installed")
+def test_ethernet_controllers_are_described_as_by_qemu(small_uimage, tmp_path):
+    devices = [f"eTSEC,netdev={name},mac=52:54:00:00:00:0{n}" for n, name in enumerate("ab")]
+    dump, words = tmp_path / "qemu.dtb", []
+    for name, device in zip("ab", devices, strict=True):
+        words += ["-netdev", f"socket,id={name},udp=127.0.0.1:9,localaddr=127.0.0.1:0", "-device", device]
+    subprocess.run(
+        ["qemu-system-ppc64", "-M", f"ppce500,dumpdtb={dump}", "-cpu", "e5500", "-nographic", *words]
+        + ["-kernel", str(small_uimage)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    netdevs = [
+        f"dgram,id={name},local.type=unix,local.path={tmp_path}/{name},remote.type=unix,remote.path={tmp_path}/{other}"
+        for name, other in ("ab", "ba")
+    ]
+    with Machine(kernel=small_uimage, netdevs=netdevs, devices=devices) as machine:
+        ours = parse(machine.device_tree_blob, "ours")
+    nodes = [
+        {key: value for key, value in normal(root).items() if key[0].startswith("/platform@f00000000/ethernet")}
+        for root in (parse(dump.read_bytes(), "QEMU"), ours)
+    ]
+    assert nodes[0] == nodes[1] and len(nodes[0]) == 20
 
 
 def test_every_ccsr_offset_answers(board, topology):

@@ -69,6 +69,10 @@ class Bench:
     def device(self, name: str):
         return self.built.devices[name]
 
+    def buses(self):
+        """What devices are plugged into, by name."""
+        return registry.get("ppce500").expansion_buses(self.built.devices)
+
     def read(self, offset: int, size: int = 4) -> int:
         """A guest's load from CCSR."""
         return self.space.read(CCSR + offset, size)

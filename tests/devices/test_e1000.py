@@ -6,7 +6,7 @@ from binascii import crc32
 
 import pytest
 
-from powervisor.devices.e1000.offload import total
+from powervisor.devices.ethernet import checksum_total as total
 from powervisor.devices.models import plug
 from powervisor.devices.services import Services
 from powervisor.memory.space import Dma
@@ -385,6 +385,21 @@ def test_a_reset_forgets_everything_but_the_address(driver):
     assert driver.reg(RAL) == int.from_bytes(MAC[:4], "little")
     assert driver.wire.deliver(*FRAMES) == len(FRAMES)
     assert driver.start().deliver(FRAMES[0]) == [with_crc(FRAMES[0])]
+
+
+def test_buffers_over_the_cards_own_registers_are_none(driver):
+    driver.guest.inbound(0xDC0, MEMORY, 0x8000_0000, 24)
+    for ring in (RX, TX):
+        driver.start(rctl=0x801A)
+        if ring == RX:  # the frame would set CTRL's reset
+            driver.ram[RINGS : RINGS + 8] = struct.pack("<Q", 0x8000_0000)
+        else:
+            driver.reg(RX, 0x8000_0000)
+        driver.wire.deliver(b"\xff" * 60, FRAMES[0])
+        assert driver.reg(CTRL) == 0x40 and driver.card.mac.dropped
+    driver.reg(TX, 0x8000_0000)
+    driver.reg(TX + 24, 5)
+    assert driver.wire.take() == [] and driver.start().send(FRAMES[0]) == [FRAMES[0]]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,11 +5,25 @@ import random
 import pytest
 
 from powervisor.boards import registry
+from powervisor.devices.models import plug
+from powervisor.devices.services import Services
+from powervisor.memory.space import Dma
+from tests.support.virtio_driver import Immediate
+from tests.support.wire import Wire
 
 NAMES = [part.name for part in registry.get("ppce500").parts if part.make and part.name != "mpic"] + ["pci-function"]
+PLUGGED = {"eTSEC": "eTSEC,id=eTSEC,netdev=n"}
+"""Devices that are not the board's, and how they are asked for. Those on PCI are in virtio/test_state.py."""
+NAMES += PLUGGED
 
 
 def find(bench, name):
+    if name in PLUGGED:
+        services = Services(Dma(bench.space), hire=Immediate)
+        services.netdevs.by_name["n"] = Wire("n")
+        plug([PLUGGED[name]], bench.buses(), services)
+        (card,) = bench.device("platform").cards
+        return (card.parts() or [card])[0]
     return next(device for device in bench.built.everything() if device.name == name)
 
 

@@ -288,7 +288,7 @@ class E1000(Device):
                 more = True
                 break
             try:
-                address, lower, upper = _DESCRIPTOR.unpack(dma.read(base + _SIZE * head, _SIZE))
+                address, lower, upper = _DESCRIPTOR.unpack(dma.read_ram(base + _SIZE * head, _SIZE))
             except BusError:
                 break
             command = lower >> 24
@@ -321,8 +321,8 @@ class E1000(Device):
 
     def _report(self, dma: Dma, descriptor: int) -> None:
         try:
-            status = dma.read(descriptor + 12, 1)[0]
-            dma.write(descriptor + 12, bytes((status | _DONE,)))
+            status = dma.read_ram(descriptor + 12, 1)[0]
+            dma.write_ram(descriptor + 12, bytes((status | _DONE,)))
         except BusError:
             self.dropped += 1
 
@@ -448,9 +448,9 @@ class E1000(Device):
             last = at + room >= len(whole)
             status = _DONE | _NO_CHECKSUMS | (_END if last else 0) | (_TAGGED if tagged else 0)
             try:
-                (address,) = struct.unpack("<Q", dma.read(base + _SIZE * head, 8))
-                dma.write(address, piece)
-                dma.write(base + _SIZE * head + 8, struct.pack("<HHBBH", len(piece), 0, status, 0, tag))
+                (address,) = struct.unpack("<Q", dma.read_ram(base + _SIZE * head, 8))
+                dma.write_ram(address, piece)
+                dma.write_ram(base + _SIZE * head + 8, struct.pack("<HHBBH", len(piece), 0, status, 0, tag))
             except BusError:
                 self.dropped += 1
             head = head + 1 if head + 1 < count else 0

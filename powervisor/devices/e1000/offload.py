@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from powervisor.devices.ethernet import checksum_total
+
 _FIN_PUSH = 0x09
 
 
@@ -39,17 +41,11 @@ class Context(NamedTuple):
 NO_CONTEXT = Context(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def total(data: bytes | bytearray | memoryview) -> int:
-    """The ones' complement sum of 16-bit words (RFC 1071), but for its two zeros."""
-    value = int.from_bytes(data, "big")
-    return (value << 8 if len(data) % 2 else value) % 0xFFFF  # 65536 is 1 here, so that a remainder adds the words
-
-
 def insert(frame: bytearray, start: int, place: int, end: int) -> None:
     """Store at `place` the checksum of bytes `start`..`end`, inclusive; without effect where they are not."""
     if start < len(frame) and place + 2 <= len(frame):
         stop = end + 1 if end else len(frame)
-        frame[place : place + 2] = (~total(frame[start:stop]) & 0xFFFF).to_bytes(2, "big")
+        frame[place : place + 2] = (~checksum_total(frame[start:stop]) & 0xFFFF).to_bytes(2, "big")
 
 
 def finish(frame: bytearray, context: Context, ip: bool, transport: bool) -> None:
