@@ -39,7 +39,7 @@ from ..vcpu.fpscr import (
     own_host_flags,
 )
 from ..vcpu.ops import EQ, GT, LT, optimistic, to_handler
-from ..vcpu.softfloat import BELOW_SINGLE, SIGN, is_special, is_zero
+from ..vcpu.softfloat import BELOW_SINGLE, NEXT_EXPONENT, SIGN, is_special, is_zero
 from ..vcpu.softfloat_ops import FpOp
 from ..vcpu.state import Vcpu
 from .storage import named
@@ -56,20 +56,14 @@ def exponent_field(a: u64) -> u64:
 
 @native(inline=True)
 def beyond_double(v: u64) -> bool:
-    """Outside the numbers that cannot have underflowed (2**-1021 and more) or overflowed."""
-    return exponent_field(v) - 2 > 0x7FC
+    """Whether a double may have overflowed or underflowed: its exponent field is the last, 0, 1 or 2."""
+    return v + NEXT_EXPONENT & 0x7FC0_0000_0000_0000 == 0
 
 
 @native(inline=True)
-def beyond_single(v: u64) -> bool:
-    """The same for a result in single precision: outside 2**-125 .. largest single."""
-    return exponent_field(v) - 898 > 1150 - 898
-
-
-@native(inline=True)
-def rounded_single(v: u64) -> u64:
-    """A double rounded to single precision."""
-    return host_f32_to_f64(host_f64_to_f32(v))
+def beyond_single(s: u32) -> bool:
+    """The same for a single."""
+    return s + 0x0080_0000 & 0x7E00_0000 == 0
 
 
 @native(inline=True)
@@ -100,11 +94,11 @@ def fast_add(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -> N
 def fast_add_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -> None:
     """Single sum or difference."""
     v = host(a, b)
-    r = rounded_single(v)
-    if unlikely(beyond_single(r)) and not is_zero(v):
+    s = host_f64_to_f32(v)
+    if unlikely(beyond_single(s)) and not is_zero(v):
         to_handler()
     check_tie(a, b, v)
-    cpu.fpr[frt] = r
+    cpu.fpr[frt] = host_f32_to_f64(s)
     note_sum(cpu, op, a, b)
 
 
@@ -126,12 +120,12 @@ def fast_multiply(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, c: u64)
 def fast_multiply_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, c: u64) -> None:
     """Single product."""
     v = host(a, c)
-    r = rounded_single(v)
-    if unlikely(beyond_single(r)):
+    s = host_f64_to_f32(v)
+    if unlikely(beyond_single(s)):
         if not is_zero(v) or (not is_zero(a) and not is_zero(c)):
             to_handler()
     check_tie(a, c, v)
-    cpu.fpr[frt] = r
+    cpu.fpr[frt] = host_f32_to_f64(s)
     note_product(cpu, op, a, c)
 
 
@@ -150,12 +144,12 @@ def fast_divide(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -
 def fast_divide_single(cpu: Vcpu, op: Static, host: Static, frt: u32, a: u64, b: u64) -> None:
     """Single quotient."""
     v = host(a, b)
-    r = rounded_single(v)
-    if unlikely(beyond_single(r)):
+    s = host_f64_to_f32(v)
+    if unlikely(beyond_single(s)):
         if not is_zero(v) or not is_zero(a):
             to_handler()
     check_tie(a, b, v)
-    cpu.fpr[frt] = r
+    cpu.fpr[frt] = host_f32_to_f64(s)
     note_sum(cpu, op, a, b)
 
 
@@ -225,14 +219,15 @@ def fast_fused_single(cpu: Vcpu, op: Static, subtract: Static, frt: u32, a: u64,
     """Single fused multiply-add and its three relatives."""
     addend = b ^ SIGN if subtract else b
     v = host_fma(a, c, addend)
-    r = rounded_single(v)
-    if unlikely(beyond_single(r)):
+    s = host_f64_to_f32(v)
+    if unlikely(beyond_single(s)):
         if not is_zero(v) or (not is_zero(a) and not is_zero(c)):
             to_handler()
     if unlikely(v & BELOW_SINGLE == TIE):
         # A real tie rounds right. The product of singles is exact, so it is one if the sum is exact.
         if (a | b | c) & BELOW_SINGLE != 0 or inexact_sum(host_fmul(a, c), addend, v):
             to_handler()
+    r = host_f32_to_f64(s)
     cpu.fpr[frt] = r ^ SIGN if op >= (FpOp.NMADD | FpOp.SINGLE) else r
     note_product(cpu, op, a, c)
     cpu.fp_b = b
@@ -274,10 +269,10 @@ def frsp(cpu: Vcpu, frt: u32, frb: u32, rc: u32) -> None:
     b = cpu.fpr[frb]
     if optimistic():
         own_host_flags(cpu)
-        r = rounded_single(b)
-        if unlikely(beyond_single(r)) and not is_zero(b):
+        s = host_f64_to_f32(b)
+        if unlikely(beyond_single(s)) and not is_zero(b):
             to_handler()
-        cpu.fpr[frt] = r
+        cpu.fpr[frt] = host_f32_to_f64(s)
         note(cpu, FpOp.RSP, b)
     else:
         execute(cpu, FpOp.RSP, frt, 0, b, 0, rc)

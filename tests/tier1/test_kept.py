@@ -224,6 +224,7 @@ def test_what_is_not_hot_enough_gets_no_region_until_it_is(monkeypatch: pytest.M
     monkeypatch.setenv("POWERVISOR_TIER1", "on")
     with half_done() as machine:
         home, first, *_ = placed(machine, "inner")
+        until(lambda: machine.vm.engine.regions is not None)  # they are there soon after the first start
         counted = CodePage.at(home).heat
         counted[first] = u8(WORTHWHILE // 2)
         done = ask(machine, "inner")
