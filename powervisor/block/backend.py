@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol, runtime_checkable
 
 SECTOR = 512
 
@@ -13,6 +14,8 @@ class Backend(Protocol):
 
     size: int
     read_only: bool
+    granularity: int
+    """Bytes that offsets and lengths are multiples of; at most a sector unless the host's storage has larger ones."""
 
     def readv(self, buffers: Sequence[memoryview], offset: int) -> None:
         """Fill the buffers, one after another, from `offset`."""
@@ -31,6 +34,52 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give everything back to the host; nothing is used afterwards."""
+
+
+class Do(Enum):
+    """What can be done with storage."""
+
+    READ = "readv"
+    WRITE = "writev"
+    FLUSH = "flush"
+    DISCARD = "discard"
+    ZERO = "write_zeroes"
+
+
+class Job(NamedTuple):
+    """One call of a backend, as a value."""
+
+    do: Do
+    offset: int = 0
+    length: int = 0
+    buffers: Sequence[memoryview] = ()
+    unmap: bool = False
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A backend that works on several jobs at a time, and can be asked to without waiting."""
+
+    def begin(self, job: Job, done: Callable[[OSError | None], None]) -> None:
+        """Begin `job`; `done` is called once, on any thread, when it is finished. Until then the buffers are in use."""
+
+    def abandon(self, why: str) -> None:
+        """Have all jobs that are not done fail soon, and all later ones."""
+
+
+def perform(backend: Backend, job: Job) -> None:
+    """Do `job` and wait for it. Raises OSError."""
+    do = job.do
+    if do is Do.READ:
+        backend.readv(job.buffers, job.offset)
+    elif do is Do.WRITE:
+        backend.writev(job.buffers, job.offset)
+    elif do is Do.FLUSH:
+        backend.flush()
+    elif do is Do.DISCARD:
+        backend.discard(job.offset, job.length)
+    else:
+        backend.write_zeroes(job.offset, job.length, job.unmap)
 
 
 def part(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryview]:

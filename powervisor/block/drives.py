@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from powervisor.block.backend import Backend
-from powervisor.block.file import RawFile
-from powervisor.block.locks import lock
-from powervisor.block.overlay import Overlay, nameless
+from powervisor.block.nbd_server import PORT, NbdServer, parse_server
+from powervisor.block.qemu_nbd import FORMATS
+from powervisor.block.storage import RAW, Storage, open_storage
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, choice, number, pairs, prop
 
 VIRTIO, NONE = "virtio", "none"
 _CACHE = choice("writeback", "writethrough", "unsafe")
 _DISCARD = choice("ignore", "off", "unmap", "on")
-_MAGIC = {
-    b"QFI\xfb": "qcow2",
-    b"KDMV": "vmdk",
-    b"vhdxfile": "vhdx",
-    b"conectix": "vpc",
-    b"# Disk DescriptorFile": "vmdk",
-}
-"""How images that are not raw begin."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What -drive and -blockdev both come to; `where` is the option, for messages."""
-
-    where: str
-    file: str
-    read_only: bool = False
-    snapshot: bool = False
-    cache: str = "writeback"
-    discard: str = "ignore"
-    locking: bool = True
-    probe: bool = True
-    """Whether the user left open that the image is raw."""
+_FILES = ("file", "host_device")
 
 
 @dataclass(frozen=True)
 class DriveOptions:
     """-drive."""
 
-    file: str = prop("", "the image: a file or block device", required=True)
+    file: str = prop("", "the image: a file, a block device or nbd://HOST:PORT/EXPORT", required=True)
     interface: str = prop(VIRTIO, "a virtio-blk-pci for it, or none: -device names it", choice(VIRTIO, NONE), name="if")
     id: str = prop("", "its name, for -device")
-    format: str = prop("", "raw; other formats are refused", choice("raw"))
+    format: str = prop("", "raw, or what qemu-nbd shall read it as; default raw", choice(RAW, *FORMATS))
     media: str = prop("disk", "what it stands for", choice("disk"))
     index: int | None = prop(None, "its place among the drives", number(0, 255))
     readonly: bool = prop(False, "the guest cannot write")
@@ -63,20 +38,28 @@ class DriveOptions:
 
 @dataclass(frozen=True)
 class BlockdevOptions:
-    """-blockdev."""
+    """-blockdev, or the file.* of one."""
 
-    node_name: str = prop("", "its name, for -device", required=True)
+    node_name: str = prop("", "its name, for -device")
     driver: str = prop(
-        "", "raw on top of a file, or a file as it is", choice("raw", "file", "host_device"), required=True
+        "", "a file as it is, a server, or the format of a file", choice(*_FILES, "nbd", RAW, *FORMATS), required=True
     )
     filename: str = prop("", "the image, of file and host_device")
-    file: str = prop("", "of raw: the node-name of its file")
-    file_driver: str = prop("", "of raw: what its file is", choice("file", "host_device"), name="file.driver")
-    file_filename: str = prop("", "of raw: the image", name="file.filename")
+    file: str = prop("", "of raw and other formats: the node-name of the file; file.driver=.. says it at once")
+    type: str = prop("inet", "of nbd: how the server is reached", choice("inet", "unix"), name="server.type")
+    host: str = prop("", "of nbd: the server's host", name="server.host")
+    port: int = prop(PORT, "of nbd: its port", number(1, 65535), name="server.port")
+    path: str = prop("", "of nbd: its Unix socket", name="server.path")
+    export: str = prop("", "of nbd: the name of the export")
     read_only: bool = prop(False, "the guest cannot write")
     discard: str = prop("ignore", "unmap: what the guest discards becomes holes", _DISCARD)
     no_flush: bool = prop(False, "writes are never made stable", name="cache.no-flush")
     locking: bool = prop(True, "of a file: refuse an image that another machine uses")
+
+    @property
+    def has_file(self) -> bool:
+        """Whether this is a format, on top of a file."""
+        return self.driver not in (*_FILES, "nbd")
 
 
 class Drive:
@@ -125,7 +108,7 @@ def open_drives(drives: Sequence[str], blockdevs: Sequence[str] = (), snapshot: 
         for name, storage, interface in [*_drives(drives), *_blockdevs(blockdevs)]:
             if name in found.by_name:
                 raise UserError(f"{storage.where}: the name {name} is taken; give each drive its own")
-            found.by_name[name] = Drive(name, storage.where, _open(storage, snapshot))
+            found.by_name[name] = Drive(name, storage.where, open_storage(storage, snapshot))
             if interface == VIRTIO:
                 found.devices.append(f"virtio-blk-pci,drive={name.replace(',', ',,')}")
     except BaseException:
@@ -145,9 +128,10 @@ def _drives(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:
     found = []
     for text in texts:
         given = build(DriveOptions, pairs(text, f"{option} {text}"), f"{option} {text}")
+        where = f"{option} file={given.file}"
         storage = Storage(
-            f"{option} file={given.file}", given.file, given.readonly or given.read_only, given.snapshot, given.cache,
-            given.discard, given.locking, given.format != "raw",
+            where, given.file, parse_server(given.file, where), given.format, given.readonly or given.read_only,
+            given.snapshot, given.cache, given.discard, given.locking,
         )  # fmt: skip
         found.append((given, storage))
     found.sort(key=lambda one: 256 if one[0].index is None else one[0].index)
@@ -159,71 +143,63 @@ def _drives(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:
 def _blockdevs(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:
     option = argument("blockdevs")
     nodes: dict[str, BlockdevOptions] = {}
+    inner: dict[str, BlockdevOptions] = {}
     for text in texts:
-        given = build(BlockdevOptions, pairs(text, f"{option} {text}"), f"{option} {text}")
+        words = pairs(text, f"{option} {text}")
+        given = build(BlockdevOptions, _without_prefix(words, ""), f"{option} {text}")
+        if not given.node_name:
+            raise UserError(f"{option} {text}: node-name= is missing; add node-name=TEXT")
         if given.node_name in nodes:
             raise UserError(f"{option} {text}: node-name={given.node_name} is taken; give each its own")
         nodes[given.node_name] = given
-    below = {given.file for given in nodes.values()}
-    return [(name, _storage(given, nodes, option), NONE) for name, given in nodes.items() if name not in below]
+        if below := _without_prefix(words, "file."):
+            inner[given.node_name] = build(BlockdevOptions, below, f"{option} {text}: file")
+    below_others = {given.file for given in nodes.values()}
+    return [(name, _storage(nodes, inner, name), NONE) for name in nodes if name not in below_others]
 
 
-def _storage(given: BlockdevOptions, nodes: dict[str, BlockdevOptions], option: str) -> Storage:
-    where = f"{option} node-name={given.node_name}"
-    file, name = given, given.filename
-    if given.driver == "raw":
-        if given.file:
-            if given.file not in nodes or nodes[given.file].driver == "raw":
+def _without_prefix(words: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Words that begin with `prefix`, without it; with none those that do not begin with "file."."""
+    if not prefix:
+        return {key: value for key, value in words.items() if not key.startswith("file.")}
+    return {key.removeprefix(prefix): value for key, value in words.items() if key.startswith(prefix)}
+
+
+def _storage(nodes: Mapping[str, BlockdevOptions], inner: Mapping[str, BlockdevOptions], name: str) -> Storage:
+    given = nodes[name]
+    where = f"{argument('blockdevs')} node-name={name}"
+    file, server, prefix = given, None, ""
+    if given.has_file:
+        if name in inner:
+            file, prefix = inner[name], "file."
+        elif given.file:
+            if given.file not in nodes:
                 raise UserError(
                     f"{where}: file={given.file} is no -blockdev of driver=file; add one, or file.filename="
                 )
             file = nodes[given.file]
-        name = file.filename if given.file else given.file_filename
-    if not name:
-        raise UserError(f"{where}: no image; add {'file.' if given.driver == 'raw' else ''}filename=FILE")
+        else:
+            raise UserError(f"{where}: no image; add file.filename=FILE,file.driver=file")
+        if file.has_file:
+            raise UserError(f"{where}: its file is a {file.driver}, which has a file itself; use driver=file or nbd")
+    elif name in inner:
+        raise UserError(f"{where}: a {given.driver} has no file; leave file.* out")
+    if file.driver == "nbd":
+        server = _server(file, where, prefix)
+    elif not file.filename:
+        raise UserError(f"{where}: no image; add {prefix}filename=FILE")
     unmap = "unmap" if {given.discard, file.discard} & {"unmap", "on"} else "ignore"
     cache = "unsafe" if given.no_flush or file.no_flush else "writeback"
-    return Storage(
-        where, name, given.read_only or file.read_only, False, cache, unmap, file.locking, given.driver != "raw"
-    )
+    read_only = given.read_only or file.read_only
+    image_format = given.driver if given.driver in FORMATS else RAW if given.driver == RAW or server else ""
+    return Storage(where, file.filename, server, image_format, read_only, False, cache, unmap, file.locking)
 
 
-def _open(storage: Storage, snapshot: bool) -> Backend:
-    snapshot = snapshot or storage.snapshot
-    read_only = storage.read_only or snapshot
-    try:
-        mode = os.stat(storage.file).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise UserError(f"{storage.where}: is neither a file nor a block device; name one that is")
-        fd = os.open(storage.file, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
-    except OSError as error:
-        remedy = {
-            errno.ENOENT: f"; make one with truncate -s 1G {storage.file}",
-            errno.EACCES: "; give yourself the right to it, or add readonly=on",
-            errno.EROFS: "; add readonly=on or snapshot=on",
-        }.get(error.errno or 0, "")
-        raise UserError(f"{storage.where}: cannot be opened ({error.strerror}){remedy}") from None
-    try:
-        _check_image(fd, storage)
-        if storage.locking and not lock(fd, read_only):
-            raise UserError(f"{storage.where}: another machine uses this image; stop that one, or work on a copy")
-        unmap = storage.discard in ("unmap", "on")
-        file = RawFile(fd, read_only, storage.cache == "writethrough", storage.cache != "unsafe", unmap)
-        if not file.size:
-            raise UserError(f"{storage.where}: is empty; give it a size with truncate -s 1G {storage.file}")
-        return Overlay(file, nameless(file.size)) if snapshot and not storage.read_only else file
-    except OSError as error:
-        os.close(fd)
-        raise UserError(f"{storage.where}: cannot be used ({error.strerror}); name a file or block device") from None
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _check_image(fd: int, storage: Storage) -> None:
-    """Refuse an image of a format with structure, unless the user insists on its bytes."""
-    head = os.pread(fd, 32, 0) if storage.probe else b""
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            remedy = "convert it with qemu-img convert -O raw, or add format=raw"
-            raise UserError(f"{storage.where}: is a {name} image, and only raw ones are read; {remedy}")
+def _server(file: BlockdevOptions, where: str, prefix: str) -> NbdServer:
+    if file.type == "unix":
+        if not file.path:
+            raise UserError(f"{where}: no server; add {prefix}server.path=SOCKET")
+        return NbdServer(path=file.path, export=file.export)
+    if not file.host:
+        raise UserError(f"{where}: no server; add {prefix}server.type=inet,{prefix}server.host=HOST")
+    return NbdServer(file.host, file.port, export=file.export)

@@ -25,6 +25,8 @@ class RawFile:
     A size that is no whole number of sectors is rounded up; what is beyond the end of the file reads as 0.
     """
 
+    granularity = 1
+
     def __init__(
         self, fd: int, read_only: bool = False, sync: bool = False, flushes: bool = True, unmap: bool = False
     ) -> None:

@@ -17,7 +17,7 @@ class Overlay:
 
     def __init__(self, base: Backend, store: RawFile) -> None:
         self.base, self.store = base, store
-        self.size, self.read_only = base.size, False
+        self.size, self.read_only, self.granularity = base.size, False, base.granularity
         self._changed = bytearray(-(-base.size // CLUSTER))
 
     def _runs(self, offset: int, length: int) -> Iterator[tuple[bool, int, int]]:

@@ -51,7 +51,7 @@ def test_linux_works_in_a_directory_and_does_not_leave_it(tmp_path, guest, prope
 def test_a_directory_may_be_read_only(tmp_path):
     needs("k32", "CONFIG_9P_FS", "CONFIG_NET_9P_VIRTIO")
     (tmp_path / "file").write_text("as it was")
-    append = shell(*MOUNT, "cat /mnt/file", "echo x >/mnt/file", "touch /mnt/new", "rm /mnt/file", "umount /mnt")
+    append = shell(*MOUNT, "cat /mnt/file", "echo x >/mnt/file", "touch /mnt/new", "rm -f /mnt/file", "umount /mnt")
     done = boot("k32", "-virtfs", f"local,path={tmp_path},mount_tag=share,readonly=on", append=append)
     check_linux(done, 2)
     assert "as it was" in done.output and done.output.count("Read-only file system") == 3

@@ -11,7 +11,8 @@ from powervisor.console import Recorder, open_named
 from tests.system.booting import needs, options
 from tests.system.test_devices import shell
 
-PORT = "/dev/virtio-ports/org.example"
+FIND = "port=/dev/$(basename $(dirname $(grep -l org.example /sys/class/virtio-ports/*/name)))"
+"""What udev would make a link of."""
 MEGABYTE = 1 << 20
 
 
@@ -38,8 +39,9 @@ def test_a_megabyte_each_way_through_a_port(tmp_path, properties):
     _, chardev = open_named(f"socket,id=p,path={tmp_path}/s,server=on,wait=off")
     devices = [f"virtio-serial-pci,{properties}", "virtserialport,chardev=p,name=org.example"]
     append = shell(
-        f"dd if=/dev/urandom of=/tmp/out bs=1M count=1 2>/dev/null && md5sum /tmp/out && cat /tmp/out >{PORT}",
-        f"head -c {MEGABYTE} {PORT} | md5sum",
+        FIND,
+        "dd if=/dev/urandom of=/tmp/out bs=1M count=1 2>/dev/null && md5sum /tmp/out && cat /tmp/out >$port",
+        f"head -c {MEGABYTE} $port | md5sum",
     )
     data = random.Random(1).randbytes(MEGABYTE)
     with Machine(**options("k32", append), devices=devices, chardevs={"p": chardev}, serial=[None]) as machine:

@@ -92,7 +92,7 @@ class VirtioBalloon(VirtioDevice):
     @property
     def memory(self) -> int:
         """Bytes of RAM the guest has now, without what is in the balloon."""
-        return (self.pages - self.actual) * PAGE
+        return (self.pages - min(self.actual, self.pages)) * PAGE
 
     def guest_statistics(self, timeout: float = 5.0) -> dict[str, int]:
         """What the guest tells of its memory (see `NAMES`). Raises PowervisorError when it does not answer."""
@@ -113,9 +113,12 @@ class VirtioBalloon(VirtioDevice):
         return struct.pack("<IIII", self.wanted, self.actual, 0, 0)
 
     def configure(self, offset: int, data: bytes) -> None:
-        """The driver tells how many pages are in the balloon."""
-        if offset == _ACTUAL_AT and len(data) == 4:
-            self.actual = min(int.from_bytes(data, "little"), self.pages)
+        """The driver tells how many pages are in the balloon; legacy drivers do so byte by byte."""
+        at = offset - _ACTUAL_AT
+        if 0 <= at <= 4 - len(data):
+            told = bytearray(self.actual.to_bytes(4, "little"))
+            told[at : at + len(data)] = data
+            self.actual = int.from_bytes(told, "little")
 
     @property
     def _statistics_queue(self) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from powervisor.block.backend import SECTOR, part
+from powervisor.block.backend import SECTOR, Concurrent, Do, Job, part, perform
 from powervisor.block.drives import Drive
 from powervisor.devices.device import state
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.device import VirtioDevice
+from powervisor.devices.virtio.flights import Flight, Flights
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import MAX_CHAIN, Chain, Ring, RingError
@@ -57,6 +59,19 @@ class Answer(IntEnum):
     UNSUPPORTED = 2
 
 
+class _Plan(NamedTuple):
+    """What a request comes to: jobs to do one after another, and the answer if they all can be done."""
+
+    answer: Answer
+    jobs: Sequence[Job] = ()
+    fills: bool = False
+    """Whether the driver's buffers are written."""
+
+
+_FLUSH = Job(Do.FLUSH)
+_ERROR, _UNSUPPORTED = _Plan(Answer.IO_ERROR), _Plan(Answer.UNSUPPORTED)
+
+
 @dataclass(frozen=True)
 class BlkOptions(VirtioPciOptions):
     """Properties of virtio-blk-pci."""
@@ -95,6 +110,7 @@ class VirtioBlk(VirtioDevice):
         ):
             features |= feature if offered else 0
         self._failures = 0
+        self._flights = Flights(self.backend, self._ring) if isinstance(self.backend, Concurrent) else None
         sizes = (options.queue_size,) * options.num_queues
         super().__init__(name, services, sizes, features | options.features())
 
@@ -118,10 +134,19 @@ class VirtioBlk(VirtioDevice):
         if offset == _WRITEBACK_AT and self.has(CONFIG_WCE):
             self.writeback = bool(data[0] & 1)
 
+    def _ring(self, queue: Queue) -> None:
+        queue.rung = True
+        self._bell.ring()
+
     # -- requests
 
     def serve(self, queue: Queue, ring: Ring) -> None:
-        """Requests in order, until the driver should hear of them."""
+        """Requests in order, until the driver should hear of them; or all at once, if the storage can do that."""
+        if self._flights:
+            self._flights.land(queue, ring)
+            while (chain := ring.pop()) is not None:
+                self._take_off(self._flights, queue, ring, chain)
+            return
         left = _BATCH_BYTES
         for _ in range(_BATCH_REQUESTS):
             chain = ring.pop()
@@ -135,45 +160,66 @@ class VirtioBlk(VirtioDevice):
 
     def handle(self, queue: Queue, chain: Chain) -> int:
         """One request; answers how many bytes were written, the status included."""
+        kind, plan = self._plan(chain)
+        error = None
+        try:
+            for job in plan.jobs:
+                perform(self.backend, job)
+        except OSError as failure:
+            error = failure
+        return self._answer(chain, kind, plan, error)
+
+    def _take_off(self, flights: Flights, queue: Queue, ring: Ring, chain: Chain) -> None:
+        kind, plan = self._plan(chain)
+        if not plan.jobs:
+            ring.push(chain, self._answer(chain, kind, plan, None))
+            return
+        flights.begin(Flight(queue, chain, list(plan.jobs), lambda error: self._answer(chain, kind, plan, error)))
+
+    def finish(self) -> None:
+        """Wait for the storage."""
+        if self._flights:
+            self._flights.finish(self.queues)
+
+    def _plan(self, chain: Chain) -> tuple[int, _Plan]:
         header = part(chain.readable, 0, _HEADER)
         writable = sum(map(len, chain.writable))
         if sum(map(len, header)) < _HEADER or not writable:
             raise RingError("a request without header or status")
         kind, _, sector = struct.unpack(self.order + "IIQ", b"".join(header))
-        try:
-            answer, written = self._request(kind, sector * SECTOR, chain, writable - 1)
-        except OSError as error:
-            self._failed(kind, error)
-            answer, written = Answer.IO_ERROR, 0
-        part(chain.writable, writable - 1, 1)[0][0] = answer
-        return writable if answer == Answer.OK and written else 1
+        return kind, self._request(kind, sector * SECTOR, chain, writable - 1)
 
-    def _request(self, kind: int, offset: int, chain: Chain, room: int) -> tuple[Answer, int]:
-        """The answer, and how many bytes were written into the `room` before the status. Raises OSError."""
-        backend = self.backend
+    def _answer(self, chain: Chain, kind: int, plan: _Plan, error: OSError | None) -> int:
+        """Write the status; answers how many bytes were written."""
+        answer = plan.answer
+        if error is not None:
+            self._failed(kind, error)
+            answer = Answer.IO_ERROR
+        writable = sum(map(len, chain.writable))
+        part(chain.writable, writable - 1, 1)[0][0] = answer
+        return writable if answer == Answer.OK and plan.fills else 1
+
+    def _request(self, kind: int, offset: int, chain: Chain, room: int) -> _Plan:
+        """What a request comes to, with `room` bytes to write before the status."""
         if kind == Request.READ:
             if not self._inside(offset, room):
-                return Answer.IO_ERROR, 0
-            backend.readv(part(chain.writable, 0, room), offset)
-            return Answer.OK, room
+                return _ERROR
+            return _Plan(Answer.OK, [Job(Do.READ, offset, room, part(chain.writable, 0, room))], room > 0)
         if kind == Request.FLUSH:
-            backend.flush()
-            return Answer.OK, 0
+            return _Plan(Answer.OK, [_FLUSH])
         if kind == Request.IDENTIFY:
-            return Answer.OK, self._identify(chain, room)
+            return _Plan(Answer.OK, (), self._identify(chain, room) > 0)
         data = sum(map(len, chain.readable)) - _HEADER
         if kind == Request.WRITE:
-            if backend.read_only or not self._inside(offset, data):
-                return Answer.IO_ERROR, 0
-            backend.writev(part(chain.readable, _HEADER, data), offset)
-            self._written()
-            return Answer.OK, 0
+            if self.backend.read_only or not self._inside(offset, data):
+                return _ERROR
+            return self._stored([Job(Do.WRITE, offset, data, part(chain.readable, _HEADER, data))])
         if kind in (Request.DISCARD, Request.WRITE_ZEROES):
             feature = DISCARD if kind == Request.DISCARD else WRITE_ZEROES
             if not self.has(feature) or not 0 < data <= _RANGE * MOST_RANGES or data % _RANGE:
-                return Answer.UNSUPPORTED, 0
-            return self._ranges(kind, b"".join(part(chain.readable, _HEADER, data))), 0
-        return Answer.UNSUPPORTED, 0
+                return _UNSUPPORTED
+            return self._ranges(kind, b"".join(part(chain.readable, _HEADER, data)))
+        return _UNSUPPORTED
 
     def _inside(self, offset: int, length: int) -> bool:
         aligned = (offset | length) % self.options.logical_block_size == 0
@@ -187,30 +233,32 @@ class VirtioBlk(VirtioDevice):
             at += len(buffer)
         return at
 
-    def _ranges(self, kind: int, data: bytes) -> Answer:
+    def _ranges(self, kind: int, data: bytes) -> _Plan:
         """Discard or zero what `data` names, if all of it can be."""
         ranges = list(struct.iter_unpack(self.order + "QII", data))
-        most = MOST_ZEROED if kind == Request.WRITE_ZEROES else MOST_DISCARDED
+        zero = kind == Request.WRITE_ZEROES
         for sector, count, flags in ranges:
-            if flags & ~(_UNMAP if kind == Request.WRITE_ZEROES else 0):
-                return Answer.UNSUPPORTED
-            if count > most or not self._fits(sector * SECTOR, count * SECTOR):
-                return Answer.IO_ERROR
-        for sector, count, flags in ranges:
-            if kind == Request.DISCARD:
-                self.backend.discard(sector * SECTOR, count * SECTOR)
-            else:
-                self.backend.write_zeroes(sector * SECTOR, count * SECTOR, bool(flags & _UNMAP))
-        self._written()
-        return Answer.OK
+            if flags & ~(_UNMAP if zero else 0):
+                return _UNSUPPORTED
+            if count > (MOST_ZEROED if zero else MOST_DISCARDED) or not self._fits(sector * SECTOR, count * SECTOR):
+                return _ERROR
+        do = Do.ZERO if zero else Do.DISCARD
+        return self._stored(
+            [
+                Job(do, sector * SECTOR, count * SECTOR, unmap=bool(flags & _UNMAP))
+                for sector, count, flags in ranges
+                if count
+            ]
+        )
 
     def _fits(self, offset: int, length: int) -> bool:
-        return offset + length <= self.backend.size and not self.backend.read_only
+        aligned = (offset | length) % self.options.logical_block_size == 0
+        return aligned and offset + length <= self.backend.size and not self.backend.read_only
 
-    def _written(self) -> None:
+    def _stored(self, jobs: list[Job]) -> _Plan:
         """A driver that does not flush itself expects that what is acknowledged is stable."""
-        if not (self.writeback and self.features & (FLUSH | CONFIG_WCE)):
-            self.backend.flush()
+        flush = not (self.writeback and self.features & (FLUSH | CONFIG_WCE))
+        return _Plan(Answer.OK, [*jobs, _FLUSH] if flush else jobs)
 
     def _failed(self, kind: int, error: OSError) -> None:
         self._failures += 1
@@ -232,6 +280,9 @@ class VirtioBlkPci(VirtioPci):
         where = f"{argument('devices')} {self.model}"
         _check(options, where)
         drive = services.drives.claim(options.drive, where)
+        if drive.backend.granularity > options.logical_block_size:
+            unit = drive.backend.granularity
+            raise UserError(f"{where}: drive {drive.name} has blocks of {unit} bytes; add logical_block_size={unit}")
         if drive.backend.size % options.logical_block_size:
             size = f"{drive.backend.size} bytes of drive {drive.name}"
             raise UserError(f"{where}: {size} are no whole blocks; change logical_block_size, or the image's size")

@@ -104,6 +104,9 @@ class VirtioDevice(Device):
         """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Wait for chains that are worked on elsewhere, and give them back; called while nobody serves."""
+
     # -- what the transport does
 
     def has(self, feature: int) -> bool:
@@ -152,12 +155,14 @@ class VirtioDevice(Device):
     def stop(self, queue: Queue) -> None:
         """The driver takes a queue out of use. Waits until the worker has done with it."""
         with self._busy:
+            self.finish()
             queue.rung = False
             queue.reset()
 
     def reset(self) -> None:
         """Forget the driver. Waits until the worker has done with guest memory."""
         with self._busy:
+            self.finish()
             for queue in self.queues:
                 queue.rung = False
                 queue.reset()
@@ -166,14 +171,17 @@ class VirtioDevice(Device):
     def close(self) -> None:
         """End the worker; let go of guest memory."""
         self._bell.close()
-        for queue in self.queues:
-            queue.ring = None
+        with self._busy:
+            self.finish()
+            for queue in self.queues:
+                queue.ring = None
 
     # -- saving
 
     def save(self) -> dict[str, Any]:
         """All state by name, with chains given back that the worker has; under the machine's lock."""
         with self._busy:
+            self.finish()
             return {**super().save(), "queues": [queue.save() for queue in self.queues]}
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -184,6 +192,7 @@ class VirtioDevice(Device):
         for queue, values in zip(self.queues, queues, strict=False):
             queue.check(values)
         with self._busy:
+            self.finish()
             super().restore({name: value for name, value in saved.items() if name != "queues"})
             for queue in self.queues:
                 queue.reset()

@@ -47,6 +47,15 @@ def test_pages_in_the_balloon_are_the_hosts(plugged, ram, features, legacy):
     assert ram[AT : AT + 8] == b"back\0\0\0\0"
 
 
+def test_legacy_drivers_tell_byte_by_byte_what_they_have(plugged, bench):
+    driver = plugged("virtio-balloon-pci", legacy=True)
+    driver.start()
+    for actual in (0xFFFF, 0x1_0000, 0x123, 0):
+        for at, byte in enumerate(actual.to_bytes(4, "little")):
+            driver.configuration(4 + at, 1, byte)
+        assert device(driver).actual == actual
+
+
 def test_the_driver_hears_of_a_new_target(plugged, bench):
     driver = plugged("virtio-balloon-pci")
     driver.start()
@@ -58,6 +67,8 @@ def test_the_driver_hears_of_a_new_target(plugged, bench):
     assert driver.messages == [0] and driver.common(0x15, 1) != generation
     driver.configuration(4, 4, 1000)
     assert one.memory == size - 1000 * PAGE and driver.configuration(4, 4) == 1000
+    driver.configuration(4, 4, 0xFFFF_FFFF)
+    assert one.memory == 0, "a guest that lies has nothing, not less"
     for wrong in (0, -1, size + 1):
         with pytest.raises(PowervisorError, match="not within"):
             one.target = wrong
