@@ -21,8 +21,8 @@ def test_linux_gives_memory_back_and_gets_it_again(properties):
     fill = "dd if=/dev/zero of=/tmp/fill bs=1M count=150 2>/dev/null", "rm /tmp/fill"
     look = "echo MARK; read -r go; grep MemTotal /proc/meminfo"
     append = shell(*fill, look, look, look)
-    chosen = {**options("k32", append), "memory": 256 * MEGABYTE, "devices": [f"virtio-balloon-pci,{properties}"]}
-    with Machine(**chosen, serial=[None]) as machine:
+    chosen = {**options("k32", append), "memory": 256 * MEGABYTE, "cores": 4}
+    with Machine(**chosen, devices=[f"virtio-balloon-pci,{properties}"], serial=[None]) as machine:
         machine.start()
         machine.console.expect("MARK\r\n", timeout=120)
         before = os.fstat(machine.ram.fd).st_blocks * 512

@@ -23,7 +23,9 @@ def test_linux_has_its_console_on_hvc0(guest):
     console = Recorder()
     devices = ["virtio-serial-pci", "virtconsole,chardev=c"]
     append = shell("read -r line </dev/hvc0", "echo heard $line").replace("stop ", "console=hvc0 stop ")
-    with Machine(**options(guest, append), devices=devices, chardevs={"c": console}, serial=[None]) as machine:
+    with Machine(
+        **options(guest, append) | {"cores": 4}, devices=devices, chardevs={"c": console}, serial=[None]
+    ) as machine:
         machine.start()
         console.expect("BOOT-OK", timeout=120)
         console.send("words that were typed\n", timeout=60)
@@ -44,7 +46,9 @@ def test_a_megabyte_each_way_through_a_port(tmp_path, properties):
         f"head -c {MEGABYTE} $port | md5sum",
     )
     data = random.Random(1).randbytes(MEGABYTE)
-    with Machine(**options("k32", append), devices=devices, chardevs={"p": chardev}, serial=[None]) as machine:
+    with Machine(
+        **options("k32", append) | {"cores": 4}, devices=devices, chardevs={"p": chardev}, serial=[None]
+    ) as machine:
         machine.start()
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(120)
