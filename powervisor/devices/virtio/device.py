@@ -152,6 +152,16 @@ class VirtioDevice(Device):
             self.queues[index].rung = True
             self._bell.ring()
 
+    def refuse(self, why: str) -> None:
+        """What the driver did in registers breaks the rules: nothing goes on before a reset."""
+        with self._busy:
+            if self.broken:
+                return
+            self._break(why)
+            self.owes_interrupt = False
+        if self.transport:
+            self.transport.configuration_interrupt()
+
     def stop(self, queue: Queue) -> None:
         """The driver takes a queue out of use. Waits until the worker has done with it."""
         with self._busy:

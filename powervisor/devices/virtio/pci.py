@@ -223,13 +223,17 @@ class VirtioPci(PciCard):
 
     def _set_queue_size(self, value: int) -> None:
         queue = self._queue
-        fits = queue and not queue.enabled and 0 < value <= queue.max_size
-        if queue and fits and (self.virtio.has(Feature.PACKED) or value & (value - 1) == 0):
+        if queue and not queue.enabled:
             queue.size = value
 
     def _enable_queue(self, value: int) -> None:
-        if (queue := self._queue) and value == 1:
-            queue.enabled = 1
+        queue = self._queue
+        if not queue or queue.enabled or value != 1:
+            return
+        if not queue.fits(self.virtio.has(Feature.PACKED)):
+            self.virtio.refuse(f"queue {queue.index} is enabled with {queue.size} entries, of {queue.max_size} at most")
+            return
+        queue.enabled = 1
 
     def _set_status(self, value: int, modern: bool) -> None:
         if not value:

@@ -33,6 +33,10 @@ class Queue:
         self.ring: Ring | None = None
         self._position: list[int] = []
 
+    def fits(self, packed: bool) -> bool:
+        """Whether the driver chose a size that can be."""
+        return 0 < self.size <= self.max_size and (packed or self.size & (self.size - 1) == 0)
+
     def open(self, dma: Dma, packed: bool, big_endian: bool, event_index: bool, indirect: bool) -> Ring:
         """The ring, found where the driver said. Raises RingError."""
         where = self.descriptors, self.driver, self.device

@@ -14,6 +14,7 @@ from tests.support.virtio_driver import (
     EVENT_INDEX,
     FEATURES_OK,
     INDIRECT,
+    NEEDS_RESET,
     PACKED,
     RINGS,
     VERSION_1,
@@ -98,14 +99,30 @@ def test_a_reset_forgets_everything(plugged):
     assert driver.common(0x20, 4) == 0 and driver.common(0x10, 2) == NO_VECTOR
 
 
-@pytest.mark.parametrize("features", [0, PACKED])
-def test_queue_sizes_that_cannot_be_leave_the_queue_as_it_was(plugged, features):
+@pytest.mark.parametrize(
+    ("features", "size", "fits"),
+    [
+        (0, 4, True), (0, 1, True), (0, 0, False), (0, 3, False), (0, 16, False), (0, 0xFFFF, False),
+        (PACKED, 3, True), (PACKED, 0, False), (PACKED, 9, False),
+    ],
+)  # fmt: skip
+def test_a_queue_of_a_size_that_cannot_be_stops_the_device(plugged, warnings, features, size, fits):
     driver = plugged("virtio-rng-pci,packed=on")
     driver.negotiate(VERSION_1 | features)
     driver.common(0x16, 2, 0)
-    for size, kept in ((4, 4), (0, 4), (9, 4), (0xFFFF, 4), (8, 8), (3, 3 if features else 8)):
-        driver.common(0x18, 2, size)
-        assert driver.common(0x18, 2) == kept
+    driver.common(0x10, 2, 0)
+    driver.common(0x18, 2, size)
+    assert driver.common(0x18, 2) == size and not driver.status() & NEEDS_RESET
+    for _ in range(3):
+        driver.common(0x1C, 2, 1)
+    driver.status(0xF)
+    assert bool(driver.status() & NEEDS_RESET) != fits and driver.common(0x1C, 2) == fits
+    assert len(warnings) == (not fits) and (fits or driver.messages[:1] == [0])
+    if not fits:
+        line = f"virtio-rng-pci@1: queue 0 is enabled with {size} entries, of 8 at most; the guest has to reset"
+        assert warnings[0].startswith(line)
+    driver.status(0)
+    assert len(driver.start(features).do(16)[0]) == 16, "works after a reset"
 
 
 def test_a_running_queue_cannot_be_moved(plugged):
