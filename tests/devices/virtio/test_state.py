@@ -4,12 +4,10 @@ import random
 
 import pytest
 
-from powervisor.block.drives import open_drives
 from powervisor.devices.models import MODELS
 from powervisor.devices.pci.card import PciCard
-from powervisor.fsdev.options import open_exports
+from tests.support.furnished import Furniture
 from tests.support.virtio_driver import DRIVER_OK
-from tests.support.wire import Wire
 
 CARDS = [name for name, model in MODELS.items() if issubclass(model, PciCard)]
 
@@ -17,20 +15,10 @@ CARDS = [name for name, model in MODELS.items() if issubclass(model, PciCard)]
 @pytest.fixture
 def card(plugged, services, tmp_path, request, bench):
     """A device of each model, with its BARs placed."""
-    path = tmp_path / "disk"
-    path.write_bytes(bytes(65536))
-    services.drives = open_drives([f"file={path},if=none,id=d"])
-    services.exports = open_exports([f"local,id=f,path={tmp_path}"])
-    services.netdevs.by_name["n"] = Wire("n")
-    needs = {
-        "virtio-blk-pci": ",drive=d", "virtio-9p-pci": ",fsdev=f,mount_tag=t", "virtio-net-pci": ",netdev=n",
-        "e1000": ",netdev=n",
-    }  # fmt: skip
-    packed = ",packed=on" if request.param.startswith("virtio") else ""
-    driver = plugged(f"{request.param}{packed}{needs.get(request.param, '')}")
+    furniture = Furniture(services, tmp_path)
+    driver = plugged(*furniture.words(request.param))
     yield driver, bench.built.devices["pci"].bus.functions[driver.slot, 0]
-    services.drives.close()
-    services.exports.close()
+    furniture.close()
 
 
 def devices(card):
