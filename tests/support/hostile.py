@@ -34,6 +34,7 @@ class Hostile:
         self.virtio = getattr(self.card, "virtio", None)
         self.rng = random.Random(seed)
         self.ram = bench.space.ram
+        self.told = 0
         self.done: dict[str, int] = {}
         self.windows = [window for window in bench.space.windows if window.size <= 1 << 20]
 
@@ -143,10 +144,10 @@ class Hostile:
         """All queues running, with features and sizes at random."""
         driver, rng = self.driver(), self.rng
         driver.status(0)
-        features = driver.offered() & rng.getrandbits(64)
+        features = driver.offered() & rng.choice(((1 << 64) - 1, rng.getrandbits(64)))
         features |= 0 if driver.legacy else VERSION_1
         count = len(self.virtio.queues)
-        size = rng.choice((1, 2, 8)) if not driver.legacy else 8
+        size = rng.choice((1, 8, 8, 8)) if not driver.legacy else 8
         if rng.random() < 0.5:
             features &= ~PACKED
         rings = driver.start(features, size=size, queues=count)
@@ -181,7 +182,8 @@ class Hostile:
         """Chains as they should be, with contents that should not."""
         rng = self.rng
         rings = self.started()
-        for _ in range(12):
+        self.told = 0
+        for _ in range(30):
             ring = rng.choice(rings)
             ring._buffer = 0x20_0000 + 0x10_0000 * ring.index
             contents = sorted(self.contents(ring), key=lambda one: isinstance(one, int))[: max(1, ring.size)]
@@ -189,6 +191,8 @@ class Hostile:
                 contents = contents[::-1]
             ring.add(*contents)
             ring.driver.notify(ring.index)
+            if rng.random() < 0.2:
+                self.host()
 
     def contents(self, ring: Any) -> list[bytes | int]:
         rng, order = self.rng, ring.order
@@ -202,26 +206,32 @@ class Hostile:
         if kind == "virtio-9p-pci":
             return [self.ninep(), 8200]
         if kind == "virtio-net-pci" and ring.index == 2:
-            return [rng.randbytes(2), rng.randbytes(rng.choice((1, 2, 6, 64))), 1]
+            command = bytes((rng.choice((0, 0, 1, 2, 4, 255)), rng.randrange(7)))
+            return [command, rng.randbytes(rng.choice((1, 1, 2, 6, 64))), 1]
+        if kind == "virtio-net-pci" and ring.index == 0 and rng.random() < 0.9:
+            return [rng.choice((10, 12, 60, 1526, 70_000)) for _ in range(rng.choice((1, 1, 2)))]
         if kind == "virtio-balloon-pci":
             frames = [rng.choice((rng.randrange(1 << 14), self.number())) for _ in range(rng.choice((1, 30, 256)))]
             return [struct.pack(f"{order}{len(frames)}I", *frames)]
         if kind == "virtio-serial-pci" and ring.index in (2, 3):
             event = struct.pack(order + "IHH", rng.choice((0, 1, self.number())), rng.randrange(9), rng.randrange(2))
             return [rng.choice((event, event[:5], event + b"name"))] if ring.index == 3 else [room]
-        return [rng.choice((bytes(12), rng.randbytes(12))) + rng.randbytes(rng.choice((0, 60, 1514, 66_000))), room]
+        frame = rng.choice((bytes(12), rng.randbytes(12))) + rng.randbytes(rng.choice((0, 60, 1514, 66_000)))
+        if kind in ("virtio-net-pci", "virtio-serial-pci") and rng.random() < 0.95:  # what is written or read, not both
+            return [frame] if ring.index % 2 else [room]
+        return [frame, room]
 
     def ninep(self) -> bytes:
         """A message of 9P that may make sense."""
         rng = self.rng
         version = struct.pack("<I", rng.choice((8192, self.number()))) + text("9P2000.L")
-        attach = struct.pack("<II", 0, 0xFFFF_FFFF) + text("u") + text(rng.choice(NAMES)) + struct.pack("<I", 0)
+        attach = struct.pack("<II", 0, 0xFFFF_FFFF) + text("u") + text(rng.choice(("", *NAMES))) + struct.pack("<I", 0)
         pieces = {
-            "fid": lambda: struct.pack("<I", rng.choice((0, 1, 2, self.number()))),
+            "fid": lambda: struct.pack("<I", rng.choice((0, 0, 1, 1, 2, 3, self.number()))),
             "name": lambda: text(rng.choice(NAMES)),
             "count": lambda: struct.pack("<I", rng.choice((0, 1, 4096, self.number()))),
             "offset": lambda: struct.pack("<Q", rng.choice((0, 1, rng.randrange(1 << 20)))),
-            "short": lambda: struct.pack("<H", rng.choice((0, 1, 3, self.number(16)))),
+            "short": lambda: struct.pack("<H", rng.choice((0, 1, 1, 2, 3, self.number(16)))),
         }
         shapes = {
             100: None, 104: None, 110: "fid fid short name name name", 12: "fid count",
@@ -232,7 +242,9 @@ class Hostile:
             74: "fid name fid name", 76: "fid name count", 116: "fid offset count", 118: "fid offset count name",
             120: "fid", 122: "fid", 108: "short",
         }  # fmt: skip
-        kind = rng.choice((*shapes, 100, 104, 110, 110, rng.getrandbits(8)))
+        self.told += 1
+        usual = {1: 100, 2: 104}.get(self.told)  # what a client says first
+        kind = usual or rng.choice((*shapes, 110, 110, 110, 12, rng.getrandbits(8)))
         shape = shapes.get(kind, "fid name")
         body = {100: version, 104: attach}.get(kind) or b"".join(pieces[one]() for one in (shape or "").split())
         size = 7 + len(body) if rng.random() < 0.9 else self.number()
@@ -259,11 +271,21 @@ class Hostile:
         rng = self.rng
         driver = self.driver()
         driver.guest.inbound(0xDE0, 0, 0, 26)
+        length = rng.choice((0x40, 0x600, 0x1_0000))
         self.ram[RINGS : RINGS + 0x2000] = b"".join(
-            struct.pack("<QII", self.address(), self.number(), self.number()) for _ in range(0x200)
+            struct.pack("<QII", self.address(), rng.choice((self.number(), one)), self.number())
+            for one in (rng.randrange(length) | rng.getrandbits(12) << 20 for _ in range(0x200))
         )
+        usual = [(ring + at, value) for ring in E1000_RINGS for at, value in ((0, RINGS), (4, 0), (8, 0x1000), (16, 0))]
+        for offset, value in [*usual, (0x100, 0x1_800E), (0x400, 0xA), (0x2818, 0x80), (0x3818, rng.randrange(0x100))]:
+            if rng.random() < 0.95:
+                self.card.bar_write(0, offset, 4, value)
+        self.host()
         for _ in range(60):
             offset = rng.choice(E1000_BUSY)
-            self.card.bar_write(0, offset, 4, rng.choice((self.number(), RINGS, 0x1000, rng.randrange(32), 0x1_800A)))
+            phy = 1 << 21 | rng.getrandbits(5) << 16 | rng.choice((1, 2)) << 26 | rng.getrandbits(16)
+            self.card.bar_write(
+                0, offset, 4, rng.choice((self.number(), RINGS, 0x1000, rng.randrange(32), 0x1_800A, phy))
+            )
             if rng.random() < 0.1:
                 self.host()
