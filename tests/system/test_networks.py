@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import struct
 import threading
@@ -20,7 +21,8 @@ import pytest
 
 from powervisor import Machine
 from tests.net.test_backends import free_port, records
-from tests.system.booting import TROUBLE, needs, options
+from tests.system.booting import TROUBLE, files, needs, options
+from tests.system.test_devices import ramdisk
 
 needs_passt = pytest.mark.skipif(not shutil.which("passt"), reason="passt is not installed")
 SOCKET_ROOM = int(Path("/proc/sys/net/core/wmem_max").read_text())
@@ -222,11 +224,11 @@ def test_both_cards_carry_traffic_at_the_same_time_with_four_cpus(linux, web, ca
 
 
 class Tftp(threading.Thread):
-    """A host's TFTP server for one file: octets, 512 at a time, no options. U-Boot asks the usual port only."""
+    """A host's TFTP server for files: octets, 512 at a time, no options. U-Boot asks the usual port only."""
 
-    def __init__(self, data):
+    def __init__(self, **files):
         super().__init__(daemon=True)
-        self.data = data
+        self.files, self.data = files, b""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self.socket.bind(("127.0.0.1", 69))
@@ -239,7 +241,9 @@ class Tftp(threading.Thread):
             kind, number = struct.unpack(">HH", message[:4])
             if kind == 0:
                 return
-            block = 0 if kind == 1 else number
+            if kind == 1:
+                self.data = self.files[message[2:].split(b"\0")[0].decode()]
+            block = 0 if kind == 1 else number & 0xFFFF
             if 512 * block <= len(self.data) and kind in (1, 4):
                 part = self.data[512 * block : 512 * (block + 1)]
                 self.socket.sendto(struct.pack(">HH", 3, block + 1) + part, peer)
@@ -254,7 +258,7 @@ class Tftp(threading.Thread):
 @pytest.mark.parametrize("card", ["e1000", "virtio-net-pci", "eTSEC"])
 def test_uboot_loads_by_tftp(card):
     data = random.Random(3).randbytes(100_000)
-    server = Tftp(data)
+    server = Tftp(file=data)
     server.start()
     try:
         with Machine(
@@ -277,3 +281,53 @@ def test_uboot_loads_by_tftp(card):
             assert machine.memory[0x200_0000 : 0x200_0000 + len(data)] == data
     finally:
         server.stop()
+
+
+@pytest.mark.slow
+@needs_passt
+@pytest.mark.parametrize("card", ["e1000", "virtio-net-pci", "eTSEC"])
+def test_uboot_boots_linux_that_it_loads_by_tftp_with_four_cpus(card):
+    linux = files("k32")
+    server = Tftp(kernel=Path(linux["kernel"]).read_bytes(), initrd=ramdisk(linux["initrd"]))
+    server.start()
+    try:
+        chosen = options("uboot") | {"cores": 4, "serial": [None]}
+        with Machine(**chosen, netdevs=["user,id=n0"], devices=[f"{card},netdev=n0"]) as machine:
+            machine.start()
+            machine.console.expect("=> ", timeout=60)
+
+            def said(command):
+                machine.console.send(command + "\n")
+                return machine.console.expect("=> ", timeout=100)
+
+            said("virtio scan")
+            said("setenv autoload no; setenv tftpblocksize 512")
+            assert "10.0.2.15" in said("dhcp")
+            said("setenv serverip 10.0.2.2")
+            for address, name, data in ((0x200_0000, "kernel", linux["kernel"]), (0x400_0000, "initrd", None)):
+                loaded = said(f"tftpboot {address:x} {name}")
+                assert f"Bytes transferred = {len(server.files[name])}" in loaded, loaded
+                assert data is None or machine.memory[address : address + 64] == Path(data).read_bytes()[:64]
+            said("setenv bootargs 'console=ttyS0 stop'")
+            machine.console.send("bootm 2000000 4000000 ${fdtcontroladdr}\n")
+            machine.console.expect("BOOT-OK", timeout=60)
+            outcome = machine.wait(60)
+            assert outcome is not None and outcome.kind == "poweroff"
+            assert len(re.findall(r"^processor\s*:", machine.console.text, re.MULTILINE)) == 4
+    finally:
+        server.stop()
+
+
+@needs_passt
+def test_a_network_whose_passt_dies_is_a_lost_link_and_the_machine_lives(linux):
+    told = []
+    guest = linux("k32", netdevs=["user,id=n0"], devices=["virtio-net-pci,netdev=n0"], cores=4, warn=told.append)
+    guest.lease("eth0")
+    guest("(while wget -q -T 1 -O /dev/null http://10.0.2.2:1/; do :; done) >/dev/null 2>&1 & sleep 0.2")
+    children = Path(f"/proc/{os.getpid()}/task")
+    for child in (int(pid) for task in children.iterdir() for pid in (task / "children").read_text().split()):
+        if b"passt" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]:
+            os.kill(child, signal.SIGKILL)
+    guest("until ip link show eth0 | grep NO-CARRIER; do sleep 0.1; done")
+    guest("! ping -c 1 -W 1 10.0.2.2")
+    assert len(told) == 1 and "passt" in told[0] and "the link is down" in told[0]
