@@ -89,7 +89,8 @@ def test_two_hundred_megabytes_are_right_after_power_off(tmp_path, kind):
     append = shell(
         "mkdir /mnt", "mount -t ext2 /dev/vda /mnt",
         "seq 300000 >/tmp/part",
-        f"for n in $(seq 120); do echo $n; cat /tmp/part; done | head -c {size} >/mnt/file", "md5sum /mnt/file", "umount /mnt",
+        f"for n in $(seq 120); do echo $n; cat /tmp/part; done | head -c {size} >/mnt/file",
+        "md5sum /mnt/file", "umount /mnt",
         "mount -t ext2 /dev/vda /mnt", "md5sum /mnt/file", "umount /mnt",
     )  # fmt: skip
     done = boot("k32", "-smp", "4", "-drive", f"file={image},format={kind}", append=append, timeout=400)
