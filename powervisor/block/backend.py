@@ -39,11 +39,14 @@ class Backend(Protocol):
 class Do(Enum):
     """What can be done with storage."""
 
-    READ = "readv"
-    WRITE = "writev"
-    FLUSH = "flush"
-    DISCARD = "discard"
-    ZERO = "write_zeroes"
+    READ = 0
+    WRITE = 1
+    FLUSH = 2
+    DISCARD = 3
+    ZERO = 4
+
+
+_READ, _WRITE = Do.READ, Do.WRITE  # an Enum's attributes take a while to find
 
 
 class Job(NamedTuple):
@@ -69,17 +72,17 @@ class Concurrent(Protocol):
 
 def perform(backend: Backend, job: Job) -> None:
     """Do `job` and wait for it. Raises OSError."""
-    do = job.do
-    if do is Do.READ:
-        backend.readv(job.buffers, job.offset)
-    elif do is Do.WRITE:
-        backend.writev(job.buffers, job.offset)
+    do, offset, length, buffers, unmap = job
+    if do is _READ:
+        backend.readv(buffers, offset)
+    elif do is _WRITE:
+        backend.writev(buffers, offset)
     elif do is Do.FLUSH:
         backend.flush()
     elif do is Do.DISCARD:
-        backend.discard(job.offset, job.length)
+        backend.discard(offset, length)
     else:
-        backend.write_zeroes(job.offset, job.length, job.unmap)
+        backend.write_zeroes(offset, length, unmap)
 
 
 def part(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryview]:

@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -402,3 +403,53 @@ def test_qemu_nbd_that_is_killed_is_an_io_error(create):
         with pytest.raises(OSError, match="qemu-nbd has ended"):
             read(disk, 0, 512)
     drives.close()
+
+
+HOLDER = """
+import sys, time
+from powervisor.block.drives import open_drives
+drives = open_drives([sys.argv[1]])
+print("open", flush=True)
+time.sleep(100)
+"""
+
+
+def killed(drive, ready):
+    """Kill a process that has opened a drive, or is about to, when `ready` says so."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, drive], stdout=subprocess.PIPE)
+    try:
+        ready(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@needs_qemu
+def test_qemu_nbd_ends_with_a_process_that_is_killed(create):
+    image = create("qcow2")
+    killed(f"file={image},format=qcow2", lambda process: process.stdout.readline())
+    until(lambda: not processes(image))
+    open_drives([f"file={image},format=qcow2"]).close()
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed (package util-linux)")
+def test_qemu_nbd_ends_with_a_process_that_is_killed_before_they_have_met(tmp_path, monkeypatch):
+    image, program = tmp_path / "disk", tmp_path / "qemu-nbd"
+    image.write_bytes(bytes(512))
+    program.write_text("#!/bin/sh\nexec tail -f /dev/null $*\n".replace("$*", str(image)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    killed(f"file={image},format=qcow2", lambda _: until(lambda: any(is_tail(pid) for pid in processes(image))))
+    until(lambda: not processes(image))
+
+
+def is_tail(pid):
+    with open(f"/proc/{pid}/comm") as file:
+        return file.read() == "tail\n"

@@ -64,10 +64,11 @@ class _Plan(NamedTuple):
 
     answer: Answer
     jobs: Sequence[Job] = ()
-    fills: bool = False
-    """Whether the driver's buffers are written."""
+    fills: int = 0
+    """Bytes of the driver's buffers that are written then."""
 
 
+_READ, _WRITE, _OK = Do.READ, Do.WRITE, Answer.OK  # an Enum's attributes take a while to find
 _FLUSH = Job(Do.FLUSH)
 _ERROR, _UNSUPPORTED = _Plan(Answer.IO_ERROR), _Plan(Answer.UNSUPPORTED)
 
@@ -195,25 +196,26 @@ class VirtioBlk(VirtioDevice):
         if error is not None:
             self._failed(kind, error)
             answer = Answer.IO_ERROR
-        writable = sum(map(len, chain.writable))
-        part(chain.writable, writable - 1, 1)[0][0] = answer
-        return writable if answer == Answer.OK and plan.fills else 1
+        last = chain.writable[-1] or part(chain.writable, sum(map(len, chain.writable)) - 1, 1)[0]
+        last[-1] = answer
+        return plan.fills + 1 if answer is _OK else 1
 
     def _request(self, kind: int, offset: int, chain: Chain, room: int) -> _Plan:
         """What a request comes to, with `room` bytes to write before the status."""
         if kind == Request.READ:
             if not self._inside(offset, room):
                 return _ERROR
-            return _Plan(Answer.OK, [Job(Do.READ, offset, room, part(chain.writable, 0, room))], room > 0)
+            return _Plan(_OK, (Job(_READ, offset, room, part(chain.writable, 0, room)),), room)
         if kind == Request.FLUSH:
             return _Plan(Answer.OK, [_FLUSH])
         if kind == Request.IDENTIFY:
-            return _Plan(Answer.OK, (), self._identify(chain, room) > 0)
+            self._identify(chain, room)
+            return _Plan(Answer.OK, (), room)
         data = sum(map(len, chain.readable)) - _HEADER
         if kind == Request.WRITE:
             if self.backend.read_only or not self._inside(offset, data):
                 return _ERROR
-            return self._stored([Job(Do.WRITE, offset, data, part(chain.readable, _HEADER, data))])
+            return self._stored([Job(_WRITE, offset, data, part(chain.readable, _HEADER, data))])
         if kind in (Request.DISCARD, Request.WRITE_ZEROES):
             feature = DISCARD if kind == Request.DISCARD else WRITE_ZEROES
             if not self.has(feature) or not 0 < data <= _RANGE * MOST_RANGES or data % _RANGE:
@@ -225,13 +227,12 @@ class VirtioBlk(VirtioDevice):
         aligned = (offset | length) % self.options.logical_block_size == 0
         return aligned and length <= MOST_BYTES and offset + length <= self.backend.size
 
-    def _identify(self, chain: Chain, room: int) -> int:
+    def _identify(self, chain: Chain, room: int) -> None:
         data = self.options.serial.encode()[:_ID_LENGTH].ljust(_ID_LENGTH, b"\0")[:room]
         at = 0
         for buffer in part(chain.writable, 0, len(data)):
             buffer[:] = data[at : at + len(buffer)]
             at += len(buffer)
-        return at
 
     def _ranges(self, kind: int, data: bytes) -> _Plan:
         """Discard or zero what `data` names, if all of it can be."""
@@ -258,7 +259,7 @@ class VirtioBlk(VirtioDevice):
     def _stored(self, jobs: list[Job]) -> _Plan:
         """A driver that does not flush itself expects that what is acknowledged is stable."""
         flush = not (self.writeback and self.features & (FLUSH | CONFIG_WCE))
-        return _Plan(Answer.OK, [*jobs, _FLUSH] if flush else jobs)
+        return _Plan(_OK, [*jobs, _FLUSH] if flush else jobs)
 
     def _failed(self, kind: int, error: OSError) -> None:
         self._failures += 1
