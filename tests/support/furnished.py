@@ -18,6 +18,7 @@ NEEDS = {
     "virtio-net-pci": ",netdev=n",
     "virtio-serial-pci": ",max_ports=3",
     "e1000": ",netdev=n",
+    "eTSEC": ",netdev=n",
 }
 PORTS = {"virtio-serial-pci": ("virtconsole,chardev=c", "virtserialport,chardev=p,name=org.example")}
 

@@ -6,6 +6,7 @@ import random
 import struct
 from typing import Any
 
+from tests.support import etsec_driver
 from tests.support.ninep_client import text
 from tests.support.virtio_driver import NEXT, PACKED, RINGS, TABLE, VERSION_1, WRITE, Driver
 
@@ -18,6 +19,12 @@ COMMON_REGISTERS = (
     (0x24, 4), (0x28, 4), (0x2C, 4), (0x30, 4), (0x34, 4),
 )  # fmt: skip
 """Offsets and sizes."""
+ETSEC_BUSY = (
+    etsec_driver.DMACTRL, etsec_driver.TSTAT, etsec_driver.RSTAT, etsec_driver.TBASE, etsec_driver.RBASE,
+    etsec_driver.TBPTR, etsec_driver.RBPTR, etsec_driver.MRBLR, etsec_driver.RCTRL, etsec_driver.TCTRL,
+    etsec_driver.MACCFG1, etsec_driver.MACCFG2, etsec_driver.TQUEUE, etsec_driver.RQUEUE, etsec_driver.RQFAR,
+    etsec_driver.RQFCR, etsec_driver.RQFPR, etsec_driver.ECNTRL, etsec_driver.IMASK,
+)  # fmt: skip
 E1000_RINGS = 0x2800, 0x3800
 E1000_BUSY = (
     0x00, 0x10, 0x14, 0x20, 0xC4, 0xC8, 0xD0, 0xD8, 0x100, 0x400, 0x2800, 0x2804, 0x2808, 0x2810, 0x2818, 0x3800,
@@ -26,11 +33,12 @@ E1000_BUSY = (
 
 
 class Hostile:
-    """Attacks `card`, reached in its slot, on a board of tests/devices/conftest.py; the same for the same `seed`."""
+    """Attacks `card`, on PCI or the platform bus of a board of tests/devices/conftest.py; alike for the same `seed`."""
 
-    def __init__(self, bench: Any, slot: int, furniture: Any, seed: int) -> None:
-        self.bench, self.slot, self.furniture = bench, slot, furniture
-        self.card = bench.built.devices["pci"].bus.functions[slot, 0]
+    def __init__(self, bench: Any, card: Any, furniture: Any, seed: int) -> None:
+        self.bench, self.card, self.furniture = bench, card, furniture
+        functions = bench.built.devices["pci"].bus.functions
+        self.slot = next((place[0] for place, function in functions.items() if function is card), None)
         self.virtio = getattr(self.card, "virtio", None)
         self.rng = random.Random(seed)
         self.ram = bench.space.ram
@@ -40,8 +48,12 @@ class Hostile:
 
     def attack(self, steps: int) -> None:
         """So many attacks; what the host's side was given is forgotten, so that memory stays bounded."""
-        kinds = [self.board, self.configuration, self.bars, self.messages, self.host]
-        kinds += [self.rings, self.requests, self.moving] if self.virtio else [self.descriptors]
+        kinds = [self.board, self.host]
+        if self.slot is None:
+            kinds += [self.etsec_rings]
+        else:
+            kinds += [self.configuration, self.bars, self.messages]
+            kinds += [self.rings, self.requests, self.moving] if self.virtio else [self.e1000_rings]
         for _ in range(steps):
             kind = self.rng.choice(kinds)
             self.done[kind.__name__] = self.done.get(kind.__name__, 0) + 1
@@ -264,9 +276,9 @@ class Hostile:
             if rng.random() < 0.1:
                 self.host()
 
-    # -- e1000
+    # -- network cards
 
-    def descriptors(self) -> None:
+    def e1000_rings(self) -> None:
         """Rings of descriptors anywhere with anything in them, in use."""
         rng = self.rng
         driver = self.driver()
@@ -287,5 +299,25 @@ class Hostile:
             self.card.bar_write(
                 0, offset, 4, rng.choice((self.number(), RINGS, 0x1000, rng.randrange(32), 0x1_800A, phy))
             )
+            if rng.random() < 0.1:
+                self.host()
+
+    def etsec_rings(self) -> None:
+        """The same, after a start as drivers make it, with every register written meanwhile."""
+        rng = self.rng
+        driver = etsec_driver.Driver(self.bench, self.furniture.wire)
+        driver.start(
+            ring=rng.randrange(8), mac2=rng.choice((0x7205, self.number())), rctl=self.number(), tctrl=self.number()
+        )
+        for at in range(etsec_driver.RINGS, etsec_driver.RINGS + 0x1100, 8):
+            status = rng.choice((etsec_driver.READY, etsec_driver.READY | etsec_driver.LAST, self.number(16)))
+            driver.put(at, status, rng.choice((60, 1514, self.number(16))), self.address() & 0xFFFF_FFFF)
+        self.host()
+        for _ in range(60):
+            offset = rng.choice((*ETSEC_BUSY, rng.randrange(0, 0x1000, 4)))
+            driver.reg(
+                offset, rng.choice((self.number(), etsec_driver.RINGS, etsec_driver.RINGS + 0x1000, 0x8000_0000))
+            )
+            assert 0 <= driver.reg(rng.randrange(0, 0x1000, 4)) < 1 << 32
             if rng.random() < 0.1:
                 self.host()
