@@ -16,6 +16,7 @@ from powervisor import Machine
 from tests.system.booting import TREE, Boot, boot, check_linux, files, needs, options
 
 needs_e2fsprogs = pytest.mark.skipif(not shutil.which("mke2fs"), reason="mke2fs is not installed (package e2fsprogs)")
+needs_qemu = pytest.mark.skipif(not shutil.which("qemu-nbd"), reason="qemu-nbd is not installed (package qemu-utils)")
 MEGABYTE = 1 << 20
 
 
@@ -139,14 +140,17 @@ def test_every_virtio_driver_can_be_bound_again_with_four_cpus(image, tmp_path):
 
 
 @pytest.mark.slow
-def test_linux_resets_the_board_while_its_disk_works(tmp_path):
+@pytest.mark.parametrize("kind", ["raw", pytest.param("qcow2", marks=needs_qemu)])
+def test_linux_resets_the_board_while_its_disk_works(tmp_path, kind):
     image = tmp_path / "disk.img"
-    image.write_bytes(bytes(64 * MEGABYTE))
+    if kind == "raw":
+        image.write_bytes(bytes(64 * MEGABYTE))
+    else:
+        subprocess.run(["qemu-img", "create", "-q", "-f", kind, image, "64M"], check=True)
     busy = "dd if=/dev/urandom of=/dev/vda bs=64k & dd if=/dev/vda of=/dev/null bs=1M & sleep 0.3"
     append = shell(busy, "reboot -f").removeprefix("stop ")
-    with Machine(
-        **options("k32", append), drives=[f"file={image}"], devices=["virtio-rng-pci"], serial=[None]
-    ) as machine:
+    chosen = options("k32", append) | {"cores": 4, "drives": [f"file={image},format={kind}"], "serial": [None]}
+    with Machine(**chosen, devices=["virtio-rng-pci"]) as machine:
         machine.start()
         for _ in range(6):
             machine.console.expect("BOOT-OK", timeout=60)

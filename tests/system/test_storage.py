@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,9 @@ import pytest
 from powervisor import Machine
 from tests.net.test_backends import free_port
 from tests.system.booting import TREE, boot, check_linux, options
-from tests.system.test_devices import MEGABYTE, WRITE, check_disk, needs_e2fsprogs, shell
+from tests.system.test_devices import MEGABYTE, WRITE, check_disk, needs_e2fsprogs, needs_qemu, shell
 from tests.system.test_networks import Guest
 
-needs_qemu = pytest.mark.skipif(not shutil.which("qemu-nbd"), reason="qemu-nbd is not installed (package qemu-utils)")
 ONCE = "and the guest got an I/O error; further ones are not told"
 
 
