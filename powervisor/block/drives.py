@@ -12,7 +12,9 @@ from powervisor.block.storage import RAW, Storage, open_storage
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, choice, number, pairs, prop
 
-VIRTIO, NONE = "virtio", "none"
+NONE = "none"
+_DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card"}
+"""What an interface stands for."""
 _CACHE = choice("writeback", "writethrough", "unsafe")
 _DISCARD = choice("ignore", "off", "unmap", "on")
 _FILES = ("file", "host_device")
@@ -23,7 +25,9 @@ class DriveOptions:
     """-drive."""
 
     file: str = prop("", "the image: a file, a block device or nbd://HOST:PORT/EXPORT", required=True)
-    interface: str = prop(VIRTIO, "a virtio-blk-pci for it, or none: -device names it", choice(VIRTIO, NONE), name="if")
+    interface: str = prop(
+        "virtio", "the device that is made for it; none: -device names it", choice(*_DEVICES, NONE), name="if"
+    )
     id: str = prop("", "its name, for -device")
     format: str = prop("", "raw, or what qemu-nbd shall read it as; default raw", choice(RAW, *FORMATS))
     media: str = prop("disk", "what it stands for", choice("disk"))
@@ -109,8 +113,8 @@ def open_drives(drives: Sequence[str], blockdevs: Sequence[str] = (), snapshot: 
             if name in found.by_name:
                 raise UserError(f"{storage.where}: the name {name} is taken; give each drive its own")
             found.by_name[name] = Drive(name, storage.where, open_storage(storage, snapshot))
-            if interface == VIRTIO:
-                found.devices.append(f"virtio-blk-pci,drive={name.replace(',', ',,')}")
+            if interface != NONE:
+                found.devices.append(f"{_DEVICES[interface]},drive={name.replace(',', ',,')}")
     except BaseException:
         found.close()
         raise
@@ -136,8 +140,14 @@ def _drives(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:
         found.append((given, storage))
     found.sort(key=lambda one: 256 if one[0].index is None else one[0].index)
     names = {given.id for given, _ in found}
-    numbered = (name for n in range(2 * len(found)) if (name := f"virtio{n}") not in names)
-    return [(given.id or next(numbered), storage, given.interface) for given, storage in found]
+
+    def numbered(interface: str) -> str:
+        """The first name of this kind that nobody has."""
+        name = next(name for n in range(2 * len(found)) if (name := f"{interface}{n}") not in names)
+        names.add(name)
+        return name
+
+    return [(given.id or numbered(given.interface), storage, given.interface) for given, storage in found]
 
 
 def _blockdevs(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:

@@ -17,6 +17,7 @@ from powervisor.devices.irq import IrqLine, NoIrq, OrGate
 from powervisor.devices.ns16550 import Chardev
 from powervisor.devices.pci.bus import PciBus
 from powervisor.devices.platform import PlatformBus
+from powervisor.devices.sd.esdhc import Esdhc
 from powervisor.devices.silent import Silent
 from powervisor.devices.spintable import Release
 from powervisor.errors import UserError, argument
@@ -55,6 +56,7 @@ class Context:
         return self.chardevs[index] if index < len(self.chardevs) else None
 
 
+ExpansionBus = PciBus | PlatformBus | Esdhc
 Make = Callable[[Context, dict[str, Device]], Target]
 Nodes = dict[str, Node]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -211,10 +213,13 @@ class Board(NamedTuple):
         silent = [s for bus in self.buses if bus.silent for s in _fill(context.space, bus)]
         return Built(devices, silent, self._tree(context, devices))
 
-    def expansion_buses(self, devices: Mapping[str, Device]) -> dict[str, PciBus | PlatformBus]:
+    def expansion_buses(self, devices: Mapping[str, Device]) -> dict[str, ExpansionBus]:
         """The buses of `expansion` among what `build` made."""
         found = {name: devices[part] for name, part in self.expansion.items()}
-        return {name: part if isinstance(part, PlatformBus) else cast(HasBus, part).bus for name, part in found.items()}
+        return {
+            name: part if isinstance(part, PlatformBus | Esdhc) else cast(HasBus, part).bus
+            for name, part in found.items()
+        }
 
     def describe(self, cpus: CpuTopology, ram_size: int, serials: int = 1) -> Node:
         """The tree alone, without a machine: as `build` would write it for this much of everything."""

@@ -15,6 +15,8 @@ from powervisor.devices.ns16550 import Ns16550
 from powervisor.devices.pci.bus import SLOTS
 from powervisor.devices.pci.host import INTX, Ppce500Pci
 from powervisor.devices.platform import PlatformBus
+from powervisor.devices.sd import esdhc
+from powervisor.devices.sd.esdhc import Esdhc
 from powervisor.devices.spintable import ENTRY_SIZE, SpinTable
 from powervisor.memory.ram import MIB
 
@@ -120,6 +122,16 @@ PARTS = (
         alias="i2c",
         properties={"cell-index": (0,), "#address-cells": (1,), "#size-cells": (0,)},
     ),
+    Part(
+        name="esdhc",
+        make=lambda context, devices: Esdhc("esdhc", context.dma),
+        bus="soc",
+        at=0x2E000,
+        size=Esdhc.size,
+        irqs=(72,),
+        node="sdhc",
+        properties={"clock-frequency": (esdhc.CLOCK_HZ,), "bus-width": (4,), "sdhci,auto-cmd12": ()},
+    ),
     Part(name="rtc", make=_rtc, under="i2c", at=0x68, node="rtc", alias="rtc"),
     Part(
         name="guts",
@@ -222,5 +234,5 @@ PPCE500 = Board(
         ),
     ),
     parts=PARTS,
-    expansion={"pci.0": "pci", "platform": "platform"},
+    expansion={"pci.0": "pci", "platform": "platform", "sd-bus": "esdhc"},
 )

@@ -10,6 +10,8 @@ from powervisor.devices.etsec.card import EtsecCard
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
+from powervisor.devices.sd.esdhc import Esdhc
+from powervisor.devices.sd.plugged import PluggedSdCard, SdCardOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.balloon import VirtioBalloonPci
 from powervisor.devices.virtio.blk import VirtioBlkPci
@@ -27,13 +29,15 @@ from powervisor.devices.virtio.serial import (
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-Card = PciCard | PlatformCard
-Bus = PciBus | PlatformBus
+Card = PciCard | PlatformCard | PluggedSdCard
+Bus = PciBus | PlatformBus | Esdhc
+_BUSES: Mapping[type[Card], type[Bus]] = {PciCard: PciBus, PlatformCard: PlatformBus, PluggedSdCard: Esdhc}
+"""What kind of device goes onto what kind of bus."""
 
 MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        E1000Card, EtsecCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci,
+        E1000Card, EtsecCard, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci,
         VirtioSerialPci,
     )
 }  # fmt: skip
@@ -45,7 +49,7 @@ class Wanted(NamedTuple):
     """A device that was asked for, before there is a bus."""
 
     model: type[Card]
-    options: PciOptions | PlatformOptions
+    options: PciOptions | PlatformOptions | SdCardOptions
     where: str
     """The option, for messages."""
 
@@ -72,7 +76,7 @@ def plug(texts: Sequence[str], buses: Mapping[str, Bus], services: Services) -> 
     wanted = [one for one in described if isinstance(one, Wanted)]
     names: set[str] = set()
     for one in wanted:
-        kind = PciBus if issubclass(one.model, PciCard) else PlatformBus
+        kind = next(kind for base, kind in _BUSES.items() if issubclass(one.model, base))
         there = [name for name, bus in buses.items() if isinstance(bus, kind)]
         if one.options.bus not in there:
             raise UserError(f"{one.where}: no bus {one.options.bus!r}; there is {', '.join(there) or 'none for it'}")
@@ -91,10 +95,10 @@ def plug(texts: Sequence[str], buses: Mapping[str, Bus], services: Services) -> 
 def _attach(wanted: Wanted, bus: Bus, services: Services) -> Card:
     if isinstance(bus, PciBus):
         return _attach_pci(wanted, bus, services)
-    model = cast("type[PlatformCard]", wanted.model)
-    card = model(wanted.options.id or f"{model.model}@{len(bus.cards)}", wanted.options, services)
+    number = len(bus.parts())
+    card = wanted.model(wanted.options.id or f"{wanted.model.model}@{number}", wanted.options, services)
     try:
-        bus.attach(card)
+        cast(Any, bus).attach(card)
     except ValueError as error:
         raise UserError(f"{wanted.where}: {error}; leave a device out") from None
     return card

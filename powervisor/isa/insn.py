@@ -120,9 +120,7 @@ class Insn:
 
     def operands(self, word: int) -> dict[str, Any]:
         """Field values of a word."""
-        return {
-            name: u32(word >> shift & mask) if mask else f.get(word) for name, shift, mask, f in self._extraction
-        }
+        return {name: u32(word >> shift & mask) if mask else f.get(word) for name, shift, mask, f in self._extraction}
 
 
 _TOKEN = re.compile(
@@ -218,9 +216,11 @@ class Table:
             rows = self._by_opcode.setdefault(entry.match >> 26, [])
             for other in rows:
                 common = entry.mask & other.mask
-                if not (entry.match ^ other.match) & common and (
-                    entry.mask == other.mask or common not in (entry.mask, other.mask)
-                ) and not (entry.needs ^ other.needs):
+                if (
+                    not (entry.match ^ other.match) & common
+                    and (entry.mask == other.mask or common not in (entry.mask, other.mask))
+                    and not (entry.needs ^ other.needs)
+                ):
                     raise ValueError(f"{entry.name} overlaps {other.name}")
             rows.append(entry)
         self._by_mask: dict[int, dict[int, dict[int, Insn]]] = {}

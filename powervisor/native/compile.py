@@ -75,7 +75,6 @@ class Module:
         body = _DEFINE.sub(lambda m: "define" if m[1] in self.exported else "define internal", "\n".join(self.text))
         return body + "\n" + "\n".join(sorted(self.declarations)) + TAIL
 
-
     def emit_parts(self, chosen: set[str]) -> tuple[str, str]:
         """Two modules: the functions with the chosen symbols, and the others. Small inlined ones are in both."""
         self.compile_queue()
@@ -112,8 +111,10 @@ def _key(value: Any) -> Any:
 def _label(value: Any) -> str:
     if isinstance(value, NativeFunction):
         return value.body.__name__
-    return "".join(c if c.isalnum() else "_" for c in (getattr(value, "__name__", None) or str(int(value)
-                   if isinstance(value, int) else value)))
+    return "".join(
+        c if c.isalnum() else "_"
+        for c in (getattr(value, "__name__", None) or str(int(value) if isinstance(value, int) else value))
+    )
 
 
 class FunctionCompiler(Statements, Intrinsics, VectorIntrinsics):

@@ -224,7 +224,11 @@ class Expressions(Emitter):
         value = self.expr(node.operand)
         if isinstance(value, Const):
             ops: dict[type, Callable[[Any], Any]] = {
-                ast.Not: lambda v: not v, ast.USub: lambda v: -v, ast.Invert: lambda v: ~v, ast.UAdd: lambda v: +v}
+                ast.Not: lambda v: not v,
+                ast.USub: lambda v: -v,
+                ast.Invert: lambda v: ~v,
+                ast.UAdd: lambda v: +v,
+            }
             return Const(ops[type(node.op)](value.value))
         if isinstance(node.op, ast.Not):
             return Value(bool, self.temp(f"xor i1 {self.truth(value, node).ref}, true"))

@@ -115,9 +115,7 @@ def _build(bits: int, signed: bool) -> type[Fixed]:
         "_invert": int.__invert__, "_neg": int.__neg__,
     }  # fmt: skip
     exec(
-        _TEMPLATE.format(
-            name=name, bits=bits, signed=signed, sign="Signed" if signed else "Unsigned", wrap=wrap
-        ),
+        _TEMPLATE.format(name=name, bits=bits, signed=signed, sign="Signed" if signed else "Unsigned", wrap=wrap),
         scope,
     )
     kind: type[Fixed] = scope[name]

@@ -33,8 +33,16 @@ STENCIL_PASSES = (
 )  # fmt: skip
 QUICK_PASSES = ("always_inliner", "sroa", "global_dead_code_eliminate")
 REGION_PASSES = (
-    "always_inliner", "global_dead_code_eliminate", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg",
-    "jump_threading", "new_gvn", "instruction_combine", "simplify_cfg",
+    "always_inliner",
+    "global_dead_code_eliminate",
+    "sroa",
+    "simplify_cfg",
+    "instruction_combine",
+    "simplify_cfg",
+    "jump_threading",
+    "new_gvn",
+    "instruction_combine",
+    "simplify_cfg",
 )
 """What the front end emits needs its slots turned into values and its arms merged, which costs a tenth of the standard
 pipeline's time; regions have loops, where finding equal values pays. Quick passes take a third of the first."""

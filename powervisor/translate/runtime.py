@@ -47,7 +47,10 @@ on:
 """
 
     to_x = f"  %a = getelementptr i8, ptr %cpu, i64 {pc}\n  store i64 %x, ptr %a\n"
-    return continuing("rt.dispatch", next_code) + continuing("rt.once", resume, to_x) + f"""
+    return (
+        continuing("rt.dispatch", next_code)
+        + continuing("rt.once", resume, to_x)
+        + f"""
 define {CONVENTION} void @"rt.lookup"{SIGNATURE} #0 {{
 {to_x}  musttail call {CONVENTION} void @"rt.dispatch"{_ARGUMENTS}
   ret void
@@ -68,6 +71,7 @@ define void @"rt.run"(ptr %cpu) #0 {{
   ret void
 }}
 """
+    )
 
 
 LIBRARY = """
@@ -141,7 +145,7 @@ def handler_ir(module: Module, insn: Insn, symbol: str) -> str:
     if insn.restartable:
         lines.append(f"  %many = getelementptr i8, ptr %cpu, i64 {Vcpu.offset('restartable')}")
         lines.append("  store i32 1, ptr %many")
-    lines.append(f"  {'%gone = ' if aborts else ''}call {result} @\"{body}\"({', '.join(arguments)})")
+    lines.append(f'  {"%gone = " if aborts else ""}call {result} @"{body}"({", ".join(arguments)})')
     if insn.restartable:
         lines.append("  store i32 0, ptr %many")
     if not insn.ends:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from powervisor.block.backend import SECTOR, Concurrent, Do, Job, part, perform
 from powervisor.block.drives import Drive
 from powervisor.devices.device import state
+from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.device import VirtioDevice
 from powervisor.devices.virtio.flights import Flight, Flights
@@ -110,7 +111,7 @@ class VirtioBlk(VirtioDevice):
             (WRITE_ZEROES, options.write_zeroes and not self.backend.read_only),
         ):
             features |= feature if offered else 0
-        self._failures = 0
+        self._host_errors = HostErrors(services, name, drive)
         self._flights = Flights(self.backend, self._ring) if isinstance(self.backend, Concurrent) else None
         sizes = (options.queue_size,) * options.num_queues
         super().__init__(name, services, sizes, features | options.features())
@@ -194,7 +195,7 @@ class VirtioBlk(VirtioDevice):
         """Write the status; answers how many bytes were written."""
         answer = plan.answer
         if error is not None:
-            self._failed(kind, error)
+            self._host_errors.tell(Request(kind).name.lower().replace("_", " "), error)
             answer = Answer.IO_ERROR
         last = chain.writable[-1] or part(chain.writable, sum(map(len, chain.writable)) - 1, 1)[0]
         last[-1] = answer
@@ -260,13 +261,6 @@ class VirtioBlk(VirtioDevice):
         """A driver that does not flush itself expects that what is acknowledged is stable."""
         flush = not (self.writeback and self.features & (FLUSH | CONFIG_WCE))
         return _Plan(_OK, [*jobs, _FLUSH] if flush else jobs)
-
-    def _failed(self, kind: int, error: OSError) -> None:
-        self._failures += 1
-        if self._failures == 1:
-            name = Request(kind).name.lower().replace("_", " ")
-            why = f"{name} failed ({error.strerror}), and the guest got an I/O error; further ones are not told"
-            self.services.warn(f"{self.name}: {self.drive.where}: {why}")
 
 
 class VirtioBlkPci(VirtioPci):

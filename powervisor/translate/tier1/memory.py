@@ -32,8 +32,10 @@ class MemoryCompiler(InlineCompiler):
     """Emits semantics that access guest memory; leaving is to return LEAVE."""
 
     overrides: ClassVar[dict[NativeFunction, str]] = InlineCompiler.overrides | {
-        access_natives.load: "on_load", access_natives.store: "on_store",
-        vector.load_vector: "on_load_vector", vector.store_vector: "on_store_vector",
+        access_natives.load: "on_load",
+        access_natives.store: "on_store",
+        vector.load_vector: "on_load_vector",
+        vector.store_vector: "on_store_vector",
     }
 
     def __init__(self, module: Module, cm: bool) -> None:

@@ -1,0 +1,1 @@
+"""SD memory cards and the eSDHC, the controller they sit in."""
