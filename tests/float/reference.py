@@ -250,9 +250,7 @@ def reference(name: str, a: int, b: int, c: int, fpscr: int) -> tuple[int, int]:
 
 def after(result: int, status: int, fpscr: int, old: int) -> tuple[int, int]:
     """FRT and FPSCR after an operation, from those before (Book I, 4.4: what enabled exceptions suppress)."""
-    invalid_bits = sum(
-        (F.VXSNAN, F.VXISI, F.VXIDI, F.VXZDZ, F.VXIMZ, F.VXVC, F.VXSOFT, F.VXSQRT, F.VXCVI)
-    )
+    invalid_bits = sum((F.VXSNAN, F.VXISI, F.VXIDI, F.VXZDZ, F.VXIMZ, F.VXVC, F.VXSOFT, F.VXSQRT, F.VXCVI))
     sticky = invalid_bits | F.OX | F.UX | F.ZX | F.XX
     if (status & invalid_bits and fpscr & F.VE) or (status & F.ZX and fpscr & F.ZE):
         result, new = old, fpscr & ~(F.FR | F.FI) | status & sticky

@@ -108,8 +108,7 @@ def test_busyboxs_configuration_is_changed_in_place_and_completed():
 
 def test_make_counts_steps_and_a_failure_names_the_first_error_and_the_log(tmp_path):
     (tmp_path / "Makefile").write_text(
-        "good:\n\t@echo '  CC      a.o'\n\t@echo '  LD      a'\n"
-        "bad:\n\t@echo 'x.c:1: error: no semicolon'; false\n"
+        "good:\n\t@echo '  CC      a.o'\n\t@echo '  LD      a'\nbad:\n\t@echo 'x.c:1: error: no semicolon'; false\n"
     )
     steps = []
     progress = Progress("x")

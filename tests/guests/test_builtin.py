@@ -167,9 +167,7 @@ def test_what_is_piped_in_before_it_listens_arrives_whole():
 def test_help_lists_every_command(prompt):
     *commands, numbers = prompt("help").splitlines()
     words = [line.split()[0] for line in commands]
-    assert words == (
-        "help info dt test timer irq smp bench mem peek poke spr echo reboot poweroff".split()
-    )
+    assert words == ("help info dt test timer irq smp bench mem peek poke spr echo reboot poweroff".split())
     assert numbers.startswith("Numbers are decimal, or hexadecimal with 0x")
 
 

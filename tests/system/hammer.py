@@ -347,7 +347,7 @@ def devices(rng: random.Random, cpu: str, seconds: float) -> str:
                 if window.name in ("gpio", "guts", "spin-table") and rng.random() < 0.95:
                     continue  # these end the run; now and then is enough
                 rows.append((ea + offset, rng.randrange(8), data, 0))
-            machine.memory[0x10_0000 : 0x10_0010] = struct.pack(">4I", len(rows), 0, 0, 0)
+            machine.memory[0x10_0000:0x10_0010] = struct.pack(">4I", len(rows), 0, 0, 0)
             machine.memory[0x10_0010 : 0x10_0010 + 16 * len(rows)] = b"".join(struct.pack(">4I", *r) for r in rows)
             sound = hashlib.sha256(machine.memory[0x8_0000:0xF_0000]).digest()
             machine.start()
