@@ -13,6 +13,7 @@ from powervisor.boards.cpus import CpuTopology, add_cpu_nodes
 from powervisor.boards.devicetree import Node, Value, cells64
 from powervisor.devices.clock import Clock, ManualClock
 from powervisor.devices.device import Device
+from powervisor.devices.i2c.fsl import FslI2c
 from powervisor.devices.irq import IrqLine, NoIrq, OrGate
 from powervisor.devices.ns16550 import Chardev
 from powervisor.devices.pci.bus import PciBus
@@ -56,7 +57,7 @@ class Context:
         return self.chardevs[index] if index < len(self.chardevs) else None
 
 
-ExpansionBus = PciBus | PlatformBus | Esdhc
+ExpansionBus = PciBus | PlatformBus | FslI2c | Esdhc
 Make = Callable[[Context, dict[str, Device]], Target]
 Nodes = dict[str, Node]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -217,7 +218,7 @@ class Board(NamedTuple):
         """The buses of `expansion` among what `build` made."""
         found = {name: devices[part] for name, part in self.expansion.items()}
         return {
-            name: part if isinstance(part, PlatformBus | Esdhc) else cast(HasBus, part).bus
+            name: part if isinstance(part, PlatformBus | FslI2c | Esdhc) else cast(HasBus, part).bus
             for name, part in found.items()
         }
 

@@ -234,5 +234,5 @@ PPCE500 = Board(
         ),
     ),
     parts=PARTS,
-    expansion={"pci.0": "pci", "platform": "platform", "sd-bus": "esdhc"},
+    expansion={"pci.0": "pci", "platform": "platform", "i2c": "i2c", "sd-bus": "esdhc"},
 )

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, cast
 
 from powervisor.devices.e1000.card import E1000Card
 from powervisor.devices.etsec.card import EtsecCard
+from powervisor.devices.i2c.at24c import At24c, At24cOptions
+from powervisor.devices.i2c.fsl import FslI2c
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
@@ -29,16 +31,17 @@ from powervisor.devices.virtio.serial import (
 from powervisor.errors import UserError, argument
 from powervisor.properties import build, listing, pairs
 
-Card = PciCard | PlatformCard | PluggedSdCard
-Bus = PciBus | PlatformBus | Esdhc
-_BUSES: Mapping[type[Card], type[Bus]] = {PciCard: PciBus, PlatformCard: PlatformBus, PluggedSdCard: Esdhc}
+Card = PciCard | PlatformCard | At24c | PluggedSdCard
+Bus = PciBus | PlatformBus | FslI2c | Esdhc
+_BUSES: Mapping[type[Card], type[Bus]] = {
+    PciCard: PciBus, PlatformCard: PlatformBus, At24c: FslI2c, PluggedSdCard: Esdhc,
+}  # fmt: skip
 """What kind of device goes onto what kind of bus."""
 
 MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        E1000Card, EtsecCard, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci,
-        VirtioSerialPci,
+        At24c, E1000Card, EtsecCard, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
     )
 }  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
@@ -49,7 +52,7 @@ class Wanted(NamedTuple):
     """A device that was asked for, before there is a bus."""
 
     model: type[Card]
-    options: PciOptions | PlatformOptions | SdCardOptions
+    options: PciOptions | PlatformOptions | At24cOptions | SdCardOptions
     where: str
     """The option, for messages."""
 

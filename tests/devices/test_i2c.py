@@ -4,70 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-CR, SR, DR = 0x3008, 0x300C, 0x3010
-MEN, MIEN, MSTA, MTX, TXAK, RSTA = 0x80, 0x40, 0x20, 0x10, 0x08, 0x04
-MCF, MBB, MIF, RXAK = 0x80, 0x20, 0x02, 0x01
+from tests.support.i2c_master import CR, DR, MBB, MEN, MIEN, MIF, MSTA, MTX, SR, Master
+
 RTC = 0x68
-
-
-class Master:
-    """A polling driver."""
-
-    def __init__(self, bench):
-        self.read8 = lambda offset: bench.read(offset, 1)
-        self.write8 = lambda offset, value: bench.write(offset, value, 1)
-
-    def wait(self):
-        status = self.read8(SR)
-        assert status & (MCF | MIF) == MCF | MIF
-        self.write8(SR, 0)
-        assert not self.read8(SR) & MIF
-        return not status & RXAK
-
-    def address(self, address, read, restart=False):
-        self.write8(CR, MEN | MSTA | MTX | (RSTA if restart else 0))
-        self.write8(DR, address << 1 | read)
-        return self.wait()
-
-    def send(self, data):
-        for byte in data:
-            self.write8(DR, byte)
-            assert self.wait()
-
-    def receive(self, n):
-        self.write8(CR, MEN | MSTA | (TXAK if n == 1 else 0))
-        self.read8(DR)
-        out = []
-        for i in range(n):
-            self.wait()
-            if i == n - 2:
-                self.write8(CR, MEN | MSTA | TXAK)
-            if i == n - 1:
-                self.write8(CR, MEN | MSTA | MTX)
-            out.append(self.read8(DR))
-        return bytes(out)
-
-    def stop(self):
-        self.write8(CR, MEN)
-        assert not self.read8(SR) & MBB
-
-    def write_registers(self, register, data):
-        assert self.address(RTC, False)
-        self.send(bytes([register]) + data)
-        self.stop()
-
-    def read_registers(self, register, n):
-        assert self.address(RTC, False)
-        self.send(bytes([register]))
-        assert self.address(RTC, True, restart=True)
-        out = self.receive(n)
-        self.stop()
-        return out
 
 
 @pytest.fixture
 def master(bench):
-    return Master(bench)
+    return Master(bench, RTC)
 
 
 def test_clock_is_read_in_bcd(master, bench):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from powervisor.devices.device import Device, state
+from powervisor.devices.device import Device, TreeNode, state
+from powervisor.devices.i2c.at24c import At24c
 from powervisor.devices.i2c.bus import NOBODY, I2cBus
 from powervisor.devices.registers import Byte, Field, Reg, Register
 
@@ -48,7 +49,27 @@ class FslI2c(Device):
 
     def __init__(self, name: str, bus: I2cBus | None = None) -> None:
         self.bus = bus or I2cBus()
+        self._cards: list[At24c] = []
+        self._node: TreeNode | None = None
         super().__init__(name)
+
+    def attach(self, card: At24c) -> None:
+        """Put a device that was plugged in onto the bus. Raises ValueError when an address of it is taken."""
+        for address, target in card.targets().items():
+            self.bus.attach(address, target)
+        self._cards.append(card)
+        assert self._node is not None, "the board describes its bus before anything is plugged in"
+        node = self._node.child(f"eeprom@{card.addresses[0]:x}")
+        node.set("reg", card.addresses[0])
+        card.fdt(node)
+
+    def parts(self) -> list[Device]:
+        """What was plugged in."""
+        return list(self._cards)
+
+    def fdt(self, node: TreeNode) -> None:
+        """What is attached from now on describes itself below `node`."""
+        self._node = node
 
     def _settle(self) -> None:
         self.bus.addressed = self.addressed
