@@ -13,7 +13,7 @@ from powervisor.errors import UserError, argument
 from powervisor.properties import build, choice, number, pairs, prop
 
 NONE = "none"
-_DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card"}
+_DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card", "pflash": "cfi.pflash01"}
 """What an interface stands for."""
 _CACHE = choice("writeback", "writethrough", "unsafe")
 _DISCARD = choice("ignore", "off", "unmap", "on")

@@ -11,6 +11,7 @@ from powervisor.devices.i2c.at24c import At24c, At24cOptions
 from powervisor.devices.i2c.fsl import FslI2c
 from powervisor.devices.pci.bus import SLOTS, PciBus
 from powervisor.devices.pci.card import PciCard, PciOptions
+from powervisor.devices.pflash import Pflash
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
 from powervisor.devices.sd.esdhc import Esdhc
 from powervisor.devices.sd.plugged import PluggedSdCard, SdCardOptions
@@ -41,7 +42,7 @@ _BUSES: Mapping[type[Card], type[Bus]] = {
 MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        At24c, E1000Card, EtsecCard, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
+        At24c, E1000Card, EtsecCard, Pflash, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
     )
 }  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}
