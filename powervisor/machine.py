@@ -21,6 +21,7 @@ from .devices.mpic import Mpic, callable_at
 from .devices.mpic_native import ENTRY_POINTS
 from .devices.ns16550 import Ns16550
 from .devices.ns16550_drain import Drain
+from .devices.pflash import Pflash
 from .devices.spintable import MAP_SIZE, SpinTable
 from .errors import PowervisorError, argument
 from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset, Scope
@@ -219,6 +220,9 @@ class Machine:
         for window in self.space.windows:
             if isinstance(window.target, Device) and window.target in fixed:
                 vm.attach_registers(window.base, window.size, window.target.plain_registers())
+        for window in self.space.windows:
+            if isinstance(window.target, Pflash):
+                window.target.follow(vm.attach_rom(window.base, window.size, window.target.array_address))
         for index, chardev in enumerate(self._chardevs):
             uart = self.built.devices.get(f"serial{index}")
             if chardev is not None and isinstance(uart, Ns16550):

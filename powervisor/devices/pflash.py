@@ -6,8 +6,10 @@ back to reading.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -112,6 +114,15 @@ class Pflash(PlatformCard):
             )
         self.drive.device = name
         self.services, self._host_errors = services, HostErrors(services, name, self.drive)
+        self._shown: Callable[[bool], None] = lambda shown: None
+        self._query = self._query_table()
+        self._unflushed = self._flush_wanted = False
+        super().__init__(name, options, services)
+        self._bell = services.worker()(name, self._work)
+
+    def attach(self, bus: PlatformBus) -> None:
+        """Claim a window, and read the image; a node as Linux's physmap and U-Boot know it. Raises UserError too."""
+        offset = bus.claim_window(self.name, self.capacity, self)
         self.array = mmap.mmap(-1, self.capacity)
         view = memoryview(self.array)
         try:
@@ -120,16 +131,21 @@ class Pflash(PlatformCard):
             raise UserError(f"{self.drive.where}: cannot be read ({error.strerror}); name another image") from None
         finally:
             view.release()
-        self._query = self._query_table()
-        self._unflushed = self._flush_wanted = False
-        super().__init__(name, options, services)
-        self._bell = services.worker()(name, self._work)
-
-    def attach(self, bus: PlatformBus) -> None:
-        """Claim a window; a node as Linux's physmap and U-Boot know it."""
-        offset = bus.claim_window(self.name, self.capacity, self)
+        self.array_address = ctypes.addressof(ctypes.c_char.from_buffer(self.array))
         node: TreeNode = bus.add_node(f"nor@{offset:x}")
         node.set("compatible", *self.compatible).set("reg", offset, self.capacity).set("bank-width", self.width)
+
+    def follow(self, shown: Callable[[bool], None]) -> None:
+        """Have `shown` called, now too, with whether reads show the array as it lies at `array_address`."""
+        self._shown = shown
+        self._settle()
+
+    def _settle(self) -> None:
+        self._shown(self.view == View.ARRAY)
+
+    def _show(self, view: View) -> None:
+        self.view = view
+        self._settle()
 
     def _query_table(self) -> bytes:
         """What a chip says of itself, byte by byte."""
@@ -207,9 +223,10 @@ class Pflash(PlatformCard):
         if command == _CLEAR_STATUS:
             self.errors = 0
         elif command in _PHASES:
-            self.phase, self.view = _PHASES[command], View.STATUS
+            self.phase = _PHASES[command]
+            self._show(View.STATUS)
         elif command not in (_SUSPEND, _CONFIRM):  # nothing to suspend, as nobody said it could be
-            self.view = _VIEWS.get(command, View.ARRAY)
+            self._show(_VIEWS.get(command, View.ARRAY))
             if self.view == View.ARRAY and self._unflushed:
                 self._flush_wanted = True
                 self._bell.ring()

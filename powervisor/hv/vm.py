@@ -15,7 +15,7 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
-from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Tlb
+from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
@@ -87,6 +87,21 @@ class Vm:
             bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
             bank.next, self.state.banks = self.state.banks, bank.address
             self._ports += bank, table
+
+    def attach_rom(self, base: int, size: int, host: int) -> Callable[[bool], None]:
+        """Let native code read a device's memory at a host address, while it is shown: call what is answered.
+
+        It is at first. The memory has to be there until the vCPUs have ended.
+        """
+        rom = Rom.new()
+        rom.pa, rom.length, rom.host, rom.open = base, size, host, 1
+        rom.next, self.state.roms = self.state.roms, rom.address
+        self._ports.append(rom)
+
+        def show(shown: bool) -> None:
+            rom.open = shown
+
+        return show
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""

@@ -18,7 +18,7 @@ from ..native.lang import (
     native,
 )
 from ..native.locks import give_way
-from ..vcpu.access import mmio_exit
+from ..vcpu.access import mmio_exit, rom
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_enter, fp_leave
@@ -304,7 +304,11 @@ def execute_fetched(cpu: Vcpu) -> None:
         if cpu.fetch_plain:
             word = bswap(word)
     else:
-        word = u32(mmio_exit(cpu, cpu.fetch_pa, u64(0), u32(4), u32(EXECUTE)))
+        where = rom(cpu, cpu.fetch_pa)
+        if where != 0:
+            word = bswap(load(u32, where))
+        else:
+            word = u32(mmio_exit(cpu, cpu.fetch_pa, u64(0), u32(4), u32(EXECUTE)))
     row = decode(at(Tables, cpu.vm.tables), word)
     cpu.fetch_word = word
     done = call_host(u32, row.handler, cpu_address(cpu), word)

@@ -25,7 +25,7 @@ from .mmu import (
     translate,
 )
 from .ops import address, mode64, optimistic, to_handler
-from .state import Bank, ExitReason, PlainRegister, Port, SoftData, TlbEntry, Vcpu
+from .state import Bank, ExitReason, PlainRegister, Port, Rom, SoftData, TlbEntry, Vcpu
 
 if TYPE_CHECKING:
     T = Any  # the type a static parameter names
@@ -227,9 +227,28 @@ def plain_register(cpu: Vcpu, pa: u64, size: u32) -> u64:
     return u64(0)
 
 
+@native
+def rom(cpu: Vcpu, pa: u64) -> u64:
+    """Host address of a device's memory at `pa`, 0 where there is none or the access must leave.
+
+    One that was done by the log is taken from there, and one that was done here is done here again.
+    """
+    where = cpu.vm.roms
+    while where != 0:
+        found = at(Rom, where)
+        if pa - found.pa < found.length:
+            done_before = cpu.mmio_cursor < cpu.mmio_done
+            by_log = done_before and cpu.mmio_log[cpu.mmio_cursor].pa == pa
+            if by_log or not done_before and found.open == 0:
+                return u64(0)
+            return found.host + (pa - found.pa)
+        where = found.next
+    return u64(0)
+
+
 @native(cold=True)
 def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
-    """Read a device register: the interrupt controller's and ports' natively, others by an exit and re-execution."""
+    """Read a device: what native code can answer for natively, the rest by an exit and re-execution."""
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         return u64(call_host(u32, cpu.vm.irqchip_read, cpu.vm.irqchip, u32(offset), cpu.index))
@@ -243,6 +262,9 @@ def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
     if found != 0:
         register = at(PlainRegister, found)
         return load_host(u64, register.value) & register.mask
+    where = rom(cpu, pa)
+    if where != 0:
+        return read_ram(where, size)
     return mmio_exit(cpu, pa, u64(0), size, u32(READ))
 
 

@@ -184,6 +184,16 @@ class Bank(Struct):
     registers: u64
 
 
+class Rom(Struct):
+    """Memory of a device that native code reads as it lies there, while `open`; `next` is another one's address."""
+
+    next: u64
+    pa: u64
+    length: u64
+    host: u64
+    open: u64
+
+
 class Vcpu(Struct):
     """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
 
@@ -346,6 +356,7 @@ class Vm(Struct):
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
     ports: u64  # address of the first Port, 0: none
     banks: u64  # address of the first Bank, 0: none
+    roms: u64  # address of the first Rom, 0: none
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs
