@@ -45,7 +45,7 @@ def add_machine_options(parser: Parser) -> None:
         dest="drives",
         action="append",
         metavar="DRIVE",
-        help="a disk: file=F[,format=qcow2][,if=none,id=ID][,readonly=on] ..., or file=nbd://HOST:PORT/EXPORT",
+        help="a disk: file=F[,if=virtio|sd|pflash][,if=none,id=ID][,readonly=on] ...",
     )
     parser.option(
         "-blockdev",

@@ -87,8 +87,9 @@ def plug(texts: Sequence[str], buses: Mapping[str, Bus], services: Services) -> 
         if one.options.id and one.options.id in names:
             raise UserError(f"{one.where}: id={one.options.id} is taken; give each device its own")
         names.add(one.options.id)
-    # Function 0 of a slot comes before the others.
+    # Function 0 of a slot comes before the others. Flash is at the beginning of its bus, where guests of QEMU find it.
     wanted.sort(key=lambda one: isinstance(one.options, PciOptions) and one.options.addr or (SLOTS, 0))
+    wanted.sort(key=lambda one: one.model is not Pflash)
     cards = [_attach(one, buses[one.options.bus], services) for one in wanted]
     for port in described:
         if isinstance(port, WantedPort):

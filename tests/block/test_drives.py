@@ -172,7 +172,7 @@ def test_qemu_and_we_respect_each_other(opened, image):
         ("file=/dev/zero", "is neither a file nor a block device"),
         ("file=empty", "is empty; give it a size with truncate"),
         ("file=qcow", "looks like a qcow2 image; say so with format=qcow2, or add format=raw for its bytes"),
-        ("file=full,if=ide", "if=ide is not one of virtio, none"),
+        ("file=full,if=ide", "if=ide is not one of virtio, sd, pflash, none"),
         ("file=full,format=warp", "format=warp is not one of raw, qcow2, vmdk"),
         ("file=full,cache=none", "cache=none is not one of writeback"),
         ("file=full,sanpshot=on", "unknown property 'sanpshot'; did you mean snapshot"),

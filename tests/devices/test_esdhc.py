@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import struct
 import threading
 
@@ -371,6 +372,23 @@ def test_errors_of_the_host_reach_the_guest_and_once_the_user(inserted, services
     backend.readv, backend.writev = good
     driver.table((BUFFER, 512))
     assert driver.blocks(index, 0, 1, DMA | flags) == CC | TC | DINT
+
+
+def test_an_image_that_may_not_grow_is_an_error_and_one_that_is_gone_is_not(inserted, services, warnings, image):
+    """Refusals of the kernel itself: writes behind the process's limit for files."""
+    driver = inserted()
+    image.unlink()
+    driver.table((BUFFER, 512))
+    assert driver.blocks(17, 0, 1, DMA | READ) == CC | TC | DINT
+    assert driver.memory(BUFFER, 512) == pattern(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, hard))
+    try:
+        driver.table((BUFFER, 512))
+        assert driver.blocks(24, SIZE // 2 + 512, 1, DMA) == CC | DCE
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(warnings) == 1 and "write failed (File too large), and the guest got an I/O error" in warnings[0]
 
 
 def test_writes_are_stable_when_they_are_done(inserted, services):

@@ -12,6 +12,7 @@ from powervisor.devices.services import Services
 from powervisor.errors import UserError
 from powervisor.memory.space import Dma
 from tests.support.virtio_driver import Immediate
+from tests.support.wire import Wire
 
 BASE = 0xF_0000_0000
 SIZE, SECTOR = 1 << 20, 64 << 10
@@ -292,6 +293,13 @@ def test_the_guest_finds_it_in_the_tree(flash, bench):
     node = bench.built.tree.find("/platform@f00000000/nor@0")
     assert node.properties["compatible"] == ("cfi-flash",)
     assert (node.properties["reg"], node.properties["bank-width"]) == ((0, SIZE), (2,))
+
+
+def test_it_is_at_the_beginning_of_the_bus_whatever_is_plugged_in_before(bench, services, image):
+    services.drives = open_drives([f"file={image},if=pflash,format=raw"])
+    services.netdevs.by_name["n"] = Wire("n")
+    plug(["eTSEC,netdev=n", *services.drives.devices], bench.buses(), services)
+    assert bench.built.tree.find("/platform@f00000000/nor@0")
 
 
 @pytest.mark.parametrize("seed", range(3))
