@@ -42,7 +42,8 @@ _BUSES: Mapping[type[Card], type[Bus]] = {
 MODELS: Mapping[str, type[Card]] = {
     model.model: model
     for model in (
-        At24c, E1000Card, EtsecCard, Pflash, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci, VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
+        At24c, E1000Card, EtsecCard, Pflash, PluggedSdCard, VirtioBalloonPci, VirtioBlkPci, VirtioNetPci,
+        VirtioNinepPci, VirtioRngPci, VirtioSerialPci,
     )
 }  # fmt: skip
 PORTS: Mapping[str, type[SerialPort]] = {model.model: model for model in (VirtConsole, VirtSerialPort)}

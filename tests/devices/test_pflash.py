@@ -52,7 +52,7 @@ def flash(bench, services, image):
 
     def flash(drive="", device=""):
         services.drives = open_drives([f"file={image},if=none,id=f,format=raw{drive}"])
-        (card,) = plug([f"cfi.pflash01,drive=f{device}"], bench.board_buses(), services)
+        (card,) = plug([f"cfi.pflash01,drive=f{device}"], bench.buses(), services)
         return Driver(bench, card)
 
     return flash
@@ -338,5 +338,5 @@ def test_what_cannot_be_is_told_in_a_line(bench, services, tmp_path, size, words
         file.truncate(size)
     services.drives = open_drives([f"file={tmp_path / 'odd'},if=none,id=f,format=raw"])
     with pytest.raises(UserError, match=message) as error:
-        plug([f"cfi.pflash01,drive=f{words}"], bench.board_buses(), services)
+        plug([f"cfi.pflash01,drive=f{words}"], bench.buses(), services)
     assert "\n" not in str(error.value)
