@@ -97,3 +97,37 @@ def part(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryv
             length -= len(piece)
         start = max(0, start - len(buffer))
     return found
+
+
+def store(backend: Backend, buffers: Sequence[memoryview], offset: int) -> None:
+    """`writev` of any bytes: where the backend wants larger pieces, with what lies around them. Raises OSError."""
+    length = sum(map(len, buffers))
+    start, end = _around(backend, offset, length)
+    if (start, end) == (offset, offset + length):
+        backend.writev(buffers, offset)
+        return
+    whole = bytearray(end - start)
+    backend.readv([memoryview(whole)], start)
+    whole[offset - start : offset - start + length] = b"".join(buffers)
+    backend.writev([memoryview(whole)], start)
+
+
+def fetch(backend: Backend, buffers: Sequence[memoryview], offset: int) -> None:
+    """`readv` of any bytes, as `store`. Raises OSError."""
+    length = sum(map(len, buffers))
+    start, end = _around(backend, offset, length)
+    if (start, end) == (offset, offset + length):
+        backend.readv(buffers, offset)
+        return
+    whole = memoryview(bytearray(end - start))
+    backend.readv([whole], start)
+    at = offset - start
+    for buffer in buffers:
+        buffer[:] = whole[at : at + len(buffer)]
+        at += len(buffer)
+
+
+def _around(backend: Backend, offset: int, length: int) -> tuple[int, int]:
+    """Where the pieces that hold these bytes begin and end."""
+    piece = backend.granularity
+    return offset // piece * piece, -(-(offset + length) // piece) * piece

@@ -45,7 +45,8 @@ def add_machine_options(parser: Parser) -> None:
         dest="drives",
         action="append",
         metavar="DRIVE",
-        help="a disk: file=F[,if=virtio|sd|pflash][,if=none,id=ID][,readonly=on] ...",
+        help="a disk: file=F[,format=qcow2][,if=virtio|sd|pflash][,if=none,id=ID][,readonly=on] ..., or "
+        "file=nbd://HOST:PORT/EXPORT",
     )
     parser.option(
         "-blockdev",

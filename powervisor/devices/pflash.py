@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
 
+from powervisor.block.backend import store
 from powervisor.devices.device import TreeNode, state
 from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
@@ -311,7 +312,7 @@ class Pflash(PlatformCard):
                 self._unflushed = bool(pending)
             try:
                 if pending:
-                    self.drive.backend.writev([memoryview(data)], offset)
+                    store(self.drive.backend, [memoryview(data)], offset)
                 else:
                     self.drive.backend.flush()
                 failure = None

@@ -137,6 +137,14 @@ def test_what_is_written_is_on_the_drive(bench, chip, file):
     assert path.read_bytes() == b"beforeZZafter".ljust(256, b"Z")
 
 
+def test_a_drive_of_large_pieces_keeps_what_lies_around(bench, chip, file, services):
+    path = file(1024)
+    services.drives.by_name["d"].backend.granularity = 512
+    chip("rom-size=1024,drive=d")
+    Rom(bench).write(8, b"after")
+    assert path.read_bytes() == (b"Z" * 8 + b"after").ljust(1024, b"Z")
+
+
 def test_a_snapshot_leaves_the_image_alone(bench, chip, file):
     path = file(256, ",snapshot=on")
     chip("rom-size=256,drive=d")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from powervisor.block.backend import SECTOR
+from powervisor.block.backend import SECTOR, fetch, store
 from powervisor.devices.device import Device, TreeNode, state
 from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.services import Services
@@ -76,7 +76,7 @@ class At24c(Device):
             self._drive.device = name
             self._host_errors = HostErrors(services, name, self._drive)
             try:
-                backend.readv([memoryview(self.contents)], 0)
+                fetch(backend, [memoryview(self.contents)], 0)
             except OSError as error:
                 raise UserError(f"{self._drive.where}: cannot be read ({error.strerror}); name another image") from None
         self._lock = services.lock
@@ -140,7 +140,7 @@ class At24c(Device):
             return
         try:
             for page, content in zip(pages, data, strict=True):
-                self._drive.backend.writev([memoryview(content)], page)
+                store(self._drive.backend, [memoryview(content)], page)
             self._drive.backend.flush()
         except OSError as error:
             self._host_errors.tell("write", error)

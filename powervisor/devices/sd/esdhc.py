@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from powervisor.block.backend import Backend
+from powervisor.block.backend import Backend, fetch, store
 from powervisor.devices.device import Device, state
 from powervisor.devices.registers import Register, RegisterArray, RoWord, Word
 from powervisor.devices.sd import adma
@@ -84,9 +84,9 @@ class _Step:
                 view[:] = self.reply[at : at + len(view)]
                 at += len(view)
         elif self.mode == Mode.SENDING:
-            backend.readv(self.views, self.offset)
+            fetch(backend, self.views, self.offset)
         elif self.mode == Mode.RECEIVING:
-            backend.writev(self.views, self.offset)
+            store(backend, self.views, self.offset)
         else:
             backend.write_zeroes(self.offset, self.length, unmap=True)
         if self.last and self.mode != Mode.SENDING:
