@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
 
@@ -138,6 +137,8 @@ def _private_pair() -> tuple[socket.socket, socket.socket]:
     """A connected Unix socket, and the listening one whose first client it is; nobody else can reach that."""
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    import tempfile
+
     directory = tempfile.mkdtemp(prefix="powervisor-nbd-")
     handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
