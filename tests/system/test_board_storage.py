@@ -17,6 +17,11 @@ CARD = "until [ -b /dev/mmcblk0 ]; do sleep 0.1; done"
 """The driver looks for a card while /init runs already."""
 
 
+def script(*commands: str) -> str:
+    """As `shell`; the console has said all of it before the kernel's own last words."""
+    return shell(*commands, "sleep 0.3")
+
+
 @needs_e2fsprogs
 @pytest.mark.parametrize(
     ("size", "cpus", "words"),
@@ -47,7 +52,7 @@ def test_linux_keeps_files_on_an_sd_card(tmp_path, size, cpus, words):
         "echo SECTORS $(cat /sys/block/mmcblk0/size)",
         "grep mmc /proc/interrupts",
     )
-    done = boot("k32", "-smp", str(cpus), "-drive", f"file={image},if=sd,format=raw{words}", append=shell(*commands))
+    done = boot("k32", "-smp", str(cpus), "-drive", f"file={image},if=sd,format=raw{words}", append=script(*commands))
     check_linux(done, cpus)
     sums = re.findall(r"([0-9a-f]{32})  /mnt/file", done.output)
     assert len(sums) == 2 and sums[0] == sums[1], done.output[-2000:]
@@ -67,10 +72,10 @@ def test_linux_finds_a_read_only_card_and_an_empty_slot(tmp_path):
     image = tmp_path / "card.img"
     image.write_bytes(b"card" * MEGABYTE)
     drive = "-drive", f"file={image},if=sd,format=raw,readonly=on"
-    done = boot("k32", *drive, append=shell(CARD, "echo RO $(cat /sys/block/mmcblk0/ro)", "head -c 4 /dev/mmcblk0"))
+    done = boot("k32", *drive, append=script(CARD, "echo RO $(cat /sys/block/mmcblk0/ro)", "head -c 4 /dev/mmcblk0"))
     check_linux(done, 2)
     assert "RO 1\r" in done.output and "card" in done.output
-    done = boot("k32", append=shell("sleep 3", "grep mmc /proc/interrupts"))
+    done = boot("k32", append=script("sleep 3", "grep mmc /proc/interrupts"))
     check_linux(done, 2)
     assert "mmc0: SDHCI controller" in done.output and "mmc0: error" not in done.output
 
@@ -89,7 +94,7 @@ def test_linux_reads_erases_and_writes_flash(tmp_path):
         "sync",
         "dd if=/dev/mtd0 bs=1k skip=128 count=100 2>/dev/null | md5sum",
     )
-    done = boot("k32", "-drive", f"file={image},if=pflash,format=raw", append=shell(*commands))
+    done = boot("k32", "-drive", f"file={image},if=pflash,format=raw", append=script(*commands))
     check_linux(done, 2)
     assert re.search(r'mtd0: 00400000 00010000 "f00000000\.nor"', done.output), done.output[-2000:]
     whole, wanted, found = re.findall(r"([0-9a-f]{32})  (?:/dev/mtd0|/tmp/f|-)", done.output)
@@ -106,7 +111,7 @@ def test_linux_cannot_write_flash_on_a_read_only_drive(tmp_path):
     content = random.Random(2).randbytes(MEGABYTE)
     image.write_bytes(content)
     write = "dd if=/dev/zero of=/dev/mtdblock0 bs=64k count=1; sync; echo TRIED; md5sum /dev/mtd0"
-    done = boot("k32", "-drive", f"file={image},if=pflash,format=raw,readonly=on", append=shell(write))
+    done = boot("k32", "-drive", f"file={image},if=pflash,format=raw,readonly=on", append=script(write))
     assert done.status == 0 and "TRIED" in done.output
     assert f"{md5(content).hexdigest()}  /dev/mtd0" in done.output
     assert image.read_bytes() == content
@@ -131,7 +136,7 @@ def test_linux_reads_and_writes_eeproms(tmp_path):
         f"yes block | head -c 1024 >{bus}/0-0054/eeprom",
         f"md5sum {bus}/0-0054/eeprom",
     )
-    done = boot("k32", *words, *more, append=shell(*commands))
+    done = boot("k32", *words, *more, append=script(*commands))
     check_linux(done, 2)
     sums = re.findall(r"([0-9a-f]{32})  /sys", done.output)
     expected = bytearray(bytes(range(256)) * 16)
