@@ -249,6 +249,13 @@ class Dma:
             raise BusError(pa, length, write)
         return ram.view[pa : pa + length]
 
+    def buffers(self, address: int, length: int, write: bool) -> list[tuple[int, memoryview]]:
+        """What the device sees at `address`, as `view`s, each with its physical address."""
+        ram = self.space.ram
+        if self.translate is None and length and address + length <= ram.size:
+            return [(address, ram.view[address : address + length])]
+        return [(pa, self.view(pa, n, write)) for pa, n in self.pieces(address, length, write)]
+
     def views(self, address: int, length: int, write: bool) -> list[memoryview]:
         """What the device sees at `address`, as `view`s."""
         return [self.view(pa, n, write) for pa, n in self.pieces(address, length, write)]
