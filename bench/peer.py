@@ -37,7 +37,7 @@ class Peer:
 
 
 def _serve(connection: socket.socket) -> None:
-    memory = memoryview(bytearray(len(CONTENT)))
+    memory = bytearray(len(CONTENT))
     with connection, suppress(ConnectionError):
         while what := connection.recv(1):
             if what == b"r":
@@ -48,18 +48,18 @@ def _serve(connection: socket.socket) -> None:
                 connection.sendall(_right(memory).to_bytes(4, "big"))
 
 
-def _take(connection: socket.socket, memory: memoryview) -> bool:
+def _take(connection: socket.socket, memory: bytearray) -> bool:
     """Fill `memory`; whether that much came."""
-    at = 0
+    at, view = 0, memoryview(memory)
     while at < len(memory):
-        count = connection.recv_into(memory[at : at + _BUFFER])
+        count = connection.recv_into(view[at : at + _BUFFER])
         if not count:
             return False
         at += count
     return True
 
 
-def _right(memory: memoryview) -> int:
+def _right(memory: bytearray) -> int:
     """How many pages are what they should be."""
     if memory == CONTENT:
         return PAGES
