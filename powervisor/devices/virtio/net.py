@@ -294,11 +294,11 @@ class VirtioNet(VirtioDevice):
         if room < size:
             raise RingError(f"a receive buffer of {room} bytes")
         while room < needed and self.has(MRG_RXBUF):
-            if (chain := self._held.pop(0) if self._held else ring.pop()) is None:
+            if (another := self._held.pop(0) if self._held else ring.pop()) is None:
                 self._held = chains
                 return False
-            chains.append(chain)
-            room += sum(map(len, chain.writable))
+            chains.append(another)
+            room += sum(map(len, another.writable))
             if len(chains) > MAX_CHAIN:
                 raise RingError(f"a frame of {needed} bytes finds no room in {MAX_CHAIN} buffers")
         if room < needed:
