@@ -293,8 +293,9 @@ class VirtioNet(VirtioDevice):
         chains, room = [chain], sum(map(len, chain.writable))
         if room < size:
             raise RingError(f"a receive buffer of {room} bytes")
-        while room < needed and self.has(MRG_RXBUF):
-            if (another := self._held.pop(0) if self._held else ring.pop()) is None:
+        mergeable, held = self.has(MRG_RXBUF), self._held
+        while room < needed and mergeable:
+            if (another := held.pop(0) if held else ring.pop()) is None:
                 self._held = chains
                 return False
             chains.append(another)
@@ -305,16 +306,20 @@ class VirtioNet(VirtioDevice):
             self._held.insert(0, chains[0])
             self.dropped += 1
             return True
-        self._scatter(ring, chains, b"".join((self._header(frame, skip, len(chains)), frame[skip:])))
+        self._scatter(ring, chains, memoryview(self._header(frame, skip, len(chains))), frame[skip:])
         return True
 
-    def _scatter(self, ring: Ring, chains: list[Chain], data: bytes) -> None:
+    def _scatter(self, ring: Ring, chains: list[Chain], header: memoryview, data: memoryview) -> None:
         """Fill one chain after another, and give them back."""
-        view, at = memoryview(data), 0
+        at = -len(header)  # in `data`
         for chain in chains:
             begin = at
             for buffer in chain.writable:
-                piece = view[at : at + len(buffer)]
+                if at < 0:
+                    n = min(-at, len(buffer))
+                    buffer[:n] = header[at + len(header) :][:n]
+                    at, buffer = at + n, buffer[n:]
+                piece = data[at : at + len(buffer)] if at >= 0 else data[:0]
                 buffer[: len(piece)] = piece
                 at += len(piece)
             ring.push(chain, at - begin)
