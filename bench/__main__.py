@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from bench import machines, measure, programs, report, tables
+from bench.peer import Peer
 from bench.programs import Kind, Sources
 from powervisor.cli.main import Status, guarded
 from powervisor.cli.options import Parser
@@ -52,8 +53,12 @@ def main(words: list[str]) -> int:
 
     cache = catalogue.cache().resolve() / "bench" / "cache"
     try:
-        with machines.vmms(names, cache) as vmms, tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch:
-            plans = [measure.CoreMeasurement(core, vmms, choice, sources, Path(scratch)) for core in cores]
+        with (
+            machines.vmms(names, cache) as vmms,
+            tempfile.TemporaryDirectory(prefix="powervisor-bench-") as scratch,
+            Peer() as peer,
+        ):
+            plans = [measure.CoreMeasurement(core, vmms, choice, sources, Path(scratch), peer.port) for core in cores]
             measure.measure(plans, done)
     finally:  # a run that is broken off has been worth something too
         for result in results:

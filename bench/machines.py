@@ -61,6 +61,8 @@ class Job:
     append: str | None = None
     drive: Path | None = None
     """The image of a virtio disk."""
+    network: bool = False
+    """Whether there is a virtio network card, from which the guest reaches its host."""
 
     def options(self) -> list[str]:
         """QEMU's words for it."""
@@ -68,6 +70,7 @@ class Job:
         words += ["-kernel", str(self.kernel)]
         words += ["-initrd", str(self.initrd)] if self.initrd is not None else []
         words += ["-drive", f"file={self.drive},format=raw,if=virtio"] if self.drive is not None else []
+        words += ["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0"] if self.network else []
         return words + (["-append", self.append] if self.append is not None else [])
 
 
@@ -90,8 +93,9 @@ def vmms(names: Sequence[str], cache: Path) -> Iterator[list[Vmm]]:
                 label = name if name not in names[: len(found)] else f"{name}#{len(found) + 1}"
                 kind, _, revision = name.partition("@")
                 if kind == "qemu" and not revision:
-                    # The board's default network card needs a ROM file that Debian packages elsewhere.
-                    found.append(Vmm(label, (_qemu(), "-nic", "none")))
+                    # Network cards, the board's default one too, need ROM files that Debian packages elsewhere.
+                    words = ("-nic", "none", "-global", "virtio-net-pci.romfile=")
+                    found.append(Vmm(label, (_qemu(), *words)))
                 elif kind == "powervisor":
                     tree = TREE
                     if revision:

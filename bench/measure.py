@@ -1,5 +1,7 @@
 """What is measured and in which order: the VMMs take turns, round by round."""
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,6 +57,9 @@ def choose(only: str, sources: Sources, rounds: int, percent: int, memory: str) 
                 f"-only {word}: {word}.c is not in {' nor in '.join(map(str, sources.places))}; see -sources"
             )
     chosen = [program for program in there if not words or program.name in words or program.kind.value in words]
+    if any(program.kind is Kind.NETWORK for program in chosen) and not shutil.which("passt"):
+        print("bench: passt is not installed; leaving the class network out", file=sys.stderr)
+        chosen = [program for program in chosen if program.kind is not Kind.NETWORK]
     measures = frozenset(name for name in MEASURES if not words or name in words)
     return Choice(measures, chosen, rounds, percent, memory, whole=not words and percent == 100)
 
@@ -78,10 +83,16 @@ class _Group:
 
 
 class CoreMeasurement:
-    """Everything for one core: prepares, then gives the steps that fill `result`."""
+    """Everything for one core: prepares, then gives the steps that fill `result`.
 
-    def __init__(self, core: Core, vmms: Sequence[Vmm], choice: Choice, sources: Sources, scratch: Path) -> None:
+    `port` is where the host has a `Peer`.
+    """
+
+    def __init__(
+        self, core: Core, vmms: Sequence[Vmm], choice: Choice, sources: Sources, scratch: Path, port: int
+    ) -> None:
         self.core, self.vmms, self.choice, self.sources, self.scratch = core, vmms, choice, sources, scratch
+        self.port = port
         self.result = CoreResult(core.name, [vmm.label for vmm in vmms])
         self.cache = (catalogue.cache() / "bench").resolve()
         kernel, initrd = (path.resolve() for path in catalogue.build(catalogue.get(core.guest)))
@@ -113,6 +124,8 @@ class CoreMeasurement:
         disk.write_bytes(compiling.ram_disk(self.linux.initrd, chosen, compiled, self.choice.percent))
         job = self._with_words("run=/bench/run stop")
         drive = self._image() if kind is Kind.DISK else None
+        if kind is Kind.NETWORK:  # init finds the port in its environment, and hands it on
+            job = replace(job, network=True, append=f"{job.append}BENCH_PORT={self.port} ")
         return replace(job, initrd=disk, smp="2" if kind is Kind.PARALLEL else "1", drive=drive)
 
     def _image(self) -> Path:

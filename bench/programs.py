@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """Two processes at once, in a machine with two CPUs."""
     DISK = "disk"
     """A virtio disk, past the guest's page cache."""
+    NETWORK = "network"
+    """A virtio network card, and TCP between the guest and its host."""
     BOARD = "board"
     """Devices and interrupts, without an operating system."""
 
@@ -71,6 +73,7 @@ _DECLARED = (
     }),
     Program("disk", Kind.DISK, {"disk_write": "00000040", "disk_read": "00004000", "disk_random": "000007d0"},
             portable=False),
+    Program("net", Kind.NETWORK, {"net_receive": "00001000", "net_send": "00001000"}, portable=False),
     Program("board", Kind.BOARD, dict.fromkeys(
         ("device_read", "device_write", "controller_read", "ipi", "decrementer", "call", "tlb_error"), "00000001"
     ), portable=False),

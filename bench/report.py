@@ -13,8 +13,8 @@ from bench.programs import ONE, OTHER, Kind, Score
 
 MARKS = {Kind.INTEGER: 2.0, Kind.FLOAT: 12.0, Kind.VECTOR: 4.0, Kind.MEMORY: 3.0, Kind.SYSTEM: 1.3}
 """Our speed over QEMU's, at least: the geometric mean of a kind."""
-PROGRAM_MARKS = {"disk_write": 0.8, "disk_read": 0.8, "disk_random": 0.5}
-"""The same for single programs: a disk's kinds of work have little to do with each other."""
+PROGRAM_MARKS = {"disk_write": 0.8, "disk_read": 0.8, "disk_random": 0.5, "net_receive": 0.5, "net_send": 0.5}
+"""The same for single programs: kinds of work on a device have little to do with each other."""
 BOOT_MARKS = {"warm": 1.2, "cold": 0.5}
 """QEMU's time from the start of the process to BOOT-OK over ours, at least; `cold` is ours with an empty cache."""
 SECOND_CPU_MARK = 1.9

@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 
 from powervisor.memory.ram import Ram
 
+_PAGE_SHIFT = 12
+_MOST_RECENT = 64
+
 
 class BusError(Exception):
     """Nothing answers at a physical address; to a guest this is a machine check."""
@@ -51,7 +54,7 @@ class PhysicalSpace:
         self.ram = ram
         self._bases: list[int] = []
         self._windows: list[Window] = []
-        self._recent: tuple[int, int, Target | None] = (0, 0, None)  # first address, end and target of a window
+        self._recent: dict[int, Window] = {}  # by the page of an access
         self._hooks: list[Callable[[int, int], None]] = []
 
     @property
@@ -72,14 +75,14 @@ class PhysicalSpace:
                 raise ValueError(f"{name} at 0x{base:x} overlaps {other.name} at 0x{other.base:x}")
         self._windows.insert(at, window)
         self._bases.insert(at, base)
-        self._recent = 0, 0, None
+        self._recent.clear()
         return window
 
     def unmap(self, window: Window) -> None:
         """Remove what `map` returned."""
         at = self._bases.index(window.base)
         del self._bases[at], self._windows[at]
-        self._recent = 0, 0, None
+        self._recent.clear()
 
     def find(self, pa: int) -> Window | None:
         """The window that holds `pa`, or None."""
@@ -93,14 +96,15 @@ class PhysicalSpace:
         self._hooks.append(hook)
 
     def _dispatch(self, pa: int, size: int, write: bool) -> tuple[int, Target]:
-        """Offset in the window that holds an access, and its target; the same as last time, mostly."""
-        first, end, target = self._recent
-        if first <= pa and pa + size <= end and target is not None:
-            return pa - first, target
-        window = self.find(pa)
-        if window is None or pa + size > window.end:
-            raise BusError(pa, size, write)
-        self._recent = window.base, window.end, window.target
+        """Offset in the window that holds an access, and its target; one of the last ones, mostly."""
+        window = self._recent.get(pa >> _PAGE_SHIFT)
+        if window is None or not window.base <= pa <= window.base + window.size - size:
+            window = self.find(pa)
+            if window is None or pa + size > window.end:
+                raise BusError(pa, size, write)
+            if len(self._recent) >= _MOST_RECENT:
+                self._recent.clear()
+            self._recent[pa >> _PAGE_SHIFT] = window
         return pa - window.base, window.target
 
     def read(self, pa: int, size: int, cpu: int = 0) -> int:
@@ -140,6 +144,9 @@ class PhysicalSpace:
         if pa + len(data) <= self.ram.size:
             self.ram.view[pa : pa + len(data)] = data
             self.written(pa, len(data))
+            return
+        if len(data) == 4 and pa % 4 == 0:  # a message of a device, mostly
+            self.write(pa, 4, int.from_bytes(data, "big"))
             return
         for at, size in _pieces(pa, len(data)):
             self.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
@@ -248,6 +255,13 @@ class Dma:
         if pa + length > ram.size:
             raise BusError(pa, length, write)
         return ram.view[pa : pa + length]
+
+    def buffers(self, address: int, length: int, write: bool) -> list[tuple[int, memoryview]]:
+        """What the device sees at `address`, as `view`s, each with its physical address."""
+        ram = self.space.ram
+        if self.translate is None and length and address + length <= ram.size:
+            return [(address, ram.view[address : address + length])]
+        return [(pa, self.view(pa, n, write)) for pa, n in self.pieces(address, length, write)]
 
     def views(self, address: int, length: int, write: bool) -> list[memoryview]:
         """What the device sees at `address`, as `view`s."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from powervisor.properties import choice, prop
 
 _MOST_BUFFERS = 1024
 _LENGTH = 4
+_LENGTH_WORD = struct.Struct(">I")
 _MEMORY = 512 << 10
 _SOCKET_BUFFER = 1 << 20
 _CONNECT_SECONDS = 10
@@ -112,8 +114,8 @@ class Stream(Netdev):
 
     peer = "the peer"
     """What the other end is, for messages."""
-    joins_frames = True
-    """Whether one system call may send several frames."""
+    joined_bytes = 256 << 10
+    """The most that one system call sends of several frames."""
 
     def __init__(
         self,
@@ -154,12 +156,17 @@ class Stream(Netdev):
         return (sum(map(len, frame)).to_bytes(_LENGTH, "big"), *frame)
 
     def _transmit(self, frames: list[Frame]) -> list[Frame]:
-        if self.joins_frames:
-            return self._write([piece for frame in frames for piece in frame])
+        pieces: list[bytes | memoryview] = []
+        size = 0
         for n, frame in enumerate(frames):
-            if rest := self._write(list(frame)):
-                return [*rest, *frames[n + 1 :]]
-        return []
+            length = sum(map(len, frame))
+            if pieces and (size + length > self.joined_bytes or len(pieces) + len(frame) > _MOST_BUFFERS):
+                if rest := self._write(pieces):
+                    return [*rest, *frames[n:]]
+                pieces, size = [], 0
+            pieces += frame
+            size += length
+        return self._write(pieces)
 
     def _write(self, pieces: list[bytes | memoryview]) -> list[Frame]:
         """Send all of the pieces, or answer what is left of them."""
@@ -205,7 +212,7 @@ class Stream(Netdev):
     def _frames(self) -> list[memoryview]:
         frames = []
         while (start := self._begin + _LENGTH) <= self._end:
-            length = int.from_bytes(self._memory[self._begin : start], "big")
+            (length,) = _LENGTH_WORD.unpack_from(self._memory, self._begin)
             if length > MAX_FRAME:
                 self._leave(f"{self.peer} sent a frame of {length} bytes and was let go")
                 break

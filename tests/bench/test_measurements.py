@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from bench import counters, machines, measure, programs, report, tables
 from bench.__main__ import main
 from bench.machines import Job, Run, Vmm
+from bench.peer import CONTENT, Peer
 from bench.programs import Kind, Score, Sources
 from powervisor.errors import UserError
 
@@ -97,6 +99,34 @@ def test_kinds_of_work_on_a_disk_have_marks_of_their_own(name, ratio, met):
 def test_only_the_disks_program_gets_a_disk():
     assert "-drive" not in JOB.options()
     assert replace(JOB, drive="a.img", append=None).options()[-2:] == ["-drive", "file=a.img,format=raw,if=virtio"]
+
+
+def test_only_the_networks_program_gets_a_network_card(tmp_path, monkeypatch):
+    assert "-netdev" not in JOB.options()
+    found = replace(JOB, network=True, append=None).options()[-4:]
+    assert found == ["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0"]
+
+
+def test_without_passt_the_networks_class_is_left_out_with_a_line(tmp_path, monkeypatch, capsys):
+    sources = Sources(str(tmp_path))
+    monkeypatch.setattr(measure.shutil, "which", lambda name: name)
+    assert [p.name for p in measure.choose("disk,network", sources, 1, 100, "512").programs] == ["disk", "net"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(measure.shutil, "which", lambda name: None)
+    assert [p.name for p in measure.choose("disk,network", sources, 1, 100, "512").programs] == ["disk"]
+    assert capsys.readouterr().err == "bench: passt is not installed; leaving the class network out\n"
+
+
+def test_the_peer_sends_and_checks_what_the_networks_program_expects():
+    with Peer() as peer, socket.create_connection(("127.0.0.1", peer.port)) as connection:
+        connection.sendall(b"r")
+        assert connection.recv(len(CONTENT), socket.MSG_WAITALL) == CONTENT
+        for content, right in ((CONTENT, 4096), (CONTENT[:-1] + b"\0", 4095)):
+            connection.sendall(b"s" + content)
+            assert connection.recv(4, socket.MSG_WAITALL) == right.to_bytes(4, "big")
+        connection.sendall(b"s" + CONTENT[:100])  # a guest that dies ends nobody else
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", peer.port))
 
 
 def test_absolute_marks(monkeypatch):
@@ -307,7 +337,7 @@ def test_the_vmms_change_places_every_round(tmp_path, monkeypatch):
     monkeypatch.setattr(measure.catalogue, "build", lambda guest: [tmp_path / "kernel", tmp_path / "initrd"])
     vmms = [Vmm("qemu", ()), Vmm("powervisor", (), cache=tmp_path)]
     choice = measure.choose("boot", Sources(str(tmp_path)), 2, 100, "512")
-    measurement = measure.CoreMeasurement(programs.CORES["e500mc"], vmms, choice, Sources(str(tmp_path)), tmp_path)
+    measurement = measure.CoreMeasurement(programs.CORES["e500mc"], vmms, choice, Sources(str(tmp_path)), tmp_path, 0)
     assert [step.what for step in measurement.steps()] == [
         "warming powervisor",
         "round 1 of 2, qemu, warm boot",

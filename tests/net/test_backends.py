@@ -88,6 +88,42 @@ def test_framing_is_qemus(network, tmp_path):
         assert card.take(len(FRAMES)) == FRAMES
 
 
+class Calls:
+    """A socket that notes how much each call sent."""
+
+    def __init__(self, inner):
+        self.inner, self.sent = inner, []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def sendmsg(self, pieces):
+        self.sent.append((sum(map(len, pieces)), len(pieces)))
+        return self.inner.sendmsg(pieces)
+
+
+def test_a_system_call_sends_several_frames_but_no_more_than_the_peer_likes(network):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        card = network(f"socket,id=n,connect=127.0.0.1:{server.getsockname()[1]}")
+        peer, _ = server.accept()
+    small, long = FRAMES[0], bytes(5000)
+    frames = [small] * 40 + [long, small] + [small] * 40
+    card.netdev.joined_bytes = 10 * (4 + len(small))
+    card.netdev._peer = calls = Calls(card.netdev._peer)
+    with peer:
+        card.netdev.send([[frame] for frame in frames])
+        assert peer.recv(len(framed(*frames)), socket.MSG_WAITALL) == framed(*frames)
+        ten = card.netdev.joined_bytes
+        assert [sent for sent, _ in calls.sent] == [ten] * 4 + [4 + len(long)] + [ten] * 4 + [4 + len(small)]
+        calls.sent.clear()
+        card.netdev.joined_bytes = 1 << 20
+        cut = [[small[at : at + 1] for at in range(len(small))]] * 40
+        card.netdev.send(cut)
+        assert peer.recv(len(framed(*frames[:40])), socket.MSG_WAITALL) == framed(*frames[:40])
+        assert len(calls.sent) > 1
+        assert all(count % (1 + len(small)) == 0 and count <= 1024 for _, count in calls.sent), "frames stay whole"
+
+
 def test_frames_wait_for_a_device_without_room_and_nothing_is_lost(network, tmp_path):
     ours, theirs = (network(text) for text in pair("stream-unix", tmp_path))
     wait_until(lambda: ours.netdev.link_up)

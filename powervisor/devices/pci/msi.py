@@ -7,6 +7,7 @@ MSI-X in `msix_memory`.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ MSI, MSIX = 0x05, 0x11
 _MSI_ENABLE, _MSI_64_BIT, _MSI_MASKING = 0x0001, 0x0080, 0x0100
 _MSIX_ENABLE, _MSIX_MASK_ALL = 0x8000, 0x4000
 _ENTRY = 16
+_ENTRY_WORDS = struct.Struct("<QII")
 _ENTRY_MASKED = 1
 MAX_MSI, MAX_MSIX = 32, 2048
 
@@ -109,10 +111,12 @@ class Msix:
         """Send message `vector`, or note it as pending while it is masked; without entry there is none."""
         if vector >= self.vectors:
             return
-        if self._masked(vector):
-            self.function.msix_memory[self.pending_at + vector // 8] |= 1 << vector % 8
+        function = self.function
+        address, data, control = _ENTRY_WORDS.unpack_from(function.msix_memory, _ENTRY * vector)
+        if control & _ENTRY_MASKED or self._control & _MSIX_MASK_ALL:
+            function.msix_memory[self.pending_at + vector // 8] |= 1 << vector % 8
         else:
-            self.function.send_message(self._word(_ENTRY * vector, 8), self._word(_ENTRY * vector + 8))
+            function.send_message(address, data)
 
     def read(self, offset: int, size: int) -> int:
         """The guest reads the BAR."""

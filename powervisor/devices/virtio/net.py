@@ -207,15 +207,15 @@ class VirtioNet(VirtioDevice):
             return
         chains: list[Chain] = []
         frames: list[Frame] = []
-        length = 0
+        length, header = 0, self._header_size
         try:
             while len(chains) < _BATCH_FRAMES and length < _BATCH_BYTES and (chain := ring.pop()) is not None:
                 chains.append(chain)
-                size = sum(map(len, chain.readable)) - self._header_size
+                size = sum(map(len, chain.readable)) - header
                 if size < 0:
                     raise RingError("a frame without its header")
                 if 0 < size <= MAX_FRAME:
-                    frames.append(self._outgoing(chain, size))
+                    frames.append(self._outgoing(chain, header, size))
                 length += size
         finally:
             if frames:
@@ -223,9 +223,15 @@ class VirtioNet(VirtioDevice):
             for chain in chains:
                 ring.push(chain, 0)
 
-    def _outgoing(self, chain: Chain, size: int) -> Frame:
-        buffers, header = chain.readable, self._header_size
-        frame = buffers[1:] if len(buffers[0]) == header else part(buffers, header, size)
+    def _outgoing(self, chain: Chain, header: int, size: int) -> Frame:
+        buffers = chain.readable
+        first = len(buffers[0])
+        if first == header:
+            frame = buffers[1:]
+        elif first > header:
+            frame = [buffers[0][header:], *buffers[1:]]
+        else:
+            frame = part(buffers, header, size)
         if not self.netdev.headers:
             return frame
         before = b"".join(part(buffers, 0, HEADER))
@@ -260,52 +266,60 @@ class VirtioNet(VirtioDevice):
         if not self._arrived:
             self.netdev.resume()  # the driver has new buffers, and may have been asked for them
             return
-        skip = HEADER if self.netdev.headers else 0
-        while self._taken < len(self._arrived):
-            frame = self._arrived[self._taken]
-            if self._wanted(frame[skip : skip + 18]) and not self._store(ring, frame, skip):
-                return
-            self._taken += 1
-
-    def _store(self, ring: Ring, frame: memoryview, skip: int) -> bool:
-        """Store a frame; False when there are too few buffers."""
         if ring is not self._held_of:
             self._held_of, self._held = ring, []
-        chain = self._held.pop(0) if self._held else ring.pop()
-        if chain is None:
-            return False
+        skip = HEADER if self.netdev.headers else 0
+        size, plain = self._header_size, self._header(memoryview(b""), 0, 1)
+        own = None if self.modes & NO_UNICAST else self.mac
+        for frame in self._arrived[self._taken :]:
+            head = bytes(frame[skip : skip + 18])
+            if (head[:6] == own and len(head) == 18 and head[12:14] != _ETHERTYPE_VLAN) or self._wanted(head):
+                chain = self._held.pop(0) if self._held else ring.pop()
+                if chain is None:
+                    return
+                buffers, needed = chain.writable, size + len(frame) - skip
+                if len(buffers) == 1 and len(buffers[0]) >= needed:
+                    buffer = buffers[0]
+                    buffer[:size] = self._header(frame, skip, 1) if skip else plain
+                    buffer[size:needed] = frame[skip:] if skip else frame
+                    ring.push(chain, needed)
+                elif not self._spread(ring, chain, frame, skip):
+                    return
+            self._taken += 1
+
+    def _spread(self, ring: Ring, chain: Chain, frame: memoryview, skip: int) -> bool:
+        """Store a frame in several buffers, `chain` first; False when there are too few."""
         size, needed = self._header_size, self._header_size + len(frame) - skip
-        buffers = chain.writable
-        if len(buffers) == 1 and len(buffers[0]) >= needed:
-            buffers[0][:size] = self._header(frame, skip, 1)
-            buffers[0][size:needed] = frame[skip:]
-            ring.push(chain, needed)
-            return True
-        chains, room = [chain], sum(map(len, buffers))
+        chains, room = [chain], sum(map(len, chain.writable))
         if room < size:
             raise RingError(f"a receive buffer of {room} bytes")
-        while room < needed and self.has(MRG_RXBUF):
-            if (chain := self._held.pop(0) if self._held else ring.pop()) is None:
+        mergeable, held = self.has(MRG_RXBUF), self._held
+        while room < needed and mergeable:
+            if (another := held.pop(0) if held else ring.pop()) is None:
                 self._held = chains
                 return False
-            chains.append(chain)
-            room += sum(map(len, chain.writable))
+            chains.append(another)
+            room += sum(map(len, another.writable))
             if len(chains) > MAX_CHAIN:
                 raise RingError(f"a frame of {needed} bytes finds no room in {MAX_CHAIN} buffers")
         if room < needed:
             self._held.insert(0, chains[0])
             self.dropped += 1
             return True
-        self._scatter(ring, chains, b"".join((self._header(frame, skip, len(chains)), frame[skip:])))
+        self._scatter(ring, chains, memoryview(self._header(frame, skip, len(chains))), frame[skip:])
         return True
 
-    def _scatter(self, ring: Ring, chains: list[Chain], data: bytes) -> None:
+    def _scatter(self, ring: Ring, chains: list[Chain], header: memoryview, data: memoryview) -> None:
         """Fill one chain after another, and give them back."""
-        view, at = memoryview(data), 0
+        at = -len(header)  # in `data`
         for chain in chains:
             begin = at
             for buffer in chain.writable:
-                piece = view[at : at + len(buffer)]
+                if at < 0:
+                    n = min(-at, len(buffer))
+                    buffer[:n] = header[at + len(header) :][:n]
+                    at, buffer = at + n, buffer[n:]
+                piece = data[at : at + len(buffer)] if at >= 0 else data[:0]
                 buffer[: len(piece)] = piece
                 at += len(piece)
             ring.push(chain, at - begin)
@@ -319,7 +333,7 @@ class VirtioNet(VirtioDevice):
             header = bytes(HEADER)
         return header if self._header_size == HEADER else header + struct.pack(self.order + "H", buffers)
 
-    def _wanted(self, head: memoryview) -> bool:
+    def _wanted(self, head: bytes) -> bool:
         """Whether the driver's filter lets a frame in that begins so; what is too short to be one stays out."""
         if len(head) < ETHERNET_HEADER:
             return False
@@ -329,7 +343,7 @@ class VirtioNet(VirtioDevice):
             vlan = int.from_bytes(head[14:16], "big") % _VLANS
             if not self.vlans[vlan // 8] >> vlan % 8 & 1:
                 return False
-        address = bytes(head[:6])
+        address = head[:6]
         if address == BROADCAST:
             return not self.modes & NO_BROADCAST
         if address[0] & 1:

@@ -13,11 +13,11 @@ from powervisor.devices.virtio.ring import (
     Chain,
     Layout,
     RingError,
+    Stores,
     area,
     fence,
     indirect_table,
     passed,
-    written,
 )
 from powervisor.memory.space import Dma
 
@@ -41,6 +41,7 @@ class PackedRing:
         self._words = self._table.cast("H")
         self._driver = area(dma, layout.driver, 4, 4, "driver event suppression").cast("H")
         self._device = area(dma, layout.device, 4, 4, "device event suppression").cast("H")
+        self._stores = Stores(dma)
         self._next, self._wrap, self._pushed, self._used_wrap = position or (0, 1, 0, 1)
         self._published, self._published_wrap = self._pushed, self._used_wrap
 
@@ -92,8 +93,10 @@ class PackedRing:
             self._wrap ^= 1
 
     def push(self, chain: Chain, length: int) -> None:
-        """Give a chain back, `length` bytes of its buffers written; the driver sees it at once."""
-        written(self.dma, chain, length)
+        """Give a chain back, `length` bytes of its buffers written."""
+        if length:  # the driver sees this at once
+            self._stores.note(chain, length)
+            self._stores.tell()
         at = self._pushed
         _USED_ENTRY.pack_into(self._table, DESCRIPTOR * at + 8, length, chain.identifier)
         self._words[8 * at + 7] = (AVAILABLE | USED if self._used_wrap else 0) | (WRITE if chain.writable else 0)

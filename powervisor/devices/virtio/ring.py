@@ -7,7 +7,6 @@ accessed through 16-bit views, so that none is ever seen half written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from powervisor.memory.space import BusError, Dma
@@ -15,6 +14,7 @@ from powervisor.memory.space import BusError, Dma
 NEXT, WRITE, INDIRECT = 1, 2, 4
 """Flags of a descriptor."""
 DESCRIPTOR = 16
+_PAGE = 4096
 MAX_CHAIN = 1024
 """Descriptors a chain may have, tables of indirect ones included; as many buffers as preadv(2) takes."""
 
@@ -60,13 +60,13 @@ class Chain:
             raise RingError("a buffer to read follows one to write")
         buffers = self.writable if write else self.readable
         try:
-            for pa, n in dma.pieces(address, length, write):
-                buffers.append(dma.view(pa, n, write))
+            for pa, view in dma.buffers(address, length, write):
+                buffers.append(view)
                 if write:
-                    self.written_places.append((pa, n))
+                    self.written_places.append((pa, len(view)))
         except BusError:
             raise RingError(f"a buffer of {length} bytes at 0x{address:x} is not in RAM") from None
-        if len(self.readable) + len(self.writable) > MAX_CHAIN:
+        if len(buffers) > MAX_CHAIN - 1 and len(self.readable) + len(self.writable) > MAX_CHAIN:
             raise RingError(f"a chain has more than {MAX_CHAIN} buffers")
 
 
@@ -131,15 +131,28 @@ def swapped(value: int) -> int:
     return (value & 0xFF) << 8 | value >> 8
 
 
-def written(dma: Dma, chain: Chain, length: int) -> None:
-    """Tell that `length` bytes were stored in the chain's buffers: code translated from there is dropped."""
-    for pa, n in _first(chain.written_places, length):
-        dma.space.written(pa, n)
+class Stores:
+    """What was stored in chains' buffers: code translated from there is dropped, with one call for pages in a row."""
 
+    def __init__(self, dma: Dma) -> None:
+        self._written = dma.space.written
+        self._begin = self._end = 0
 
-def _first(places: list[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
-    for pa, n in places:
-        if length <= 0:
-            return
-        yield pa, min(n, length)
-        length -= n
+    def note(self, chain: Chain, length: int) -> None:
+        """`length` bytes were stored in the chain's buffers."""
+        for pa, n in chain.written_places:
+            if length <= 0:
+                return
+            begin, end = pa & -_PAGE, (pa + min(n, length) + _PAGE - 1) & -_PAGE
+            if begin > self._end or end < self._begin:
+                self.tell()
+                self._begin, self._end = begin, end
+            else:
+                self._begin, self._end = min(begin, self._begin), max(end, self._end)
+            length -= n
+
+    def tell(self) -> None:
+        """Announce what was noted."""
+        if self._begin < self._end:
+            self._written(self._begin, self._end - self._begin)
+            self._begin = self._end = 0

@@ -13,12 +13,12 @@ from powervisor.devices.virtio.ring import (
     Chain,
     Layout,
     RingError,
+    Stores,
     area,
     fence,
     indirect_table,
     passed,
     swapped,
-    written,
 )
 from powervisor.memory.space import Dma
 
@@ -41,6 +41,7 @@ class SplitRing:
         self._used = area(dma, layout.device, 6 + 8 * size, 4, "used ring")
         self._used_words = self._used.cast("H")
         self._swap = layout.big_endian
+        self._stores = Stores(dma)
         self._next, self._pushed = position or (0, 0)
         self._published = self._pushed
         self._seen = self._next
@@ -64,8 +65,7 @@ class SplitRing:
                 raise RingError(f"{waiting} chains are available in a ring of {self.size}")
             if not waiting:
                 return None
-        head = self._load(2 + self._next % self.size)
-        chain = self._gather(head)
+        chain = self._gather(self._load(2 + self._next % self.size))
         self._next = self._next + 1 & 0xFFFF
         return chain
 
@@ -95,7 +95,8 @@ class SplitRing:
 
     def push(self, chain: Chain, length: int) -> None:
         """Give a chain back, `length` bytes of its buffers written."""
-        written(self.dma, chain, length)
+        if length:
+            self._stores.note(chain, length)
         at = 4 + 8 * (self._pushed % self.size)
         self._used_entry.pack_into(self._used, at, chain.identifier, length)
         self._pushed = self._pushed + 1 & 0xFFFF
@@ -105,6 +106,7 @@ class SplitRing:
         old, new = self._published, self._pushed
         if old == new:
             return False
+        self._stores.tell()
         self._store(1, new)
         self._published = new
         fence()
