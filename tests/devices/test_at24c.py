@@ -10,7 +10,7 @@ from powervisor.devices.models import plug
 from powervisor.devices.services import Services
 from powervisor.errors import UserError
 from powervisor.memory.space import Dma
-from tests.support.i2c_master import Master
+from tests.support.i2c_master import Rom
 from tests.support.virtio_driver import Immediate
 
 
@@ -50,30 +50,6 @@ def file(tmp_path, services):
         return path
 
     return file
-
-
-class Rom(Master):
-    """A chip with one or two address bytes."""
-
-    def __init__(self, bench, wide=False, target=0x50):
-        super().__init__(bench, target)
-        self.wide = wide
-
-    def place(self, at):
-        return at.to_bytes(2, "big") if self.wide else bytes([at])
-
-    def write(self, at, data):
-        assert self.address(self.target, False)
-        self.send(self.place(at) + data)
-        self.stop()
-
-    def read(self, at, n):
-        assert self.address(self.target, False)
-        self.send(self.place(at))
-        assert self.address(self.target, True, restart=True)
-        out = self.receive(n)
-        self.stop()
-        return out
 
 
 def test_a_new_chip_is_erased_and_keeps_what_is_written(bench, chip):

@@ -11,13 +11,24 @@ from powervisor.devices.models import plug
 from powervisor.devices.services import Services
 from powervisor.errors import UserError
 from powervisor.memory.space import Dma
+from tests.support.flash_driver import (
+    ARRAY,
+    BASE,
+    CLEAR,
+    CONFIRM,
+    ERASE_FAILED,
+    IDENTIFIER,
+    LOCKED,
+    PROGRAM_FAILED,
+    QUERY,
+    READY,
+    STATUS,
+    Driver,
+)
 from tests.support.virtio_driver import Immediate
 from tests.support.wire import Wire
 
-BASE = 0xF_0000_0000
 SIZE, SECTOR = 1 << 20, 64 << 10
-ARRAY, IDENTIFIER, QUERY, STATUS, CLEAR, CONFIRM = 0xFF, 0x90, 0x98, 0x70, 0x50, 0xD0
-READY, ERASE_FAILED, PROGRAM_FAILED, LOCKED = 0x80, 0x20, 0x10, 0x02
 
 
 @pytest.fixture
@@ -56,54 +67,6 @@ def flash(bench, services, image):
         return Driver(bench, card)
 
     return flash
-
-
-class Driver:
-    """A driver that writes words as wide as the bus, in each of which every chip gets the same command."""
-
-    def __init__(self, bench, card):
-        self.space, self.card, self.width = bench.space, card, card.width
-        self.chips = card.width // 2
-
-    def read(self, offset, size=None):
-        return self.space.read(BASE + offset, size or self.width)
-
-    def write(self, offset, value):
-        self.space.write(BASE + offset, self.width, value)
-
-    def every(self, value):
-        """The word in which every chip has `value`."""
-        return value if self.chips == 1 else value << 16 | value
-
-    def command(self, offset, *commands):
-        for command in commands:
-            self.write(offset, self.every(command))
-
-    def status(self, offset=0):
-        value = self.read(offset)
-        assert value == self.every(value & 0xFFFF)
-        return value & 0xFFFF
-
-    def query(self, n):
-        return self.read(n * self.width) & 0xFF
-
-    def program(self, offset, data):
-        self.command(offset, 0xE8)
-        assert self.status(offset) == READY
-        words = [data[n : n + self.width] for n in range(0, len(data), self.width)]
-        self.command(offset, len(words) - 1)
-        for n, word in enumerate(words):
-            self.write(offset + n * self.width, int.from_bytes(word, "big"))
-        self.command(offset, CONFIRM)
-        return self.status(offset)
-
-    def erase(self, offset):
-        self.command(offset, 0x20, CONFIRM)
-        return self.status(offset)
-
-    def array(self, offset, length):
-        self.command(0, ARRAY)
-        return self.space.read_bytes(BASE + offset, length)
 
 
 both = pytest.mark.parametrize("width", [2, 4])
@@ -300,22 +263,6 @@ def test_it_is_at_the_beginning_of_the_bus_whatever_is_plugged_in_before(bench, 
     services.netdevs.by_name["n"] = Wire("n")
     plug(["eTSEC,netdev=n", *services.drives.devices], bench.buses(), services)
     assert bench.built.tree.find("/platform@f00000000/nor@0")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_nonsense_never_raises_and_an_erase_works_afterwards(flash, warnings, seed):
-    driver = flash(",snapshot=on", f",width={2 << seed % 2}")
-    rng = random.Random(seed)
-    for _ in range(8000):
-        size = rng.choice((1, 2, 2, 4, 4, 8))
-        offset = rng.choice((rng.randrange(64), rng.randrange(SIZE // 8))) // size * size
-        command = rng.choice((0x20, 0xD0, 0x40, 0xE8, 0x60, 0x70, 0x90, 0x98, 0xFF, rng.getrandbits(16)))
-        value = rng.choice((command, command << 16 | command, rng.getrandbits(64), rng.randrange(4)))
-        driver.space.write(BASE + offset, size, value & (1 << 8 * size) - 1)
-        assert 0 <= driver.space.read(BASE + offset, size) < 1 << 8 * size
-    driver.card.reset()
-    assert driver.erase(0) == READY
-    assert driver.array(0, 8) == b"\xff" * 8 and warnings == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ NEEDS = {
     "virtio-serial-pci": ",max_ports=3",
     "e1000": ",netdev=n",
     "eTSEC": ",netdev=n",
+    "sd-card": ",drive=d",
+    "cfi.pflash01": ",drive=d",
+    "at24c-eeprom": f",address=0x50,rom-size={DISK},drive=d",
 }
 PORTS = {"virtio-serial-pci": ("virtconsole,chardev=c", "virtserialport,chardev=p,name=org.example")}
 

@@ -6,7 +6,7 @@ import random
 import struct
 from typing import Any
 
-from tests.support import etsec_driver
+from tests.support import esdhc_driver, etsec_driver, flash_driver, i2c_master
 from tests.support.ninep_client import text
 from tests.support.virtio_driver import NEXT, PACKED, RINGS, TABLE, VERSION_1, WRITE, Driver
 
@@ -32,8 +32,17 @@ E1000_BUSY = (
 )  # fmt: skip
 
 
+OFF_PCI = {
+    "eTSEC": "etsec_rings",
+    "sd-card": "sd_commands",
+    "cfi.pflash01": "flash_commands",
+    "at24c-eeprom": "eeprom_transfers",
+}
+"""How what is not on PCI is attacked."""
+
+
 class Hostile:
-    """Attacks `card`, on PCI or the platform bus of a board of tests/devices/conftest.py; alike for the same `seed`."""
+    """Attacks `card`, wherever it is plugged into a board of tests/devices/conftest.py; alike for the same `seed`."""
 
     def __init__(self, bench: Any, card: Any, furniture: Any, seed: int) -> None:
         self.bench, self.card, self.furniture = bench, card, furniture
@@ -50,7 +59,7 @@ class Hostile:
         """So many attacks; what the host's side was given is forgotten, so that memory stays bounded."""
         kinds = [self.board, self.host]
         if self.slot is None:
-            kinds += [self.etsec_rings]
+            kinds += [getattr(self, OFF_PCI[self.card.model])]
         else:
             kinds += [self.configuration, self.bars, self.messages]
             kinds += [self.rings, self.requests, self.moving] if self.virtio else [self.e1000_rings]
@@ -321,3 +330,42 @@ class Hostile:
             assert 0 <= driver.reg(rng.randrange(0, 0x1000, 4)) < 1 << 32
             if rng.random() < 0.1:
                 self.host()
+
+    # -- storage of the board
+
+    def sd_commands(self) -> None:
+        """Commands and the registers that go with them in any order, with tables of descriptors that are noise."""
+        rng, reg = self.rng, esdhc_driver
+        if rng.random() < 0.2:
+            self.ram[reg.TABLE : reg.TABLE + 4096] = rng.randbytes(4096)
+        for _ in range(60):
+            offset = rng.choice(
+                (reg.DSADDR, reg.BLKATTR, reg.CMDARG, reg.XFERTYP, reg.DATPORT, reg.PROCTL, reg.SYSCTL, reg.IRQSTAT,
+                 reg.IRQSTATEN, reg.ADSADDR, reg.FEVT)
+            )  # fmt: skip
+            value = rng.choice((self.number(), 0x0002_0200, reg.TABLE, reg.BUFFER, 0x1_0000))
+            if offset == reg.XFERTYP:
+                index = rng.choice((6, 7, 12, 13, 17, 18, 23, 24, 25, 32, 33, 38, 51, 55, rng.randrange(64)))
+                value = value & 0x003F_00FF | index << 24
+            self.bench.write(reg.BASE + offset, value)
+            self.bench.read(reg.BASE + rng.choice((reg.DATPORT, reg.PRSSTAT, reg.CMDRSP, reg.IRQSTAT)))
+
+    def flash_commands(self) -> None:
+        """Commands of every kind, in any order, everywhere."""
+        rng, space = self.rng, self.bench.space
+        for _ in range(60):
+            size = rng.choice((1, 2, 2, 4, 4, 8))
+            pa = flash_driver.BASE + rng.choice((rng.randrange(64), rng.randrange(0x1_0000))) // size * size
+            command = rng.choice((0x20, 0xD0, 0x40, 0xE8, 0x60, 0x70, 0x90, 0x98, 0xFF, rng.getrandbits(16)))
+            value = rng.choice((command, command << 16 | command, rng.getrandbits(64), rng.randrange(4)))
+            space.write(pa, size, value & (1 << 8 * size) - 1)
+            assert 0 <= space.read(pa, size) < 1 << 8 * size
+
+    def eeprom_transfers(self) -> None:
+        """Transfers that begin, turn round and end wherever they like."""
+        rng = self.rng
+        for _ in range(60):
+            which = rng.choice((i2c_master.CR, i2c_master.SR, i2c_master.DR))
+            value = rng.choice((0xA0, 0xA1, 0x80, 0xB0, 0xA4, 0x90, rng.getrandbits(8)))
+            self.bench.write(which, value, 1)
+            assert 0 <= self.bench.read(rng.choice((i2c_master.SR, i2c_master.DR)), 1) < 256

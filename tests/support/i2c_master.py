@@ -59,3 +59,27 @@ class Master:
         out = self.receive(n)
         self.stop()
         return out
+
+
+class Rom(Master):
+    """A driver of an EEPROM with one or two address bytes."""
+
+    def __init__(self, bench, wide=False, target=0x50):
+        super().__init__(bench, target)
+        self.wide = wide
+
+    def place(self, at):
+        return at.to_bytes(2, "big") if self.wide else bytes([at])
+
+    def write(self, at, data):
+        assert self.address(self.target, False)
+        self.send(self.place(at) + data)
+        self.stop()
+
+    def read(self, at, n):
+        assert self.address(self.target, False)
+        self.send(self.place(at))
+        assert self.address(self.target, True, restart=True)
+        out = self.receive(n)
+        self.stop()
+        return out
