@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..isa.registers import ESR, IVOR, MAS1, MAS2, MAS3, MAS8, SPR
 from ..native.ints import u32, u64
-from ..native.lang import address_of, at, atomic_or, bswap, field_addr, load, native
-from .interrupts import deliver
+from ..native.lang import Abort, address_of, at, atomic_or, bswap, field_addr, load, native
+from .interrupts import deliver, deliver_data_fault, deliver_fetch_fault, enter
 from .locks import lock_tlb, unlock_tlb
 from .mas import load_mas_defaults, tlb0_set
 from .modes import NO_TAG, clear_chunks, clear_context, key_pid
@@ -117,11 +117,17 @@ def permitted(entry: TlbEntry, space: u64, kind: u32) -> bool:
 def storage_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
     """Data or instruction storage interrupt."""
     if kind == EXECUTE:
-        cpu.spr[SPR.ESR] = u64(esr)
-        deliver(cpu, IVOR.INSTRUCTION_STORAGE, cpu.pc)
+        deliver_fetch_fault(cpu, esr)
+    deliver_data_fault(cpu, IVOR.DATA_STORAGE, ea, esr | ESR.ST if kind == WRITE else esr)
+
+
+@native(cold=True)
+def virtualization_fault(cpu: Vcpu, ea: u64, esr: u32) -> None:
+    """Data storage interrupt of a page with MAS8[VF]: to the hypervisor, whatever EPCR[DSIGS] says."""
     cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-    deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+    cpu.spr[SPR.ESR] = u64(esr)
+    enter(cpu, IVOR.DATA_STORAGE, cpu.pc)
+    raise Abort
 
 
 @native(cold=True)
@@ -131,9 +137,7 @@ def tlb_miss(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> None:
     load_mas_defaults(cpu, ea, u32(space >> 8) & 0x3FFF, u32(space) & 1)
     if kind == EXECUTE:
         deliver(cpu, IVOR.INSTRUCTION_TLB, cpu.pc)
-    cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-    deliver(cpu, IVOR.DATA_TLB, cpu.pc)
+    deliver_data_fault(cpu, IVOR.DATA_TLB, ea, esr | ESR.ST if kind == WRITE else esr)
 
 
 @native(cold=True)
@@ -224,9 +228,7 @@ def translate(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
         storage_fault(cpu, ea, kind, esr | ESR.PT)
     entry = at(TlbEntry, where)
     if entry.mas8 & MAS8.VF and kind != EXECUTE:
-        cpu.spr[SPR.DEAR] = ea
-        cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-        deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+        virtualization_fault(cpu, ea, esr | ESR.ST if kind == WRITE else esr)
     if not permitted(entry, space, kind):
         storage_fault(cpu, ea, kind, esr)
     return where
