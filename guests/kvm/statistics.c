@@ -14,13 +14,19 @@ static void get(int fd, void *to, size_t size, off_t at)
 		fail(errno, "reading KVM's statistics");
 }
 
-void print_statistics(const char *name, int fd)
+int open_statistics(int fd)
 {
 	int stats = ioctl(fd, KVM_GET_STATS_FD, NULL);
-	struct kvm_stats_header header;
 
 	if (stats < 0)
 		fail(errno, "KVM_GET_STATS_FD");
+	return stats;
+}
+
+void print_statistics(const char *name, int stats)
+{
+	struct kvm_stats_header header;
+
 	get(stats, &header, sizeof header, 0);
 	size_t size = sizeof(struct kvm_stats_desc) + header.name_size;
 	struct kvm_stats_desc *desc = malloc(size);
@@ -40,5 +46,4 @@ void print_statistics(const char *name, int fd)
 	}
 	putchar('\n');
 	free(desc);
-	close(stats);
 }

@@ -38,7 +38,7 @@
 
 struct vcpu {
 	unsigned id;
-	int fd;
+	int fd, stats;
 	struct kvm_run *run;
 	pthread_t thread;
 	uint64_t exits[64];
@@ -139,6 +139,7 @@ static void create_vcpu(struct vcpu *vcpu, size_t run_size)
 	struct kvm_enable_cap irq = { .cap = KVM_CAP_IRQ_MPIC, .args = { mpic, vcpu->id } };
 
 	vcpu->fd = CONTROL(vm, KVM_CREATE_VCPU, (uintptr_t)vcpu->id);
+	vcpu->stats = open_statistics(vcpu->fd);
 	CONTROL(vcpu->fd, KVM_ENABLE_CAP, &tlb);
 	CONTROL(vcpu->fd, KVM_ENABLE_CAP, &irq);
 	vcpu->run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
@@ -265,7 +266,7 @@ static void print_exits(const struct vcpu *vcpu)
 			       (unsigned long long)vcpu->exits[n]);
 	putchar('\n');
 	snprintf(name, sizeof name, "vcpu%u", vcpu->id);
-	print_statistics(name, vcpu->fd);
+	print_statistics(name, vcpu->stats);
 }
 
 static double now(void)
@@ -307,6 +308,7 @@ int main(int count, char **words)
 	if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
 		fail(0, "/dev/kvm: not version %d of its interface", KVM_API_VERSION);
 	vm = CONTROL(kvm, KVM_CREATE_VM, 0);
+	int vm_stats = open_statistics(vm);
 	uint8_t *ram = add_memory(0, 0, mib << 20);
 
 	for (int n = optind; n < count; n++)
@@ -336,6 +338,6 @@ int main(int count, char **words)
 	       now() - entered);
 	for (unsigned n = 0; n < cpu_count; n++)
 		print_exits(&vcpus[n]);
-	print_statistics("vm", vm);
+	print_statistics("vm", vm_stats);
 	exit(status);
 }

@@ -25,5 +25,8 @@ void set_irq(unsigned source, bool level);
 /* A guest's access to the board's register space; `data` are the bytes in memory order. */
 void ccsr_access(uint64_t offset, uint8_t *data, unsigned length, bool write);
 
-/* What KVM has counted for a vCPU or VM that is not 0. */
-void print_statistics(const char *name, int fd);
+/* The counters of a vCPU or VM, to be opened before it runs: KVM lets nobody in while a vCPU is running. */
+int open_statistics(int fd);
+
+/* The counters that are not 0. */
+void print_statistics(const char *name, int stats);
