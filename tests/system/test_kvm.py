@@ -1,0 +1,72 @@
+"""Linux KVM inside the guest, on cores with the embedded hypervisor category: it boots guests of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from powervisor.guests.kvm import ram_disk
+from powervisor.guests.kvm.ram_disk import RUN, Inner
+from tests.system.booting import Boot, boot, check_linux, files, needs
+from tests.system.test_boot import TIMES, shell
+
+KEPT = "/tmp/inner"
+"""Where the outer guest keeps what the inner ones print, so that only its own messages are on its console."""
+SHOWN = f"cat {KEPT}* | grep -e BOOT-OK -e ^processor -e vmm: | sed s/^/INNER:/"
+pytestmark = pytest.mark.slow
+
+
+def run(outer: str, inner: Inner, words: tuple[str, ...], commands: tuple[str, ...], path: Path) -> Boot:
+    """Boot `outer` with `inner` in its RAM disk, let it run commands, and check that it stayed healthy."""
+    files(inner.guest)
+    needs(outer, "CONFIG_KVM_E500MC", "CONFIG_KVM_MPIC")
+    ram_disk.write(outer, inner, path)
+    done = boot(outer, "-initrd", str(path), *words, append=shell(*commands, SHOWN))
+    cpus = len(re.findall(r"^processor\s*:", done.output, re.MULTILINE))
+    check_linux(done, cpus)
+    return done
+
+
+def check_inner(done: Boot, times: int, cpus: int) -> None:
+    """So many inner guests came up and powered off, each after accesses to devices and emulated instructions."""
+    assert done.output.count("INNER:BOOT-OK") == times, done.output[-4000:]
+    assert len(re.findall("INNER:processor", done.output)) == times * cpus
+    assert len(re.findall(r"INNER:vmm: ended with status 0: [\d.]+ s to make", done.output)) == times
+    counts = re.findall(r"INNER:vmm: vcpu0 (.*)", done.output)
+    counted = [dict(pair.split("=") for pair in line.split()) for line in counts if "mmio_exits" in line]
+    assert len(counted) == times
+    for exits in counted:
+        assert int(exits["mmio_exits"]) > 1000 and int(exits["emulated_inst_exits"]) > 1000
+        assert int(exits["dtlb_virt_miss_exits"]) and int(exits["itlb_virt_miss_exits"])
+
+
+CASES = {
+    "k32": ("k32", Inner("k32"), ("-smp", "1")),
+    "k32-smp2": ("k32", Inner("k32", cpus=2), ("-smp", "2")),
+    "k32-wait": ("k32", Inner("k32", idle=False), ("-smp", "1")),
+    "k64": ("k64", Inner("k64"), ("-smp", "1")),
+    "k64-smp2": ("k64", Inner("k64", cpus=2), ("-smp", "2")),
+    "k64av": ("k64av", Inner("k64av"), ("-smp", "1")),
+    "k64av-threads": ("k64av", Inner("k64av", cpus=2), ("-smp", "cores=1,threads=2")),
+}
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_an_inner_linux_boots_ten_times_in_a_row(which, tmp_path):
+    outer, inner, words = CASES[which]
+    loop = f"for i in {' '.join(map(str, range(TIMES)))}", f"do {RUN} >{KEPT}$i", "done"
+    check_inner(run(outer, inner, words, loop, tmp_path / "initrd"), TIMES, inner.cpus)
+
+
+@pytest.mark.parametrize("outer", ["k32", "k64", "k64av"])
+def test_two_inner_guests_run_at_once(outer, tmp_path):
+    both = f"({RUN} >{KEPT}0 & {RUN} >{KEPT}1", "wait)"
+    check_inner(run(outer, Inner(outer), ("-smp", "2"), both, tmp_path / "initrd"), 2, 1)
+
+
+def test_a_monitor_that_is_killed_leaves_a_healthy_host(tmp_path):
+    """Its virtual machine goes with it, and the next one finds nothing of it in the TLBs."""
+    killed = f"({RUN} >/dev/null & sleep 1", "kill -9 $!", "wait)", f"{RUN} >{KEPT}"
+    check_inner(run("k64", Inner("k64"), ("-smp", "2"), killed, tmp_path / "initrd"), 1, 1)
