@@ -1,7 +1,8 @@
 """The logical to real address translation table of e6500 (category E.HV.LRAT, Book III-E 6.9).
 
-A guest that may write the TLB itself names logical addresses, there and in the page tables of its indirect entries; the
-hypervisor's LRAT entries say which real ones they are. A miss is an interrupt of the hypervisor. The table is shared by a core's threads, under the lock of its TLBs.
+A guest that may write the TLB itself names logical addresses, there and in the page tables of its indirect entries;
+the hypervisor's LRAT entries say which real ones they are. A miss is an interrupt of the hypervisor. The table is
+shared by a core's threads, under the lock of its TLBs.
 """
 
 from __future__ import annotations

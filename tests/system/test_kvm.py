@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
+from powervisor.guests.archive import Cpio
 from powervisor.guests.kvm import ram_disk
 from powervisor.guests.kvm.ram_disk import RUN, Inner
+from powervisor.insns import assemble
 from tests.system.booting import Boot, boot, check_linux, files, needs
 from tests.system.test_boot import TIMES, shell
 
@@ -18,11 +22,13 @@ SHOWN = f"cat {KEPT}* | grep -e BOOT-OK -e ^processor -e vmm: | sed s/^/INNER:/"
 pytestmark = pytest.mark.slow
 
 
-def run(outer: str, inner: Inner, words: tuple[str, ...], commands: tuple[str, ...], path: Path) -> Boot:
+def run(
+    outer: str, inner: Inner, words: tuple[str, ...], commands: tuple[str, ...], path: Path, more: bytes = b""
+) -> Boot:
     """Boot `outer` with `inner` in its RAM disk, let it run commands, and check that it stayed healthy."""
     files(inner.guest)
     needs(outer, "CONFIG_KVM_E500MC", "CONFIG_KVM_MPIC")
-    ram_disk.write(outer, inner, path)
+    path.write_bytes(ram_disk.build(outer, inner) + more)
     done = boot(outer, "-initrd", str(path), *words, append=shell(*commands, SHOWN))
     cpus = len(re.findall(r"^processor\s*:", done.output, re.MULTILINE))
     check_linux(done, cpus)
@@ -70,3 +76,33 @@ def test_a_monitor_that_is_killed_leaves_a_healthy_host(tmp_path):
     """Its virtual machine goes with it, and the next one finds nothing of it in the TLBs."""
     killed = f"({RUN} >/dev/null & sleep 1", "kill -9 $!", "wait)", f"{RUN} >{KEPT}"
     check_inner(run("k64", Inner("k64"), ("-smp", "2"), killed, tmp_path / "initrd"), 1, 1)
+
+
+BAD = {
+    # programs at 0x1000, entered in supervisor state with 64 MiB mapped, of which 32 are there
+    "ehpriv": ["ehpriv 0", "b 0x1000"],
+    "hypervisor-registers": ["mtspr 338,r4", "mtspr 307,r4", "tlbilx 0,0,r4", "tlbwe", "rfci", "b 0x1000"],
+    "beyond-memory": ["lis r4,0x300", "lwz r5,0(r4)", "b 0x1000"],
+    "code-beyond-memory": ["lis r4,0x300", "mtctr r4", "bctr"],
+    "unmapped": ["lis r4,0x7000", "lwz r5,0(r4)", "b 0x1000"],
+    "doorbells": ["li r4,0", "msgsnd r4", "b 0x1004"],
+    "hypercalls": ["lis r11,42", "ori r11,r11,3", "sc 1", "b 0x1008"],
+    "traps": ["trap"],
+}
+
+
+@pytest.mark.parametrize("outer", ["k32", "k64", "k64av"])
+def test_bad_inner_guests_end_as_kvm_ends_them(outer, tmp_path):
+    """Or do not end, until their monitor is killed; the next one boots."""
+    cpio = Cpio()
+    for name, lines in BAD.items():
+        words = (assemble(line, 0x1000 + 4 * n) for n, line in enumerate(lines))
+        cpio.file(f"bad/{name}", b"".join(struct.pack(">I", word) for word in words))
+    each = (
+        f"for p in {' '.join(BAD)}", "do (/kvm/vmm -m 32 -e 0x1000 /bad/$p@0x1000 >/dev/null & usleep 300000",
+        "kill -9 $! 2>/dev/null", "wait)", "echo OVER-$p", "done",
+    )  # fmt: skip
+    commands = (*each, f"{RUN} >{KEPT}")
+    done = run(outer, Inner(outer), ("-smp", "2"), commands, tmp_path / "initrd", gzip.compress(cpio.data(), 1))
+    assert re.findall(r"OVER-([a-z-]+)", done.output) == list(BAD)
+    check_inner(done, 1, 1)
