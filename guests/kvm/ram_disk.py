@@ -2,7 +2,6 @@
 
 import gzip
 from dataclasses import dataclass
-from pathlib import Path
 
 from powervisor.boards.cpus import CpuTopology
 from powervisor.boards.devicetree import Node
@@ -77,9 +76,3 @@ def _tree(core: cores.Core, inner: Inner) -> Node:
     if inner.idle:
         hypervisor.set("has-idle")
     return tree
-
-
-def write(outer: str, inner: Inner, path: Path) -> Path:
-    """`build` into a file. Raises UserError."""
-    path.write_bytes(build(outer, inner))
-    return path
