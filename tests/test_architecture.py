@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "boards": {"memory", "devices"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
-    "guests": {"cache", "native", "isa", "insns", "memory", "devices", "boards"},
+    "guests": {"boot", "cache", "native", "isa", "insns", "memory", "devices", "boards"},
     "machine": {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests",
     },

@@ -92,6 +92,14 @@ class EPLC(Register):
     EPID = 0x0000_3FFF
 
 
+class LPER(Register):
+    """Logical Page Exception Register: what a page table entry says of the page that the LRAT does not have."""
+
+    ALPN = 0xFFFF_F000
+    WIMGE = 0x0000_0F80
+    LPS = 0x0000_000F
+
+
 class ESR(Register):
     """Exception Syndrome Register."""
 

@@ -92,6 +92,7 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
         vector = vector & 0xFFFF_FFFF
     if (
         vector == return_pc
+        and msr & MSR.GS == 0  # a guest's vector may have the address of the hypervisor's
         and u32(cpu.spr[SPR.TCR]) & TCR.WRC == 0
         and (number == IVOR.PROGRAM or number == IVOR.INSTRUCTION_STORAGE or number == IVOR.INSTRUCTION_TLB)
     ):
@@ -184,6 +185,22 @@ def deliver(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     """Take an interrupt and abandon the instruction being executed."""
     take(cpu, number, return_pc)
     raise Abort
+
+
+@native(cold=True)
+def deliver_data_fault(cpu: Vcpu, number: u32, ea: u64, esr: u32) -> None:
+    """Data storage or data TLB error interrupt: address and syndrome in the registers of the state that takes it."""
+    guest = to_guest(cpu, number)
+    cpu.spr[u32(SPR.GDEAR) if guest else u32(SPR.DEAR)] = ea
+    cpu.spr[u32(SPR.GESR) if guest else u32(SPR.ESR)] = u64(esr)
+    deliver(cpu, number, cpu.pc)
+
+
+@native(cold=True)
+def deliver_fetch_fault(cpu: Vcpu, esr: u32) -> None:
+    """Instruction storage interrupt, with the syndrome in the register of the state that takes it."""
+    cpu.spr[u32(SPR.GESR) if to_guest(cpu, IVOR.INSTRUCTION_STORAGE) else u32(SPR.ESR)] = u64(esr)
+    deliver(cpu, IVOR.INSTRUCTION_STORAGE, cpu.pc)
 
 
 @native(cold=True)

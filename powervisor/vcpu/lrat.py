@@ -1,7 +1,8 @@
 """The logical to real address translation table of e6500 (category E.HV.LRAT, Book III-E 6.9).
 
-A guest that may write the TLB itself names logical addresses; the hypervisor's LRAT entries say which real ones they
-are. A miss is an interrupt of the hypervisor. The table is shared by a core's threads, under the lock of its TLBs.
+A guest that may write the TLB itself names logical addresses, there and in the page tables of its indirect entries;
+the hypervisor's LRAT entries say which real ones they are. A miss is an interrupt of the hypervisor. The table is
+shared by a core's threads, under the lock of its TLBs.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ def read_lrat(cpu: Vcpu) -> None:
 
 
 @native
-def real_address(cpu: Vcpu, lpa: u64, mask: u64) -> u64:
-    """Real address of a logical page of the current partition (mask covers its offset), MISS when no entry holds it."""
-    lpid = u32(cpu.spr[SPR.LPIDR])
+def real_address(cpu: Vcpu, lpid: u32, lpa: u64, mask: u64) -> u64:
+    """Real address of a partition's logical page (mask covers its offset), MISS when no entry holds it."""
     for n in range(u32(LRAT_ENTRIES)):
         entry = cpu.tlb.lrat[n]
         if entry.valid and entry.lpid == lpid and mask <= entry.mask and lpa & ~entry.mask == entry.lpa:
@@ -79,7 +79,7 @@ def real_address(cpu: Vcpu, lpa: u64, mask: u64) -> u64:
 def guest_page(cpu: Vcpu, lpa: u64, mask: u64) -> u64:
     """Real address for a guest's tlbwe, or the LRAT error interrupt; its handler finds the page in MAS7 and MAS3."""
     lock_tlb(cpu)
-    found = real_address(cpu, lpa, mask)
+    found = real_address(cpu, u32(cpu.spr[SPR.LPIDR]), lpa, mask)
     unlock_tlb(cpu)
     if found == MISS:
         cpu.spr[SPR.ESR] = u64(0)

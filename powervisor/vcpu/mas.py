@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..isa.registers import EPCR, MAS0, MAS1, MAS4, MAS6, MSR, SPR, TLBCFG
+from ..isa.registers import MAS0, MAS1, MAS4, MAS6, SPR, TLBCFG
 from ..native.ints import u32, u64
 from ..native.lang import native
 from .state import Vcpu
@@ -28,10 +28,7 @@ def victim_mas0(cpu: Vcpu) -> u32:
 
 @native(cold=True)
 def load_mas_defaults(cpu: Vcpu, ea: u64, pid: u32, space: u32) -> None:
-    """What a TLB miss puts into MAS0-3, 6 and 7, unless EPCR[DMIUH] keeps hypervisor-directed misses quiet."""
-    epcr = u32(cpu.spr[SPR.EPCR])
-    if epcr & EPCR.DMIUH and (cpu.msr & MSR.GS == 0 or epcr & (EPCR.DTLBGS | EPCR.ITLBGS) == 0):
-        return
+    """What a TLB miss puts into MAS0-3, 6 and 7."""
     mas4 = u32(cpu.spr[SPR.MAS4])
     mas1 = u32(MAS1.V) | (pid << 16 & MAS1.TID) | (mas4 & MAS4.TSIZED)
     if space:

@@ -6,11 +6,12 @@ bit 32. TLB0 entries of a set lie side by side, see `mas.tlb0_set`.
 
 from __future__ import annotations
 
-from ..isa.registers import ESR, IVOR, MAS1, MAS2, MAS3, MAS8, SPR
+from ..isa.registers import EPCR, ESR, IVOR, LPER, MAS1, MAS2, MAS3, MAS8, SPR
 from ..native.ints import u32, u64
-from ..native.lang import address_of, at, atomic_or, bswap, field_addr, load, native
-from .interrupts import deliver
+from ..native.lang import Abort, address_of, at, atomic_or, bswap, field_addr, load, native
+from .interrupts import deliver, deliver_data_fault, deliver_fetch_fault, enter, to_guest
 from .locks import lock_tlb, unlock_tlb
+from .lrat import MISS, real_address
 from .mas import load_mas_defaults, tlb0_set
 from .modes import NO_TAG, clear_chunks, clear_context, key_pid
 from .state import (
@@ -29,8 +30,8 @@ from .state import (
 
 READ, WRITE, EXECUTE = 1, 2, 4
 PAGE = 0xFFFF_FFFF_FFFF_F000
-NO_ENTRY, NO_PAGE = 0, 1
-"""What `lookup` says instead of an address."""
+NO_ENTRY, NO_PAGE, NO_REAL = 0, 1, 2
+"""What `lookup` says instead of an address: no TLB entry, no PTE, a guest's PTE whose page the LRAT does not know."""
 
 
 @native(inline=True)
@@ -117,29 +118,46 @@ def permitted(entry: TlbEntry, space: u64, kind: u32) -> bool:
 def storage_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
     """Data or instruction storage interrupt."""
     if kind == EXECUTE:
-        cpu.spr[SPR.ESR] = u64(esr)
-        deliver(cpu, IVOR.INSTRUCTION_STORAGE, cpu.pc)
+        deliver_fetch_fault(cpu, esr)
+    deliver_data_fault(cpu, IVOR.DATA_STORAGE, ea, esr | ESR.ST if kind == WRITE else esr)
+
+
+@native(cold=True)
+def virtualization_fault(cpu: Vcpu, ea: u64, esr: u32) -> None:
+    """Data storage interrupt of a page with MAS8[VF]: to the hypervisor, whatever EPCR[DSIGS] says."""
     cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-    deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+    cpu.spr[SPR.ESR] = u64(esr)
+    enter(cpu, IVOR.DATA_STORAGE, cpu.pc)
+    raise Abort
+
+
+@native(cold=True)
+def lrat_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
+    """LRAT error interrupt of a table walk; `walk` has set LPER."""
+    if kind != EXECUTE:
+        cpu.spr[SPR.DEAR] = ea
+        esr = esr | ESR.DATA | ESR.ST if kind == WRITE else esr | ESR.DATA
+    cpu.spr[SPR.ESR] = u64(esr)
+    deliver(cpu, IVOR.LRAT_ERROR, cpu.pc)
 
 
 @native(cold=True)
 def tlb_miss(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> None:
-    """Data or instruction TLB error interrupt."""
+    """Data or instruction TLB error interrupt; EPCR[DMIUH] keeps those of the hypervisor out of the MAS registers."""
     cpu.stats[Stat.TLB_MISSES] = cpu.stats[Stat.TLB_MISSES] + 1
-    load_mas_defaults(cpu, ea, u32(space >> 8) & 0x3FFF, u32(space) & 1)
+    number = u32(IVOR.INSTRUCTION_TLB) if kind == EXECUTE else u32(IVOR.DATA_TLB)
+    if u32(cpu.spr[SPR.EPCR]) & EPCR.DMIUH == 0 or to_guest(cpu, number):
+        load_mas_defaults(cpu, ea, u32(space >> 8) & 0x3FFF, u32(space) & 1)
     if kind == EXECUTE:
-        deliver(cpu, IVOR.INSTRUCTION_TLB, cpu.pc)
-    cpu.spr[SPR.DEAR] = ea
-    cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-    deliver(cpu, IVOR.DATA_TLB, cpu.pc)
+        deliver(cpu, number, cpu.pc)
+    deliver_data_fault(cpu, number, ea, esr | ESR.ST if kind == WRITE else esr)
 
 
 @native(cold=True)
 def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
     """Hardware table walk (category E.PT), with the TLBs locked: an indirect entry names a page table, the PTE is put
-    into TLB0. Address of that entry, NO_ENTRY without an indirect one, NO_PAGE when the table has none.
+    into TLB0. Address of that entry, NO_ENTRY without an indirect one, NO_PAGE when the table has none. What a guest's
+    PTE names is a logical page: NO_REAL, with LPER, when the LRAT has no real one.
 
     PTE as e6500 Linux makes it: RPN from bit 24, W I M G E, U0-U3, C, PSIZE, UX SX UW SW UR SR, valid in bit 0.
     """
@@ -153,20 +171,28 @@ def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
     pte = bswap(load(u64, cpu.vm.ram + table))
     if pte & 1 == 0:
         return u64(NO_PAGE)
+    low = u32(pte)
+    pa = (pte >> 24 << 12) & cpu.core.pa_mask
+    if indirect.mas8 & MAS8.TGS:
+        logical = pa
+        pa = real_address(cpu, u32(space >> 32) & 0xFF, logical, u64(0xFFF))
+        if pa == MISS:
+            cpu.spr[SPR.LPERU] = logical >> 32
+            cpu.spr[SPR.LPER] = u64(u32(logical) | low >> 12 & LPER.WIMGE | low >> 8 & LPER.LPS)
+            return u64(NO_REAL)
     tlb = cpu.tlb
     way = tlb.next_victim & (cpu.core.tlb0_ways - 1)
     tlb.next_victim = tlb.next_victim + 1
     entry = tlb.tlb0[tlb0_set(cpu, ea) + way]
     if entry.valid:
         flush_page(cpu, entry.ea, entry.mask, entry_pid(entry))
-    low = u32(pte)
     rights = low >> 2 & 0x3F  # SR UR SW UW SX UX, in the order of MAS3's low bits
     if low & 0x1000 == 0:  # C=0: no store
         rights = rights & ~u32(MAS3.SW | MAS3.UW)
     if low & 0x40000 == 0:  # R=0: no access
         rights = u32(0)
     entry.ea = ea & PAGE
-    entry.pa = (pte >> 24 << 12) & cpu.core.pa_mask
+    entry.pa = pa
     entry.mask = u64(0xFFF)
     entry.mas1 = (indirect.mas1 & (MAS1.TID | MAS1.TS)) | MAS1.V | 2 << 7
     entry.mas2 = low >> 19 & 0x1F
@@ -195,7 +221,7 @@ def keep(cpu: Vcpu, entry: TlbEntry) -> u64:
 
 @native
 def lookup(cpu: Vcpu, ea: u64, space: u64) -> u64:
-    """Address of the TLB entry for an address, NO_ENTRY or NO_PAGE.
+    """Address of the TLB entry for an address, NO_ENTRY, NO_PAGE or NO_REAL.
 
     A walk holds the lock from reading the PTE to writing the entry: an invalidation comes before or after both.
     """
@@ -205,7 +231,7 @@ def lookup(cpu: Vcpu, ea: u64, space: u64) -> u64:
     where = find(cpu, ea, space, u32(0))
     if where == NO_ENTRY:
         where = walk(cpu, ea, space)
-    if cpu.sibling and where > NO_PAGE:
+    if cpu.sibling and where > NO_REAL:
         where = keep(cpu, at(TlbEntry, where))
     unlock_tlb(cpu)
     return where
@@ -222,11 +248,11 @@ def translate(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> u64:
         tlb_miss(cpu, ea, space, kind, esr)
     if where == NO_PAGE:
         storage_fault(cpu, ea, kind, esr | ESR.PT)
+    if where == NO_REAL:
+        lrat_fault(cpu, ea, kind, esr | ESR.PT)
     entry = at(TlbEntry, where)
     if entry.mas8 & MAS8.VF and kind != EXECUTE:
-        cpu.spr[SPR.DEAR] = ea
-        cpu.spr[SPR.ESR] = u64(esr | ESR.ST) if kind == WRITE else u64(esr)
-        deliver(cpu, IVOR.DATA_STORAGE, cpu.pc)
+        virtualization_fault(cpu, ea, esr | ESR.ST if kind == WRITE else esr)
     if not permitted(entry, space, kind):
         storage_fault(cpu, ea, kind, esr)
     return where

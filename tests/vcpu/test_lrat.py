@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
 
-from powervisor.isa.registers import EPCR, IVOR, MAS0, MAS1, MAS8, MSR, SPR
+from powervisor.isa.registers import EPCR, ESR, IVOR, MAS0, MAS1, MAS8, MSR, SPR, TLBCFG
+from powervisor.native.ints import u32, u64
+from powervisor.native.lang import Abort
+from powervisor.vcpu.mmu import EXECUTE, READ, WRITE, data_space, physical, translate
+from powervisor.vcpu.state import TlbEntry
 
 
 def write(bench: Any, mas0: int, mas1: int, mas2: int, pa: int, mas8: int = 0) -> None:
@@ -61,6 +66,58 @@ def test_a_logical_page_that_no_entry_holds_is_an_interrupt(guest, change):
     assert guest.cpu.spr[SPR.SRR0] == 0x1000 and guest.cpu.spr[SPR.ESR] == 0
     assert guest.cpu.spr[SPR.MAS3] & 0xFFFF_F000 == page
     assert not guest.cpu.tlb.tlb0[0].valid
+
+
+# ---- page tables ---------------------------------------------------------------------------------------------------
+
+PTE = 0xFD | 2 << 8 | 0x4_1000 | 4 << 19
+"""A valid page table entry for all rights: PSIZE 4 KiB, referenced, changed, memory coherence required."""
+
+
+@pytest.fixture
+def tables(guest: Any) -> Any:
+    """The guest with an indirect entry for 2 MiB at 0x4000_0000, whose table is in logical page 0x10_5000."""
+    ram = (ctypes.c_char * 0x2000)()
+    guest.ram = ram
+    guest.cpu.vm.ram, guest.cpu.vm.ram_size = ctypes.addressof(ram), 0x2000
+    guest.cpu.tlb.lrat[2].pa = 0
+    guest.cpu.tlb.lrat[2].lpa = 0x10_5000
+    guest.cpu.tlb.lrat[2].mask = 0xFFF  # no larger than the table: an indirect entry asks for no more
+    guest.cpu.spr[SPR.TLB1CFG] |= TLBCFG.GTWE
+    write(guest, 1 << 28, MAS1.V | MAS1.IND | 11 << 7, 0x4000_0000, 0x10_5000 | 4)
+    assert guest.taken() is None
+    for n, page in enumerate((0x10_5000, 0x20_3000)):
+        ram[8 * n : 8 * n + 8] = (page << 12 | PTE).to_bytes(8, "big")
+    return guest
+
+
+def walk(bench: Any, ea: int, kind: int) -> int | None:
+    """Physical address of an access, None after an interrupt."""
+    try:
+        entry = TlbEntry.at(translate(bench.cpu, u64(ea), data_space(bench.cpu), u32(kind), u32(0)))
+    except Abort:
+        return None
+    return int(physical(entry, u64(ea)))
+
+
+def test_what_a_guests_page_table_names_is_logical(tables):
+    assert walk(tables, 0x4000_0123, READ) == 0x123
+    assert tables.cpu.tlb.tlb0[0].mas8 == MAS8.TGS | 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "esr"), [(READ, ESR.PT | ESR.DATA), (WRITE, ESR.PT | ESR.DATA | ESR.ST), (EXECUTE, ESR.PT)]
+)
+def test_a_logical_page_of_a_page_table_that_no_entry_holds_is_an_interrupt(tables, kind, esr):
+    tables.cpu.spr[SPR.EPCR] = EPCR.DSIGS | EPCR.ISIGS | EPCR.DTLBGS | EPCR.ITLBGS
+    tables.cpu.spr[SPR.DEAR] = 0x77
+    tables.cpu.pc = 0x1000
+    assert walk(tables, 0x4000_1123, kind) is None
+    assert tables.taken() == IVOR.LRAT_ERROR and not tables.guest_vector()
+    assert tables.cpu.spr[SPR.ESR] == esr
+    assert tables.cpu.spr[SPR.DEAR] == (0x77 if kind == EXECUTE else 0x4000_1123)
+    assert tables.cpu.spr[SPR.LPER] == 0x20_3000 | 4 << 7 | 2 and tables.cpu.spr[SPR.LPERU] == 0
+    assert not tables.cpu.tlb.tlb0[8].valid
 
 
 def test_a_guest_cannot_write_the_lrat(guest):

@@ -154,12 +154,13 @@ def test_defaults_for_tlb1_name_no_hardware_selection_and_search_indirect_entrie
 
 @pytest.mark.parametrize(
     ("msr", "epcr", "loaded"),
-    [(0, 0, True), (0, EPCR.DMIUH, False), (MSR.GS, EPCR.DMIUH, False), (MSR.GS, EPCR.DMIUH | EPCR.DTLBGS, True)],
-)
+    [(0, 0, True), (0, EPCR.DMIUH, False), (0, EPCR.DMIUH | EPCR.DTLBGS, False), (MSR.GS, EPCR.DMIUH, False),
+     (MSR.GS, EPCR.DMIUH | EPCR.DTLBGS, True), (MSR.GS, EPCR.DMIUH | EPCR.ITLBGS, False)],
+)  # fmt: skip
 def test_dmiuh_keeps_misses_of_the_hypervisor_out_of_the_mas_registers(bench, msr, epcr, loaded):
     bench.cpu.spr[SPR.EPCR] = epcr
     bench.msr(msr)
-    load_mas_defaults(bench.cpu, u64(0x4000_0000), u32(0), u32(0))
+    assert find(bench, 0x4000_0000) is None
     assert (mas(bench, 2)[0] != 0) == loaded
 
 

@@ -1,0 +1,1 @@
+"""Virtual machines inside a Linux guest: a small monitor for its KVM, and RAM disks that carry one to boot."""
