@@ -42,11 +42,13 @@ def build(bits: str, path: Path, work: Path, progress: Progress) -> None:
 def pack(busybox: bytes, links: list[str]) -> bytes:
     """The RAM disk as a cpio archive: busybox under all its names (absolute paths), /init, mount points, a console."""
     cpio = Cpio()
-    for directory in ("dev", "etc", "proc", "root", "sys", "tmp"):
+    here = Path(__file__).parent
+    for directory in ("dev", "etc", "mnt", "proc", "root", "sys", "tmp"):
         cpio.directory(directory)
     cpio.device("dev/console", 5, 1)  # /init's standard streams; devtmpfs comes only later
     cpio.device("dev/null", 1, 3, 0o666)
-    cpio.file("init", (Path(__file__).parent / "init").read_bytes(), 0o755)
+    cpio.file("init", (here / "init").read_bytes(), 0o755)
+    cpio.file("usr/share/udhcpc/default.script", (here / "udhcpc").read_bytes(), 0o755)
     cpio.file("bin/busybox", busybox, 0o755)
     for link in sorted(links):
         cpio.link(link.lstrip("/"), "/bin/busybox")
