@@ -70,9 +70,7 @@ def extract(package: Path, target: Path) -> None:
     run(["dpkg-deb", "-x", str(package), str(target)], f"unpacking {package.name}")
 
 
-def run(
-    command: Sequence[str], what: str, cwd: Path | None = None, environment: dict[str, str] | None = None
-) -> str:
+def run(command: Sequence[str], what: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
     """Run a command and return its output. Raises UserError with its last line of complaint."""
     try:
         done = subprocess.run(

@@ -149,9 +149,7 @@ def compile_guest(
     symbols = {entry.body.__name__: module.require(entry, export=True) for entry in entries}
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple(TRIPLE).create_target_machine(
-        cpu=CPU, features=FEATURES, opt=2, reloc="static"
-    )
+    machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, features=FEATURES, opt=2, reloc="static")
     parsed = llvm.parse_assembly(module.emit())
     parsed.triple, parsed.data_layout = TRIPLE, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1)

@@ -32,6 +32,7 @@ class RawFile:
     ) -> None:
         self.fd, self.read_only = fd, read_only
         self._sync, self._flushes, self._unmap = sync, flushes, unmap
+        self._lost = 0  # the error of a flush
         self.size = -(-os.lseek(fd, 0, os.SEEK_END) // SECTOR) * SECTOR
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
@@ -58,9 +59,15 @@ class RawFile:
             self.flush()
 
     def flush(self) -> None:
-        """fdatasync(2)."""
+        """fdatasync(2). After a failure there is no success any more: Linux tells of lost writes only once."""
+        if self._lost:
+            raise OSError(self._lost, os.strerror(self._lost))
         if self._flushes:
-            os.fdatasync(self.fd)
+            try:
+                os.fdatasync(self.fd)
+            except OSError as error:
+                self._lost = error.errno or errno.EIO
+                raise
 
     def discard(self, offset: int, length: int) -> None:
         """Make a hole, when discards are passed on; a host that cannot is nobody's concern."""

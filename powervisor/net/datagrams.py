@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from powervisor.errors import UserError
 from powervisor.net.netdev import Datagrams, Frame
-from powervisor.net.sockets import chosen_address
+from powervisor.net.sockets import chosen_address, remove_stale
 from powervisor.properties import choice, prop
 
 _SOCKET_BUFFER = 1 << 20
@@ -57,7 +57,7 @@ class DgramNetdev(Datagrams):
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             if self._path:
-                _remove_unused(self._path)
+                remove_stale(self._path, socket.SOCK_DGRAM)
             self._socket.bind(name)
         except OSError as error:
             self._socket.close()
@@ -82,14 +82,3 @@ class DgramNetdev(Datagrams):
         if self._path:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-
-
-def _remove_unused(path: str) -> None:
-    """Remove a datagram socket that nobody has open any more."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            return

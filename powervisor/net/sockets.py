@@ -71,7 +71,7 @@ def listening(address: Address, where: str) -> socket.socket:
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_UNIX:
-            _remove_stale(address.path)
+            remove_stale(address.path, socket.SOCK_STREAM)
         else:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(name)
@@ -83,12 +83,12 @@ def listening(address: Address, where: str) -> socket.socket:
     return found
 
 
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens at any more."""
+def remove_stale(path: str, kind: socket.SocketKind) -> None:
+    """Remove a socket that nobody has open any more, and nothing else. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):  # connect(2) refuses other files in the same words
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_UNIX, kind) as probe:
             try:
                 probe.connect(path)
             except ConnectionRefusedError:

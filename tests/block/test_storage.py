@@ -127,6 +127,20 @@ def test_errors_of_the_host_come_through(image):
     disk.close()
 
 
+def test_after_a_failed_flush_none_succeeds(image, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = opened(image)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(file_module.os, "fdatasync", fail)
+        disk.flush()
+    disk.writev([memoryview(b"x")], 0)
+    with pytest.raises(OSError, match="No space left"):
+        disk.flush()
+    disk.close()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_snapshot_reads_as_if_written_and_leaves_the_image_alone(image, seed):
     rng = random.Random(seed)

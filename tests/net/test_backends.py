@@ -228,6 +228,15 @@ def test_a_socket_that_was_left_behind_is_no_obstacle(network, tmp_path):
         network(pair(name, path)[0])
 
 
+@pytest.mark.parametrize("kind", ["stream-unix", "dgram-unix"])
+def test_a_file_that_is_no_socket_stays(tmp_path, kind):
+    file = tmp_path / "a"
+    file.write_text("dear to somebody")
+    with pytest.raises(UserError, match="Address already in use"):
+        open_netdevs([pair(kind, tmp_path)[0]], (), None, print)
+    assert file.read_text() == "dear to somebody"
+
+
 # -- captures
 
 

@@ -118,5 +118,3 @@ def read_spr(number: u32) -> u64:
     the(Scratch).results[0] = u64(0)
     routine(u32, "guarded", symbol("read_spr"), code, out)
     return the(Scratch).results[0]
-
-
