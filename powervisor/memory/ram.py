@@ -66,7 +66,12 @@ class Ram:
         if mem_path is None:
             page = HUGE_PAGE
             self.fd = os.memfd_create("powervisor-ram", os.MFD_CLOEXEC)
-            os.ftruncate(self.fd, size)
+            try:
+                os.ftruncate(self.fd, size)
+            except OSError as error:
+                os.close(self.fd)
+                said = f"{_wanted(size)}: the host gives no file of that size ({error.strerror}; see ulimit -f)"
+                raise UserError(said) from None
         else:
             self.fd, page = _open_backing(Path(mem_path), size)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import threading
 import time
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 from powervisor.errors import UserError
 
 _MAGIC, _VERSION, _ETHERNET = 0xA1B2C3D4, (2, 4), 1
+_CAPTURES = {bytes.fromhex(magic) for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")}
+"""How files of captures begin: pcap's in either byte order, with micro- or nanoseconds, and pcapng's."""
 _FILE_HEADER, _RECORD_HEADER = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
 MAX_LENGTH = 256 << 10
 """The longest frames that readers of the format take."""
@@ -24,7 +27,7 @@ class Capture:
         self._path, self._where, self._warn, self._max_length = path, where, warn, max_length
         self._lock = threading.Lock()
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._fd = _open(path, where)
         except OSError as error:
             raise UserError(f"{where}: cannot be written ({error.strerror}); name another file") from None
         self._write(_FILE_HEADER.pack(_MAGIC, *_VERSION, 0, 0, max_length, _ETHERNET))
@@ -59,3 +62,20 @@ class Capture:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _open(path: str, where: str) -> int:
+    """A file without content. Only a capture is overwritten: anything else, such as a disk's image, is hardly meant.
+    Raises OSError, UserError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            with open(path, "rb") as before:
+                begins = before.read(4)
+            if begins and begins not in _CAPTURES:
+                raise UserError(f"{where}: {path} is there and no capture; remove it, or name another file")
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,5 +1,6 @@
 """Guest RAM, the physical address space, and DMA."""
 
+import errno
 import os
 
 import pytest
@@ -105,6 +106,17 @@ def test_ram_the_host_cannot_give_is_a_user_error(kwargs, message):
     with pytest.raises(UserError, match=message) as error:
         Ram(**kwargs)
     assert "\n" not in str(error.value)
+
+
+def test_a_limit_on_files_that_ram_exceeds_is_a_user_error(monkeypatch):
+    def too_large(fd, size):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UserError, match="no file of that size.*see ulimit -f"):
+        Ram(4 * MIB)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_mem_path_without_free_huge_pages_is_a_user_error(monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from powervisor.errors import UserError
+from powervisor.net.capture import Capture
 from powervisor.net.netdev import MAX_FRAME
 from powervisor.net.netdevs import open_netdevs
 from tests.net.conftest import wait_until
@@ -284,6 +285,17 @@ def test_a_full_disk_ends_the_capture_and_nothing_else(network, tmp_path, warnin
         first.netdev.send([pieces(FRAMES[1])])
     assert second.take(3) == [FRAMES[1]] * 3
     assert warnings == ["pcap /dev/full: cannot be written any more (No space left on device); the capture ends here"]
+
+
+def test_a_capture_overwrites_captures_only(tmp_path):
+    disk, old = tmp_path / "disk.img", tmp_path / "old.pcap"
+    disk.write_bytes(bytes(4096))
+    with pytest.raises(UserError, match="disk.img is there and no capture; remove it, or name another file"):
+        Capture(str(disk), "pcap", print)
+    assert disk.read_bytes() == bytes(4096)
+    for _ in range(2):
+        Capture(str(old), "pcap", print).close()
+    assert records(old) == []
 
 
 # -- what cannot be
