@@ -104,8 +104,8 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return perror("parallel: mmap"), 1;
-    measure("one_cpu", one_cpu, 16, PIECES, "pieces/s");
-    measure("two_cpus", two_cpus, 32, PIECES, "pieces/s");
+    measure("one_cpu", one_cpu, 64, PIECES, "pieces/s");
+    measure("two_cpus", two_cpus, 128, PIECES, "pieces/s");
     measure("lock", contended, 10, 2.0 * LOCKED, "locks/s");
     measure("turns", turns, 10, 2.0 * TURNS, "turns/s");
     return 0;
