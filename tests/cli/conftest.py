@@ -20,6 +20,7 @@ class FakeMachine:
         self.outcome, self.over = None, threading.Event()
         self.started = self.stopped = self.closed = False
         self.typed = b""
+        self.answered = 0
         FakeMachine.last = self
 
     def __enter__(self):
@@ -44,6 +45,12 @@ class FakeMachine:
 
     def receive(self, data: bytes) -> None:
         self.typed += data
+
+    def heard(self) -> str:
+        """What was typed since the last call. Nothing that comes meanwhile is lost."""
+        typed = self.typed
+        before, self.answered = self.answered, len(typed)
+        return typed[before:].decode()
 
     def say(self, text: str, line: int = 0) -> None:
         self.serial[line].write(text.encode())
