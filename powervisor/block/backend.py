@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from powervisor.buffers import fill
+
 SECTOR = 512
 
 
@@ -85,20 +87,6 @@ def perform(backend: Backend, job: Job) -> None:
         backend.write_zeroes(offset, length, unmap)
 
 
-def part(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryview]:
-    """Bytes `start`..`start+length` of the buffers taken as one."""
-    found = []
-    for buffer in buffers:
-        if length <= 0:
-            break
-        if start < len(buffer):
-            piece = buffer[start : start + length]
-            found.append(piece)
-            length -= len(piece)
-        start = max(0, start - len(buffer))
-    return found
-
-
 def store(backend: Backend, buffers: Sequence[memoryview], offset: int) -> None:
     """`writev` of any bytes: where the backend wants larger pieces, with what lies around them. Raises OSError."""
     length = sum(map(len, buffers))
@@ -121,10 +109,7 @@ def fetch(backend: Backend, buffers: Sequence[memoryview], offset: int) -> None:
         return
     whole = memoryview(bytearray(end - start))
     backend.readv([whole], start)
-    at = offset - start
-    for buffer in buffers:
-        buffer[:] = whole[at : at + len(buffer)]
-        at += len(buffer)
+    fill(buffers, whole[offset - start :])
 
 
 def _around(backend: Backend, offset: int, length: int) -> tuple[int, int]:

@@ -8,7 +8,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-from powervisor.block.backend import SECTOR, part
+from powervisor.block.backend import SECTOR
+from powervisor.buffers import part
 
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _NOT_THERE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}

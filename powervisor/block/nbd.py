@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from powervisor.block.backend import SECTOR, Do, Job, part
+from powervisor.block.backend import SECTOR, Do, Job
+from powervisor.buffers import part, rest
 
 _HELLO, _OPTION_MAGIC, _OPTION_REPLY = b"NBDMAGIC", b"IHAVEOPT", 0x3_E889_0455_65A9
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
@@ -107,15 +108,7 @@ def _fill(server: socket.socket, buffers: Sequence[memoryview]) -> None:
         got = server.recvmsg_into(left[:_MOST_BUFFERS])[0]
         if not got:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        left = _rest(left, got)
-
-
-def _rest(buffers: list[memoryview], done: int) -> list[memoryview]:
-    first = 0
-    while first < len(buffers) and done >= len(buffers[first]):
-        done -= len(buffers[first])
-        first += 1
-    return [buffers[first][done:], *buffers[first + 1 :]] if first < len(buffers) else []
+        left = rest(left, got)
 
 
 class _Whole:
@@ -265,7 +258,7 @@ class NbdDisk:
             with self._sending:
                 left = [header, *buffers] if command == WRITE else [header]
                 while left:
-                    left = _rest(left, self._server.sendmsg(left[:_MOST_BUFFERS]))
+                    left = rest(left, self._server.sendmsg(left[:_MOST_BUFFERS]))
         except BlockingIOError:
             self.abandon(f"the NBD server took nothing for {_SEND_SECONDS} seconds")
         except OSError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from powervisor.block.backend import Backend, part
+from powervisor.block.backend import Backend
 from powervisor.block.file import RawFile
+from powervisor.buffers import part
 from powervisor.errors import UserError, argument
 
 CLUSTER = 64 << 10

@@ -16,6 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
+from powervisor.buffers import fill, part
 from powervisor.fsdev import wire
 from powervisor.fsdev.tree import Node, Tree, checked, magic, open_again, refusal
 from powervisor.fsdev.wire import Malformed, Reader
@@ -77,7 +78,7 @@ class Server:
         """Do what a request asks for; answers the length of the reply. Raises Unanswerable."""
         self.tree.tidy()
         length, room = sum(map(len, request)), sum(map(len, reply))
-        header = b"".join(_part(request, 0, wire.HEADER.size))
+        header = b"".join(part(request, 0, wire.HEADER.size))
         if len(header) < wire.HEADER.size or room < wire.READ_DATA_AT:
             raise Unanswerable("a request without a header, or without room for the reply")
         size, kind, tag = wire.HEADER.unpack(header)
@@ -99,17 +100,17 @@ class Server:
     ) -> tuple[bytes, int]:
         """The body of the reply, and how many bytes are in place behind it already."""
         if kind == wire.T_READ:
-            message = Reader(b"".join(_part(request, wire.HEADER.size, 16)))
+            message = Reader(b"".join(part(request, wire.HEADER.size, 16)))
             fid, offset, count = message.take("IQI")
-            into = _part(reply, wire.READ_DATA_AT, min(count, room - wire.READ_DATA_AT))
+            into = part(reply, wire.READ_DATA_AT, min(count, room - wire.READ_DATA_AT))
             done = os.preadv(self._opened(fid).file, into, _offset(offset)) if into else 0
             return struct.pack("<I", done), done
         if kind == wire.T_WRITE:
-            message = Reader(b"".join(_part(request, wire.HEADER.size, 16)))
+            message = Reader(b"".join(part(request, wire.HEADER.size, 16)))
             fid, offset, count = message.take("IQI")
             if count > size - wire.WRITE_DATA_AT:
                 raise Malformed
-            data = _part(request, wire.WRITE_DATA_AT, count)
+            data = part(request, wire.WRITE_DATA_AT, count)
             done = os.pwritev(self._opened(fid).file, data, _offset(offset)) if data else 0
             return struct.pack("<I", done), 0
         if kind not in self._handlers:
@@ -118,7 +119,7 @@ class Server:
         if changes and self.read_only:
             raise refusal(errno.EROFS)
         self._room = room - wire.HEADER.size
-        return handler(Reader(b"".join(_part(request, wire.HEADER.size, size - wire.HEADER.size)))), 0
+        return handler(Reader(b"".join(part(request, wire.HEADER.size, size - wire.HEADER.size)))), 0
 
     # -- handles
 
@@ -472,24 +473,7 @@ def _time(ns: int) -> tuple[int, int]:
     return ns // 10**9 & 0xFFFF_FFFF_FFFF_FFFF, ns % 10**9
 
 
-def _part(buffers: Sequence[memoryview], start: int, length: int) -> list[memoryview]:
-    """Bytes `start`..`start+length` of the buffers taken as one, or what there is of them."""
-    found = []
-    for buffer in buffers:
-        if length <= 0:
-            break
-        if start < len(buffer):
-            piece = buffer[start : start + length]
-            found.append(piece)
-            length -= len(piece)
-        start = max(0, start - len(buffer))
-    return found
-
-
 def _reply(reply: Sequence[memoryview], kind: int, tag: int, body: bytes, more: int = 0) -> int:
     size = wire.HEADER.size + len(body)
-    data, at = wire.HEADER.pack(size + more, kind, tag) + body, 0
-    for piece in _part(reply, 0, size):
-        piece[:] = data[at : at + len(piece)]
-        at += len(piece)
+    fill(reply, wire.HEADER.pack(size + more, kind, tag) + body)
     return size + more

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from powervisor.block import file as file_module
-from powervisor.block.backend import part
 from powervisor.block.file import RawFile
 from powervisor.block.overlay import CLUSTER, Overlay, nameless
+from powervisor.buffers import part
 
 
 def opened(path, **options):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from powervisor.block.backend import Backend, fetch, store
+from powervisor.buffers import fill
 from powervisor.devices.device import Device, state
 from powervisor.devices.registers import Register, RegisterArray, RoWord, Word
 from powervisor.devices.sd import adma
@@ -79,10 +80,7 @@ class _Step:
     def work(self, backend: Backend) -> None:
         """Move or erase the bytes. Raises OSError."""
         if self.mode == Mode.SENDING and self.reply:
-            at = self.offset
-            for view in self.views:
-                view[:] = self.reply[at : at + len(view)]
-                at += len(view)
+            fill(self.views, self.reply[self.offset :])
         elif self.mode == Mode.SENDING:
             fetch(backend, self.views, self.offset)
         elif self.mode == Mode.RECEIVING:

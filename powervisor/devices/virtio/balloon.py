@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from powervisor.block.backend import part
+from powervisor.buffers import part
 from powervisor.devices.device import state
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.device import Status, VirtioDevice

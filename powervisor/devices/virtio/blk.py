@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from powervisor.block.backend import SECTOR, Concurrent, Do, Job, part, perform
+from powervisor.block.backend import SECTOR, Concurrent, Do, Job, perform
 from powervisor.block.drives import Drive
+from powervisor.buffers import fill, part
 from powervisor.devices.device import state
 from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.services import Services
@@ -230,10 +231,7 @@ class VirtioBlk(VirtioDevice):
 
     def _identify(self, chain: Chain, room: int) -> None:
         data = self.options.serial.encode()[:_ID_LENGTH].ljust(_ID_LENGTH, b"\0")[:room]
-        at = 0
-        for buffer in part(chain.writable, 0, len(data)):
-            buffer[:] = data[at : at + len(buffer)]
-            at += len(buffer)
+        fill(chain.writable, data)
 
     def _ranges(self, kind: int, data: bytes) -> _Plan:
         """Discard or zero what `data` names, if all of it can be."""

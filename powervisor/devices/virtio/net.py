@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from powervisor.block.backend import part
+from powervisor.buffers import part
 from powervisor.devices.device import state
 from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, MAC
 from powervisor.devices.services import Services

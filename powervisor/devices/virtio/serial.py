@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from powervisor.buffers import fill
 from powervisor.devices.device import state
 from powervisor.devices.lines import Line
 from powervisor.devices.services import Services
@@ -207,7 +208,7 @@ class VirtioSerial(VirtioDevice):
     def _deliver(self, number: int, ring: Ring) -> None:
         while self.inboxes[number] and self._listens(number) and (chain := ring.pop()) is not None:
             with self._boxes:
-                taken = _fill(chain, self.inboxes[number])
+                taken = fill(chain.writable, self.inboxes[number])
                 self.inboxes[number] = self.inboxes[number][taken:]
             ring.push(chain, taken)
 
@@ -231,7 +232,7 @@ class VirtioSerial(VirtioDevice):
         while self.messages and (chain := ring.pop()) is not None:
             with self._boxes:
                 message = self.messages.pop(0)
-            ring.push(chain, _fill(chain, message))
+            ring.push(chain, fill(chain.writable, message))
             self.queues[_CONTROL_OUT].rung = True  # it may have been left alone meanwhile
 
     def _listen(self, ring: Ring) -> None:
@@ -280,16 +281,6 @@ def _data_out(number: int) -> int:
 def _port_of(queue: int) -> tuple[int, bool]:
     """The port of a data queue, and whether it has output."""
     return (queue - 2) // 2 if queue > _CONTROL_OUT else 0, bool(queue & 1)
-
-
-def _fill(chain: Chain, data: bytes) -> int:
-    """Put the beginning of `data` into a chain; answers how much went in."""
-    at = 0
-    for buffer in chain.writable:
-        piece = data[at : at + len(buffer)]
-        buffer[: len(piece)] = piece
-        at += len(piece)
-    return at
 
 
 def _content(chain: Chain, most: int) -> bytes:
