@@ -13,7 +13,7 @@ otherwise; without a kind, the default's type tells it: text, switch or number.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from powervisor.errors import UserError
@@ -176,6 +176,19 @@ def parse(options: type[T], text: str, where: str) -> T:
     """An instance of `options` from `key=value,...`. Raises UserError, which begins with `where`."""
     many = {declared.name for declared in properties(options) if declared.many}
     return build(options, pairs(text, where, many), where)
+
+
+def check_known(names: Collection[str], kind: str, name: str, where: str, remedy: str) -> None:
+    """Raise UserError where `kind`=`name` refers to nothing; with `remedy` where there is nothing to choose."""
+    if name not in names:
+        there = ", ".join(sorted(names)) or f"none; {remedy}"
+        raise UserError(f"{where}: {kind}={name}: no such {kind}; there is {there}")
+
+
+def check_free(kind: str, name: str, where: str, user: str | None) -> None:
+    """Raise UserError where what `kind`=`name` refers to has a user already."""
+    if user:
+        raise UserError(f"{where}: {kind}={name} is used by {user}; give each device a {kind} of its own")
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from powervisor.block.nbd_server import PORT, NbdServer, parse_server
 from powervisor.block.qemu_nbd import FORMATS
 from powervisor.block.storage import RAW, Storage, open_storage
 from powervisor.errors import UserError, argument
-from powervisor.properties import build, choice, number, pairs, prop
+from powervisor.properties import build, check_free, check_known, choice, number, pairs, prop
 
 NONE = "none"
 _DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card", "pflash": "cfi.pflash01"}
@@ -83,12 +83,9 @@ class Drives:
 
     def claim(self, name: str, device: str) -> Drive:
         """The drive `name` for a device, which becomes its only user. Raises UserError, beginning with the device."""
-        drive = self.by_name.get(name)
-        if drive is None:
-            there = ", ".join(self.by_name) or f"none; add {argument('drives')} file=FILE,if=none,id={name}"
-            raise UserError(f"{device}: drive={name}: no such drive; there is {there}")
-        if drive.device:
-            raise UserError(f"{device}: drive={name} is used by {drive.device}; give each device a drive of its own")
+        check_known(self.by_name, "drive", name, device, f"add {argument('drives')} file=FILE,if=none,id={name}")
+        drive = self.by_name[name]
+        check_free("drive", name, device, drive.device)
         drive.device = device
         return drive
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from powervisor.properties import Kind
+from powervisor.properties import Kind, prop
 
 BROADCAST = b"\xff" * 6
 ETHERNET_HEADER = 14
@@ -23,6 +24,14 @@ def _mac(text: str) -> bytes:
 
 
 MAC = Kind("address", _mac)
+
+
+@dataclass(frozen=True)
+class NicOptions:
+    """Properties of every network device."""
+
+    netdev: str = prop("", "the -netdev's id", required=True)
+    mac: bytes | None = prop(None, "its address; default 52:54:00:12:34:56, counting up", MAC)
 
 
 def checksum_total(data: bytes | bytearray | memoryview) -> int:

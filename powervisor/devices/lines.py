@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from powervisor.errors import UserError, argument
+from powervisor.errors import argument
+from powervisor.properties import check_free, check_known
 
 Dispatch = Callable[[Callable[[], None]], None]
 """Runs a function under the machine's lock."""
@@ -42,10 +43,7 @@ class Lines:
 
     def claim(self, name: str, where: str) -> Line:
         """The chardev `name` for a device, which becomes its only user. Raises UserError, beginning with `where`."""
-        if name not in self.by_name:
-            there = ", ".join(self.by_name) or f"none; add {argument('chardevs')} pty,id={name}"
-            raise UserError(f"{where}: chardev={name}: no such chardev; there is {there}")
-        if name in self._users:
-            raise UserError(f"{where}: chardev={name} is used by {self._users[name]}; give each device its own")
+        check_known(self.by_name, "chardev", name, where, f"add {argument('chardevs')} pty,id={name}")
+        check_free("chardev", name, where, self._users.get(name))
         self._users[name] = where
         return self.by_name[name]

@@ -10,7 +10,7 @@ from typing import TypeVar
 from powervisor.errors import UserError, argument
 from powervisor.fsdev.server import Server
 from powervisor.fsdev.tree import Tree
-from powervisor.properties import choice, parse, prop
+from powervisor.properties import check_free, check_known, choice, parse, prop
 
 T = TypeVar("T")
 _SECURITY = prop(
@@ -49,11 +49,8 @@ class Exports:
 
     def claim(self, name: str, where: str) -> Server:
         """The directory `name` for a device, which becomes its only user. Raises UserError."""
-        if name not in self.by_name:
-            remedy = f"none; add {argument('fsdevs')} local,id={name},path=DIRECTORY"
-            raise UserError(f"{where}: fsdev={name}: no such fsdev; there is {', '.join(self.by_name) or remedy}")
-        if name in self._users:
-            raise UserError(f"{where}: fsdev={name} is used by {self._users[name]}; give each device its own")
+        check_known(self.by_name, "fsdev", name, where, f"add {argument('fsdevs')} local,id={name},path=DIRECTORY")
+        check_free("fsdev", name, where, self._users.get(name))
         self._users[name] = where
         return self.by_name[name]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from powervisor.errors import UserError, argument
 from powervisor.net.capture import Capture
 from powervisor.net.netdev import Netdev, Nic
+from powervisor.properties import check_free, check_known
 
 _DEFAULT_MAC = 0x52_54_00_12_34_56
 
@@ -21,12 +22,9 @@ class Netdevs:
 
     def claim(self, name: str, device: str, where: str, nic: Nic) -> Netdev:
         """The netdev `name` for `device`, which becomes its only user. Raises UserError, beginning with `where`."""
-        netdev = self.by_name.get(name)
-        if netdev is None:
-            there = ", ".join(self.by_name) or f"none; add {argument('netdevs')} user,id={name}"
-            raise UserError(f"{where}: netdev={name}: no such netdev; there is {there}")
-        if netdev.device:
-            raise UserError(f"{where}: netdev={name} is used by {netdev.device}; give each device a netdev of its own")
+        check_known(self.by_name, "netdev", name, where, f"add {argument('netdevs')} user,id={name}")
+        netdev = self.by_name[name]
+        check_free("netdev", name, where, netdev.device)
         netdev.device, netdev.nic = device, nic
         return netdev
 

@@ -13,7 +13,7 @@ from powervisor.net.datagrams import DgramNetdev
 from powervisor.net.passt import UserNetdev
 from powervisor.net.sockets import SocketNetdev, StreamNetdev
 from powervisor.net.tap import TapNetdev
-from powervisor.properties import listing, number, parse, prop
+from powervisor.properties import check_known, listing, number, parse, prop
 
 TYPES: Mapping[str, Any] = {one.kind: one for one in (UserNetdev, TapNetdev, SocketNetdev, StreamNetdev, DgramNetdev)}
 """Backends by the word after -netdev."""
@@ -74,9 +74,7 @@ def check(netdevs: Sequence[str], objects: Sequence[str] = ()) -> None:
         if wanted.id in taken:
             raise UserError(f"{where}: the id is taken; give each its own")
         taken.add(wanted.id)
-        if wanted.netdev not in names:
-            there = ", ".join(sorted(names)) or f"none; add {argument('netdevs')} user,id={wanted.netdev}"
-            raise UserError(f"{where}: netdev={wanted.netdev}: no such netdev; there is {there}")
+        check_known(names, "netdev", wanted.netdev, where, f"add {argument('netdevs')} user,id={wanted.netdev}")
 
 
 def summaries() -> list[tuple[str, str]]:

@@ -10,8 +10,10 @@ from powervisor.boards import registry
 from powervisor.boards.board import Built, Context
 from powervisor.boards.cpus import CpuTopology
 from powervisor.devices.clock import ManualClock
+from powervisor.devices.services import Services
 from powervisor.memory.ram import Ram
 from powervisor.memory.space import Dma, PhysicalSpace
+from tests.support.virtio_driver import Immediate
 
 CCSR = 0xF_E000_0000
 
@@ -116,3 +118,19 @@ def threaded_bench():
     ram = Ram(64 << 20)
     yield make_bench(ram, cores=2, threads=2)
     ram.close()
+
+
+@pytest.fixture
+def warnings():
+    """What the devices told the user."""
+    return []
+
+
+@pytest.fixture
+def services(bench, warnings):
+    """What a machine lends to devices that are plugged into the bench; closed with them."""
+    found = Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
+    yield found
+    for device in bench.built.everything():
+        device.close()
+    found.drives.close()

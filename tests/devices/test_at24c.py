@@ -7,25 +7,8 @@ import pytest
 
 from powervisor.block.drives import open_drives
 from powervisor.devices.models import plug
-from powervisor.devices.services import Services
 from powervisor.errors import UserError
-from powervisor.memory.space import Dma
 from tests.support.i2c_master import Rom
-from tests.support.virtio_driver import Immediate
-
-
-@pytest.fixture
-def warnings():
-    return []
-
-
-@pytest.fixture
-def services(bench, warnings):
-    found = Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
-    yield found
-    for device in bench.built.everything():
-        device.close()
-    found.drives.close()
 
 
 @pytest.fixture

@@ -146,11 +146,6 @@ class Driver:
 
 
 @pytest.fixture
-def warnings():
-    return []
-
-
-@pytest.fixture
 def driver(bench, request, warnings):
     services = Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
     wire = services.netdevs.by_name["n"] = Wire("n", headers=getattr(request, "param", False))

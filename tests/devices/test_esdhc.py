@@ -11,9 +11,7 @@ import pytest
 
 from powervisor.block.drives import open_drives
 from powervisor.devices.models import plug
-from powervisor.devices.services import Services
 from powervisor.errors import UserError
-from powervisor.memory.space import Dma
 from tests.support.esdhc_driver import (
     ADMAE,
     ADMAES,
@@ -58,7 +56,6 @@ from tests.support.esdhc_driver import (
     WPSPL,
     Driver,
 )
-from tests.support.virtio_driver import Immediate
 
 SIZE = 8 << 20
 
@@ -72,20 +69,6 @@ def image(tmp_path):
     path = tmp_path / "card.img"
     path.write_bytes(b"".join(pattern(n) for n in range(64)) + bytes(SIZE - 64 * 512))
     return path
-
-
-@pytest.fixture
-def warnings():
-    return []
-
-
-@pytest.fixture
-def services(bench, warnings):
-    found = Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
-    yield found
-    for device in bench.built.everything():
-        device.close()
-    found.drives.close()
 
 
 @pytest.fixture

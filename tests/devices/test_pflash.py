@@ -8,9 +8,7 @@ import pytest
 
 from powervisor.block.drives import open_drives
 from powervisor.devices.models import plug
-from powervisor.devices.services import Services
 from powervisor.errors import UserError
-from powervisor.memory.space import Dma
 from tests.support.flash_driver import (
     ARRAY,
     BASE,
@@ -25,7 +23,6 @@ from tests.support.flash_driver import (
     STATUS,
     Driver,
 )
-from tests.support.virtio_driver import Immediate
 from tests.support.wire import Wire
 
 SIZE, SECTOR = 1 << 20, 64 << 10
@@ -41,20 +38,6 @@ def image(tmp_path, content):
     path = tmp_path / "nor.img"
     path.write_bytes(content)
     return path
-
-
-@pytest.fixture
-def warnings():
-    return []
-
-
-@pytest.fixture
-def services(bench, warnings):
-    found = Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
-    yield found
-    for device in bench.built.everything():
-        device.close()
-    found.drives.close()
 
 
 @pytest.fixture

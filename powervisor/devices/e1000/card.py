@@ -8,24 +8,20 @@ from typing import Any
 from powervisor.devices.device import Device, state
 from powervisor.devices.e1000.eeprom import contents
 from powervisor.devices.e1000.mac import E1000
-from powervisor.devices.ethernet import MAC
+from powervisor.devices.ethernet import NicOptions
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.pci.function import COMMAND_MASTER, Bar
 from powervisor.devices.services import Services
 from powervisor.errors import argument
 from powervisor.memory.space import Dma
-from powervisor.properties import prop
 
 REGISTERS_BAR, IO_BAR = 0, 1
 _IO_ADDRESS, _IO_DATA = 0, 4
 
 
 @dataclass(frozen=True)
-class E1000Options(PciOptions):
+class E1000Options(NicOptions, PciOptions):
     """Properties of e1000."""
-
-    netdev: str = prop("", "the -netdev's id", required=True)
-    mac: bytes | None = prop(None, "its address; default 52:54:00:12:34:56, counting up", MAC)
 
 
 class E1000Card(PciCard):

@@ -6,20 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from powervisor.devices.device import Device
-from powervisor.devices.ethernet import MAC
+from powervisor.devices.ethernet import NicOptions
 from powervisor.devices.etsec.mac import Etsec
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
 from powervisor.devices.services import Services
 from powervisor.errors import argument
-from powervisor.properties import prop
 
 
 @dataclass(frozen=True)
-class EtsecOptions(PlatformOptions):
+class EtsecOptions(NicOptions, PlatformOptions):
     """Properties of eTSEC."""
-
-    netdev: str = prop("", "the -netdev's id", required=True)
-    mac: bytes | None = prop(None, "its address; default 52:54:00:12:34:56, counting up", MAC)
 
 
 class EtsecCard(PlatformCard):

@@ -9,7 +9,7 @@ from typing import Any
 
 from powervisor.buffers import part
 from powervisor.devices.device import state
-from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, MAC
+from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, NicOptions
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.device import Status, VirtioDevice
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
@@ -47,11 +47,9 @@ _ETHERTYPE_VLAN = b"\x81\x00"
 
 
 @dataclass(frozen=True)
-class NetOptions(VirtioPciOptions):
+class NetOptions(NicOptions, VirtioPciOptions):
     """Properties of virtio-net-pci."""
 
-    netdev: str = prop("", "the -netdev's id", required=True)
-    mac: bytes | None = prop(None, "its address; default 52:54:00:12:34:56, counting up", MAC)
     host_mtu: int | None = prop(
         None, "the MTU that the driver is told, 0 for none; default what the netdev likes, if above 1500",
         number(0, 65535), name="host_mtu",

@@ -11,12 +11,6 @@ from tests.support.wire import Wire
 
 
 @pytest.fixture
-def warnings():
-    """What the device told the user."""
-    return []
-
-
-@pytest.fixture
 def plugged(bench, warnings):
     """Plug an eTSEC in, and drive it: `plugged(headers=True)`; `services` are those lent to it."""
 

@@ -3,20 +3,7 @@
 import pytest
 
 from powervisor.devices.models import plug
-from powervisor.devices.services import Services
-from powervisor.memory.space import Dma
-from tests.support.virtio_driver import Driver, Immediate
-
-
-@pytest.fixture
-def warnings():
-    """What the devices told the user."""
-    return []
-
-
-@pytest.fixture
-def services(bench, warnings):
-    return Services(Dma(bench.space), warn=warnings.append, hire=Immediate)
+from tests.support.virtio_driver import Driver
 
 
 @pytest.fixture
