@@ -218,11 +218,10 @@ class Machine:
         self.space.on_write(vm.memory_written)
         fixed = list(self.built.devices.values())  # the windows of others may move
         for window in self.space.windows:
-            if isinstance(window.target, Device) and window.target in fixed:
-                vm.attach_registers(window.base, window.size, window.target.plain_registers())
-        for window in self.space.windows:
             if isinstance(window.target, Pflash):
                 window.target.follow(vm.attach_rom(window.base, window.size, window.target.array_address))
+            elif isinstance(window.target, Device) and window.target in fixed:
+                vm.attach_registers(window.base, window.size, window.target.plain_registers())
         for index, chardev in enumerate(self._chardevs):
             uart = self.built.devices.get(f"serial{index}")
             if chardev is not None and isinstance(uart, Ns16550):

@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -187,7 +188,7 @@ def sender(fd: int) -> Callable[[bytes], int]:
     return send
 
 
-class BaseChardev:
+class BaseChardev(ABC):
     """Start, stop and the throttled way in; kinds add where bytes come from and go to."""
 
     announcement: str | None = None
@@ -226,9 +227,9 @@ class BaseChardev:
         self._thread = threading.Thread(target=self._receive, name="console-in", daemon=True)
         self._thread.start()
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Take bytes the guest sent."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Stop carrying input."""

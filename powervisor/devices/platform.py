@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -86,7 +87,7 @@ class PlatformOptions:
     bus: str = prop("platform", "the bus it sits on")
 
 
-class PlatformCard(Device):
+class PlatformCard(Device, ABC):
     """Base of devices that a user can plug into the platform bus."""
 
     model: ClassVar[str]
@@ -98,6 +99,6 @@ class PlatformCard(Device):
         """`options` is of `options_type`. Raises UserError for what cannot be had together."""
         super().__init__(name)
 
+    @abstractmethod
     def attach(self, bus: PlatformBus) -> None:
         """Claim windows and interrupts of `bus`, and add a node. Raises ValueError, as the bus does."""
-        raise NotImplementedError

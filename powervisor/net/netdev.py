@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -36,7 +37,7 @@ class Nic(Protocol):
         """`Netdev.link_up` is another."""
 
 
-class Netdev:
+class Netdev(ABC):
     """Base of all backends; a subclass is a `-netdev` type.
 
     `_transmit` and `_receive` are what it says of the host; both work without waiting.
@@ -70,21 +71,21 @@ class Netdev:
 
     # -- what a backend says
 
+    @abstractmethod
     def descriptor(self) -> int:
         """What poll(2) waits for; -1 while there is nothing."""
-        raise NotImplementedError
 
     def wrapped(self, frame: Frame) -> Frame:
         """The frame as the host takes it."""
         return frame
 
+    @abstractmethod
     def _transmit(self, frames: list[Frame]) -> list[Frame]:
         """Send wrapped frames; answers those that the host does not take now. What fails is lost."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _receive(self) -> list[memoryview]:
         """Frames that are there now. The views are good until the next call."""
-        raise NotImplementedError
 
     def offload(self, checksums: bool, tso4: bool, tso6: bool, ecn: bool) -> None:
         """What the device in front can take in a frame with a header."""
@@ -194,13 +195,13 @@ class Datagrams(Netdev):
         super().__init__(name, where, warn)
         self._memory = memoryview(bytearray(8 * MAX_FRAME))
 
+    @abstractmethod
     def _get(self, into: memoryview) -> int:
         """Read one frame. Raises BlockingIOError, or OSError when there will be none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _put(self, frame: Frame) -> Any:
         """Write one frame. Raises BlockingIOError, or OSError when it is lost."""
-        raise NotImplementedError
 
     def _lost(self, error: OSError) -> None:
         """Reading failed."""

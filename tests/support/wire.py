@@ -7,6 +7,7 @@ from powervisor.net.netdev import Netdev
 
 class Wire(Netdev):
     kind = "wire"
+    descriptor = _transmit = _receive = None  # it is never started, and has no host
 
     def __init__(self, name, headers=False, mtu=1500):
         super().__init__(name, f"netdevs wire,id={name}", lambda text: None)
