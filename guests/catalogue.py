@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import powervisor
+from powervisor.boards import registry
 from powervisor.cache.place import root
 from powervisor.errors import UserError
+from powervisor.isa import cores
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,16 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest: the machine options it wants, as keywords of `Machine`; `files` become such keywords too."""
+    """A guest: the machine options it wants, as keywords of `Machine`; `files` become such keywords too.
+
+    `program` is a package of `powervisor.guests` that has `image(bits)`, the kernel's file for cores of 32 or 64 bits.
+    """
 
     name: str
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Artifact] = field(default_factory=dict)
+    program: str | None = None
 
 
 def _linux(name: str, cpu: str, bits: int, summary: str) -> Guest:
@@ -69,6 +76,8 @@ GUESTS = {
         _linux("k64av", "e6500", 64, "Linux 6.1, 64-bit SMP with AltiVec, for e6500"),
         Guest("uboot", "U-Boot for the ppce500 board", {"cpu": "e500mc"},
               {"bios": Artifact("uboot.elf", "uboot", "uboot.elf")}),
+        Guest("hypervisor-demo", "a small hypervisor that shows two partitions what E.HV is (docs/hypervisor)",
+              {"no_reboot": True}, program="hypervisor_demo"),
     )
 }  # fmt: skip
 ALIASES = {"linux": "k32"}
@@ -127,10 +136,15 @@ def build(guest: Guest, force: bool = False) -> list[Path]:
     return [_made(artifact, guest.name, force) for artifact in guest.files.values()]
 
 
-def machine_arguments(guest: Guest) -> dict[str, Any]:
-    """Keywords for `Machine` that boot `guest`; builds what is missing."""
-    paths = build(guest)
-    return {**guest.options, **{role: str(path) for role, path in zip(guest.files, paths, strict=True)}}
+def machine_arguments(guest: Guest, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Keywords for `Machine` that boot `guest` where `given` wins; builds what is missing."""
+    arguments = {**guest.options, **dict(zip(guest.files, map(str, build(guest)), strict=True))}
+    if guest.program is not None:
+        board = registry.get(given.get("board", registry.DEFAULT))
+        core = cores.get(given.get("cpu", board.default_core))
+        module = importlib.import_module(f"powervisor.guests.{guest.program}")
+        arguments["kernel"] = str(module.image(core.bits))
+    return arguments
 
 
 def _made(artifact: Artifact, name: str, force: bool) -> Path:

@@ -23,6 +23,7 @@ OPTION_NAMES = {
 
 def add_machine_options(parser: Parser) -> None:
     """-guest -M -cpu -smp -m -kernel ... on `parser`."""
+    parser.add_argument("name", nargs="?", metavar="GUEST", help="the same as -guest GUEST")
     parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
     parser.option("-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them)")
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
@@ -188,11 +189,29 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
     A guest that is not there yet is built. Raises UserError.
     """
+    guest = _guest_name(options)
     given = _given(options)
-    arguments = given if options.guest is None else _guest_arguments(options.guest, given) | given
+    arguments = given if guest is None else _guest_arguments(guest, given) | given
     if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():
         raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
     return arguments
+
+
+def _guest_name(options: argparse.Namespace) -> str | None:
+    """The guest of -guest, or of the word without an option."""
+    if options.name is None:
+        name: str | None = options.guest
+        return name
+    from powervisor.guests import catalogue
+
+    known = (*catalogue.GUESTS, *catalogue.ALIASES)
+    if options.name not in known:
+        remedy = f"a file to boot is -kernel {options.name}; guests are {nearest(options.name, known)}"
+        raise UsageError(f"{options.name}: not an option, and no guest; {remedy}")
+    if options.guest is not None:
+        raise UsageError(f"{options.name}: -guest {options.guest} is given too; leave one of the two out")
+    word: str = options.name
+    return word
 
 
 def _guest_arguments(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +222,7 @@ def _guest_arguments(name: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in ("kernel", "bios"):
         if name in given:
             raise UserError(f"-{name}: -guest {guest.name} brings its own; leave one of the two out")
-    arguments = catalogue.machine_arguments(guest)
+    arguments = catalogue.machine_arguments(guest, given)
     if "append" in given:
         given["append"] = " ".join(filter(None, (arguments.get("append"), given["append"])))
     return arguments

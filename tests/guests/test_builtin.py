@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 
 from powervisor import Machine
 from powervisor.boot import elf
-from powervisor.guests import builtin
+from powervisor.guests import builtin, kept
 from powervisor.guests.builtin import linker
 from powervisor.guests.builtin.compiler import GuestModule, compile_guest
 from powervisor.guests.builtin.words import routine, say
@@ -379,5 +379,5 @@ def test_files_of_old_versions_are_removed(tmp_path, monkeypatch):
     (folder / "uImage-k32").touch()
     made = builtin.image(32)
     names = {path.name for path in folder.iterdir()}
-    assert len(names) == builtin.KEPT + 1
+    assert len(names) == kept.KEPT + 1
     assert {made.name, "builtin-19.elf", "uImage-k32"} <= names
