@@ -7,6 +7,7 @@ from pathlib import Path
 from ...devices.mpic_registers import Offset
 from ...insns import assemble_source
 from ...isa import registers
+from ...isa.asm_source import Program
 from ..builtin import build as builtin
 from ..builtin.program import state as board
 from .program import layout, main, state
@@ -27,15 +28,15 @@ def constants(bits: int) -> dict[str, int]:
     return known | builtin.masks(*REGISTERS) | {"WIDE": int(bits == 64), "EOI": Offset.EOI, "IACK": Offset.IACK}
 
 
-def partition(bits: int) -> bytes:
+def partition(bits: int) -> Program:
     """The program of both partitions, for effective address 0."""
     head = "".join(f"{name} = {value}\n" for name, value in constants(bits).items())
-    return assemble_source(head + HERE.joinpath("partition.s").read_text(), 0, name="partition").data
+    return assemble_source(head + HERE.joinpath("partition.s").read_text(), 0, name="partition")
 
 
 def build(bits: int) -> bytes:
     """The whole as an ELF executable."""
-    data = partition(bits)
+    data = partition(bits).data
     assert len(data) <= layout.PROGRAM_SIZE
     known = constants(bits) | builtin.names(board, state)
     text = "\n".join(path.read_text() for path in SOURCES)

@@ -30,8 +30,8 @@
 .endif
 .endm
 
-FRAME = 16
-FRAME_SIZE = FRAME + 80         # r14 to r31, rounded up to the ABI's 16 bytes
+FRAME = 16                      # above it r14 to r31, which callees keep; compiled code has no use for r2 and r13
+FRAME_SIZE = FRAME + 80
 
 # ---- in ------------------------------------------------------------------------------------------------------------
 
@@ -107,8 +107,9 @@ leave:                          # r3 where the registers go, r5 the interrupted 
     stw     r4, Partition.esr(r3)
     mfxer   r4
     stw     r4, Partition.xer(r3)
-    stwcx.  r4, 0, r1           # a reservation of the partition's ends here
     mfsprg1 r1
+    addi    r4, r1, 12
+    stwcx.  r4, 0, r4           # a reservation of the partition's ends here
     mfsprg2 r4
     addi    r4, r4, Cpu.own
     mtsprg0 r4                  # from here on an interrupt is the hypervisor's own

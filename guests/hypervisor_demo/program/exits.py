@@ -166,7 +166,7 @@ def on_privilege(cpu: Cpu, p: Partition) -> None:
     if cpu.unreadable == 0 and word & OPERATION == MFSPR and word & SPR_FIELD == MMUCFG:
         p.emulated += 1
         value = routine(u32, "get_mmucfg") & ~u32(layout.MMUCFG_LPIDSIZE | layout.MMUCFG_LRAT)
-        say("  hv  {:s} at 0x{:x}: mfspr of MMUCFG, 0x{:08x} shown\n", p.name, u32(p.pc), value)
+        say("  hv  {:s} at 0x{:x}: mfspr of MMUCFG, 0x{:x} shown\n", p.name, u32(p.pc), value)
         p.gpr[word >> 21 & 31] = u64(value)
         p.pc += 4
     elif cpu.unreadable == 0 and word & OPERATION == TLBWE:
@@ -176,13 +176,14 @@ def on_privilege(cpu: Cpu, p: Partition) -> None:
         else:
             refuse_page(p, u32(IVOR.HYPERVISOR_PRIVILEGE))
     else:
+        say("  hv  {:s} at 0x{:x}: instruction 0x{:08x} is not done for it\n", p.name, u32(p.pc), word)
         stop(p, u32(IVOR.HYPERVISOR_PRIVILEGE))
 
 
 @native
 def stop(p: Partition, number: u32) -> None:
     """A partition has gone too far: it runs no more."""
-    say("  hv  {:s} at 0x{:x}: {:s} interrupt; {:s} is stopped\n", p.name, u32(p.pc), interrupt_name(number), p.name)
+    say("  hv  {:s} interrupt: {:s} is stopped at 0x{:x}\n", interrupt_name(number), p.name, u32(p.pc))
     p.state = STOPPED
     lost(p)
 

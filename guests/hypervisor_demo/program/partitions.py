@@ -8,12 +8,13 @@ from ....native.ints import u32, u64
 from ....native.lang import field_addr, native
 from ....vcpu.doorbells import Message
 from ...builtin.program.cpu import ALL_RIGHTS, DEVICE, KIB4, map_page, shift_of
+from ...builtin.program.interrupts import mpic
 from ...builtin.program.state import Board
 from ...builtin.words import poke, routine, symbol, text, the
 from . import layout
 from .options import FAULT_EXTGS, FAULT_MASK, FAULT_TAG, FAULT_TLPID
 from .state import READY, A, Cpu, Hypervisor, Memory, Partition, Partitions
-from .timers import mask_timer
+from .timers import admit_timer
 
 FIRST_SLOT, SLOTS = 16, 4
 """TLB1 entries of partition A; B's follow."""
@@ -22,8 +23,8 @@ CANARY = 0xC0FF_EE00
 GUEST_DOORBELL = 2 << 27
 """Message type of msgsnd (Book III-E, chapter 9)."""
 OWN = EPCR.EXTGS | EPCR.DUVD | EPCR.DMIUH | EPCR.DGTMI
-"""External input goes to the partition. What EPCR does not name here comes to the hypervisor: storage and TLB
-interrupts, and TLB management (DGTMI). Debug events do not happen in the hypervisor; its MAS stay on its own misses."""
+"""External inputs are the partition's (EXTGS). What has no bit here comes to the hypervisor: storage and TLB error
+interrupts, whose misses leave MAS as the partition set them (DMIUH), and TLB management (DGTMI)."""
 
 
 @native
@@ -146,13 +147,22 @@ def ring(p: Partition) -> None:
 
 
 @native
+def drop_held(p: Partition) -> None:
+    """End an interrupt that a partition was to get and takes no more: until then the controller keeps others back."""
+    p.held = 0
+    p.rung = 0
+    routine(None, "forget_doorbells", u32(GUEST_DOORBELL))
+    poke(u32, mpic(u32(Offset.EOI)), u32(0))
+
+
+@native
 def give_cpu(cpu: Cpu, p: Partition) -> None:
     """Another partition's registers, LPID and interrupts into the running CPU; its doorbell is rung again."""
     if cpu.loaded != 0:
         before = numbered(cpu.loaded - 1)
-        mask_timer(before, the(Hypervisor).fault != FAULT_MASK)
+        admit_timer(before, the(Hypervisor).fault == FAULT_MASK)
         routine(None, "depart", u32(field_addr(before, "gpr")))
-    mask_timer(p, False)
+    admit_timer(p, True)
     routine(None, "arrive", u32(field_addr(p, "gpr")))
     cpu.loaded = p.number + 1
     routine(None, "forget_doorbells", u32(GUEST_DOORBELL))  # the one before may not have taken its own

@@ -46,6 +46,7 @@ class Partition(Struct):
     state: u32
     slices: u32
     rung: u32  # a doorbell was rung that it has not taken
+    timed: u32  # its timer counts
     held: u32  # vector of an interrupt that waits until it takes some
     # What it did.
     exits: Array[u32, INTERRUPTS]
