@@ -63,7 +63,11 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-memory", "512"], 2, "-memory: no such option"),
         (["run", "-m"], 2, "-m: its value is missing; write -m SIZE"),
         (["run", "-nographic=on"], 2, "-nographic: takes no value"),
-        (["run", "vmlinux"], 2, "vmlinux: not an option"),
+        (["run", "vmlinux"], 2, "vmlinux: not an option, and no guest; a file to boot is -kernel vmlinux"),
+        (["run", "hypervisor-dmeo"], 2, "not an option, and no guest; .*hypervisor-demo"),
+        (["run", "k32", "more"], 2, "more: not an option"),
+        (["run", "k32", "-guest", "k64"], 2, "k32: -guest k64 is given too; leave one"),
+        (["run", "hypervisor-demo", "-kernel", "/dev/null"], 1, "brings its own"),
         (["run", "-cpu", "e550"], 1, "-cpu e550: no such core; .*e5500"),
         (["run", "-M", "ppce50"], 1, "-M ppce50: no such board; .*ppce500"),
         (["run", "-M", "ppce500,dumpdtb=x"], 1, "powervisor dtb"),
@@ -188,6 +192,24 @@ def test_a_guest_by_name_brings_its_options_and_the_users_win(command, machine, 
     assert arguments["append"] == "console=ttyS0 stop"
     assert command("run", "-guest", "builtin").status == 0
     assert "kernel" not in machine.last.arguments
+
+
+@pytest.mark.parametrize("words", [["hypervisor-demo"], ["-guest", "hypervisor-demo"]])
+def test_a_guest_of_the_package_is_built_for_the_core(command, machine, monkeypatch, words):
+    from powervisor.guests import hypervisor_demo
+
+    monkeypatch.setattr(hypervisor_demo, "image", lambda bits: f"for {bits} bits")
+    assert command("run", "-cpu", "e500mc", *words, "-smp", "2").status == 0
+    assert machine.last.arguments == {
+        "cpu": "e500mc",
+        "cores": 2,
+        "threads": 1,
+        "kernel": "for 32 bits",
+        "no_reboot": True,
+    }
+    for options in ([], ["-cpu", "e6500"]):
+        assert command("run", *words, *options).status == 0
+        assert machine.last.arguments["kernel"] == "for 64 bits"
 
 
 def test_dtb_takes_a_guest_as_run_does(command, machine, tmp_path, monkeypatch):

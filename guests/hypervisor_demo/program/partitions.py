@@ -6,7 +6,6 @@ from ....devices.mpic_registers import Offset
 from ....isa.registers import EPCR, MAS0, MAS1, MAS2, MAS3, MAS8, MSR
 from ....native.ints import u32, u64
 from ....native.lang import field_addr, native
-from ....vcpu.doorbells import Message
 from ...builtin.program.cpu import ALL_RIGHTS, DEVICE, KIB4, map_page, shift_of
 from ...builtin.program.interrupts import mpic
 from ...builtin.program.state import Board
@@ -20,8 +19,8 @@ FIRST_SLOT, SLOTS = 16, 4
 """TLB1 entries of partition A; B's follow."""
 KIB64 = 6
 CANARY = 0xC0FF_EE00
-GUEST_DOORBELL = 2 << 27
-"""Message type of msgsnd (Book III-E, chapter 9)."""
+GUEST_DOORBELL, LPIDTAG = 2 << 27, 0x03FF_C000
+"""Type and LPID field of a message of msgsnd (Book III-E, Processor Control); the lowest bits are the PIR tag."""
 OWN = EPCR.EXTGS | EPCR.DUVD | EPCR.DMIUH | EPCR.DGTMI
 """External inputs are the partition's (EXTGS). What has no bit here comes to the hypervisor: storage and TLB error
 interrupts, whose misses leave MAS as the partition set them (DMIUH), and TLB management (DGTMI)."""
@@ -136,7 +135,7 @@ def write_for(p: Partition) -> bool:
 def doorbell_to(p: Partition) -> u32:
     """The message that reaches a partition where it runs: its LPID and the PIR it sees."""
     tag = p.lpid + 2 if the(Hypervisor).fault == FAULT_TAG else p.lpid
-    return u32(GUEST_DOORBELL) | tag << shift_of(Message.LPIDTAG) | p.number
+    return u32(GUEST_DOORBELL) | tag << shift_of(LPIDTAG) | p.number
 
 
 @native
