@@ -1,4 +1,4 @@
-# Where CPUs enter, what is set once, and registers that compiled code cannot name.
+# Where CPUs enter, and what is set once.
 #
 # Names with a dot come from the build: the.X is the struct X, X.field an offset, X.size a size, MSR.X a mask; names in
 # capitals are in program/layout.py. SPRG0 to SPRG3 are the hypervisor's: a guest that names them gets GSPRG0 to GSPRG3.

@@ -128,7 +128,7 @@ read_mmucfg:                    # a register of the hypervisor's
     andis.  r3, r20, MMUCFG_LPIDSIZE@h    # the hypervisor shows none
     blr
 mmucfg:
-    .asciz  "MMUCFG is 0x#, so here is no hypervisor to be"
+    .asciz  "MMUCFG is 0x#: no LPIDs, so no E.HV for me"
 .align 2
 
 call:

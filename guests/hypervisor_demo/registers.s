@@ -1,17 +1,14 @@
 # Registers and instructions that compiled code cannot name; guests/builtin/routines.s has GET, PUT and more.
 
     GET msr
-    GET sprg3
     GET epr
     PUT gsrr0
     PUT gsrr1
     PUT gepr
     PUT gesr
     PUT gdear
-    PUT epcr
     PUT mas8
     GET mas0
-    GET mas2
     GET mas7
 
 forget_doorbells:               # r3 message

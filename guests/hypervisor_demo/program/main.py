@@ -40,7 +40,7 @@ def first_cpu(tree: u32, map_size: u32) -> None:
     say("\nTwo partitions on {:s}\n\n1. The hypervisor\n", core_name())
     say("  hv  MSR is 0x{:x}: GS is clear, so this is the hypervisor state\n", routine(u32, "get_msr"))
     say("  hv  MMUCFG tells of {} bits of LPID: the core has E.HV\n", lpid_bits)
-    check(lpid_bits != 0 and routine(u32, "get_msr") & MSR.GS == 0, "there is a hypervisor to be")
+    check(lpid_bits != 0 and routine(u32, "get_msr") & MSR.GS == 0, "there is a hypervisor state, and this is it")
     start_controller()
     start_other()
     make_partitions()
