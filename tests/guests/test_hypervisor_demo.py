@@ -185,7 +185,7 @@ def test_quoted_sources_stand_there(page, file, text):
 def test_every_label_that_is_named_exists():
     named = 0
     for page in PAGES:
-        for file, label in re.findall(r"([\w/]+\.(?:s|py)): `(\w+)`", page.read_text()):
+        for file, label in re.findall(r"([\w/]+\.(?:s|py)):\s+`(\w+)`", page.read_text()):
             text = (SOURCES / file).read_text()
             if file.endswith(".s"):
                 assert re.search(rf"^({label}:|\.macro {label}\b)", text, re.MULTILINE), f"{page.name}: {file}: {label}"
