@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .boards import registry
 from .boards.board import SERIAL, Board, Context
 from .boards.cpus import CpuTopology
+from .boards.hypervisor import has_uarts
 from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
+from .console.chardev import BaseChardev
 from .console.recorder import Recorder, recorded
 from .devices import ns16550_native
 from .devices.clock import HostClock
@@ -23,13 +25,15 @@ from .devices.ns16550 import Ns16550
 from .devices.ns16550_drain import Drain
 from .devices.pflash import Pflash
 from .devices.spintable import MAP_SIZE, SpinTable
-from .errors import PowervisorError, argument
-from .hv.exits import Budget, Checkstop, Exit, Kick, Mmio, Reset, Scope
+from .errors import PowervisorError, UserError, argument
+from .hv.exits import Budget, Checkstop, Exit, Hcall, Kick, Mmio, Reset, Scope
 from .hv.vcpu import Vcpu
 from .hv.vm import Vm, word_addresses
 from .isa import cores as core_models
 from .memory.ram import Ram
 from .memory.space import BusError, Dma, Memory, PhysicalSpace
+from .paravirt.byte_channel import ByteChannel
+from .paravirt.hypercalls import Hypercalls
 
 if TYPE_CHECKING:
     from .block.drives import Drives
@@ -53,12 +57,12 @@ class Outcome:
 class Machine:
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
-    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `devices`, `drives`, `blockdevs`,
-    `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with `snapshot` images
-    stay as they are, and what passes all networks is written to the file `pcap`. `serial` are chardevs in order; the
-    first one's output is kept in `console`. `chardevs` are those that devices name. Without `cache` no translated code
-    is read from disk or kept there. `warn` gets lines for the user, by default the logger "powervisor". Raises
-    UserError for what cannot be had.
+    Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `board`, `devices`, `drives`,
+    `blockdevs`, `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with
+    `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
+    chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. Without
+    `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
+    "powervisor". Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -100,6 +104,8 @@ class Machine:
         if kernel is None and bios is None and not loaders:
             from .guests.builtin import image
 
+            if not has_uarts(self.board):
+                raise UserError(f"{argument('board')} {board}: the built-in guest knows UARTs only; add serial=uart")
             kernel = image(core.bits)
         self.no_reboot, self._cache = no_reboot, cache
         self.lock = threading.RLock()
@@ -159,9 +165,10 @@ class Machine:
         )  # fmt: skip
         self.built = self.board.build(self.context)
         for index, chardev in enumerate(self._chardevs):
-            uart = self.built.devices.get(f"{SERIAL}{index}")
-            if chardev is not None and isinstance(uart, Ns16550):
-                self._connect(chardev, uart)
+            line = self.built.devices.get(f"{SERIAL}{index}")
+            if chardev is not None and isinstance(line, Ns16550 | ByteChannel):
+                self._connect(chardev, line)
+        self._hypercalls = Hypercalls(self.built.devices.values())
 
     def _plug(
         self, devices: Sequence[str], chardevs: Mapping[str, PortChardev] | None, warn: Callable[[str], None] | None
@@ -207,7 +214,7 @@ class Machine:
         vm = Vm(
             core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, self.ram.address, self.ram.size,
             [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()], self._progress, self.board.clock_hz,
-            self._cache,
+            self._cache, self.board.hypercalls,
         )  # fmt: skip
         symbols = vm.engine.symbols
         self.mpic.bind_addresses(symbols)
@@ -241,9 +248,13 @@ class Machine:
                 for drain in self._drains:
                     drain.uart.drain()
 
-    def _connect(self, chardev: Chardev, uart: Ns16550) -> None:
-        chardev.on_receive = lambda data: (uart.receive(data), None)[1]
-        chardev.can_receive = lambda: uart.room
+    def _connect(self, chardev: Chardev, line: Ns16550 | ByteChannel) -> None:
+        chardev.on_receive = lambda data: (line.receive(data), None)[1]
+        chardev.can_receive = lambda: line.room
+        if isinstance(line, ByteChannel):
+            port = chardev if isinstance(chardev, BaseChardev) else recorded(chardev)  # which tell of their room
+            port.on_room = lambda: self._dispatch(line.has_room)
+            line.connect(port)
         chardev.start(self._dispatch)
 
     def _dispatch(self, call: Callable[[], None]) -> None:
@@ -395,6 +406,10 @@ class Machine:
         """Answer an exit, on the vCPU's thread; False ends the thread."""
         if type(exit_) is Mmio:
             self._mmio(vcpu, exit_)
+        elif type(exit_) is Hcall:
+            with self.lock:
+                if vcpu.asking:  # not reset while this thread waited for the lock
+                    vcpu.complete_hcall(*self._hypercalls.call(exit_.token, exit_.arguments))
         elif isinstance(exit_, Checkstop):
             with self._ended:
                 dump = vcpu.regs.dump()

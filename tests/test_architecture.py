@@ -32,12 +32,14 @@ MAY_IMPORT = {
     "fsdev": set(),
     "net": set(),
     "devices": {"block", "fsdev", "memory", "native", "net"},
-    "boards": {"memory", "devices"},
+    "paravirt": {"isa", "devices"},
+    "boards": {"isa", "memory", "devices", "paravirt"},
     "boot": {"memory", "devices", "boards"},
     "console": set(),
     "guests": {"boot", "cache", "native", "isa", "insns", "memory", "devices", "boards"},
     "machine": {
-        "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "boards", "boot", "console", "guests",
+        "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
+        "guests",
     },
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {

@@ -157,6 +157,10 @@ class Board(NamedTuple):
     parts: tuple[Part, ...]
     expansion: Mapping[str, str] = NOTHING
     """Buses that devices can be plugged into, by the name users give them: the parts that lead to them or are them."""
+    virtual_sources: range = range(0)
+    """Interrupt sources left for what a hypervisor offers; none where the board cannot be a virtual one."""
+    hypercalls: bool = False
+    """Whether it is: the vCPUs are guests of an ePAPR hypervisor. See boards.hypervisor."""
 
     def core(self, name: str) -> BoardCore:
         """The board's entry of core `name`; UserError with the nearest names."""

@@ -30,6 +30,8 @@ MSI_SOURCES = range(224, 232)
 """Eight groups of 32 message interrupts."""
 PLATFORM_BASE, PLATFORM_SIZE = 0xF_0000_0000, 128 * MIB
 PLATFORM_SOURCES = range(5, 15)
+VIRTUAL_SOURCES = range(96, 120)
+"""Which no device of QEMU's board has, nor of the chips that it stands for in Linux."""
 
 
 def _serial(index: int, at: int) -> Part:
@@ -235,4 +237,5 @@ PPCE500 = Board(
     ),
     parts=PARTS,
     expansion={"pci.0": "pci", "platform": "platform", "i2c": "i2c", "sd-bus": "esdhc"},
+    virtual_sources=VIRTUAL_SOURCES,
 )

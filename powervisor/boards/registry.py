@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from powervisor.boards.board import Board, nearest
+from powervisor.boards.hypervisor import BoardProperties, configured
 from powervisor.boards.ppce500 import PPCE500
 from powervisor.errors import UserError, argument
+from powervisor.properties import parse
 
 BOARDS = {board.name: board for board in (PPCE500,)}
 DEFAULT = PPCE500.name
@@ -15,8 +17,10 @@ def names() -> list[str]:
     return list(BOARDS)
 
 
-def get(name: str) -> Board:
-    """The board `name`. Raises UserError with the nearest names."""
+def get(text: str) -> Board:
+    """The board of `NAME,property=value,...`. Raises UserError with the nearest names."""
+    name, _, rest = text.partition(",")
+    where = f"{argument('board')} {text}"
     if name not in BOARDS:
-        raise UserError(f"{argument('board')} {name}: no such board; there is {nearest(name, BOARDS)}")
-    return BOARDS[name]
+        raise UserError(f"{where}: no such board; there is {nearest(name, BOARDS)}")
+    return configured(BOARDS[name], parse(BoardProperties, rest, where), where)

@@ -234,10 +234,10 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     from powervisor.isa import cores
 
     given: dict[str, Any] = {}
-    board = registry.get(registry.DEFAULT if options.board is None else _board_name(options.board))
+    board = registry.get(registry.DEFAULT if options.board is None else options.board)
     board.check_serials(len(options.serial or ()))  # before any is opened
     if options.board is not None:
-        given["board"] = board.name
+        given["board"] = options.board
     if options.cpu is not None:
         given["cpu"] = cores.get(options.cpu).name
     if options.smp is not None:
@@ -284,13 +284,6 @@ def _networks(options: argparse.Namespace) -> dict[str, Any]:
     except UserError as error:
         raise UsageError(str(error)) from None
     return {"netdevs": options.netdevs, "objects": options.objects, "pcap": options.pcap}
-
-
-def _board_name(text: str) -> str:
-    name, comma, rest = text.partition(",")
-    if comma:
-        raise UserError(f"-M {text}: boards have no properties, so leave ',{rest}' out (see powervisor dtb)")
-    return name
 
 
 def _devices(texts: list[str]) -> dict[str, Any]:

@@ -56,7 +56,11 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Hcall:
-    """A hypercall to the virtual machine monitor."""
+    """The guest calls its hypervisor: answer with `Vcpu.complete_hcall`."""
+
+    token: int
+    arguments: tuple[int, ...]
+    """The lower halves of r3 to r8."""
 
 
 @dataclass(frozen=True, slots=True)

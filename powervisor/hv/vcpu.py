@@ -6,6 +6,7 @@ import ctypes
 import struct
 from typing import Any
 
+from ..isa.cores import Core
 from ..native.struct import size_of
 from ..translate.engine import Engine
 from ..vcpu.access import MMIO_FAILED
@@ -16,6 +17,7 @@ from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, M
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
+LOW = 0xFFFF_FFFF
 
 _EXIT = struct.Struct("<II")  # exit_reason, exit_detail
 _RUN = struct.Struct("<qqq")  # budget, slice, left
@@ -32,8 +34,9 @@ NAMES = {value: name.lower() for name, value in vars(ExitReason).items() if name
 class Vcpu:
     """One vCPU. `run` belongs to one thread; `kick` may be called by any."""
 
-    def __init__(self, engine: Engine, processor: Processor) -> None:
-        self.engine, self.processor = engine, processor
+    def __init__(self, engine: Engine, processor: Processor, core: Core) -> None:
+        """`core` is the model as the guest sees it."""
+        self.engine, self.processor, self.core = engine, processor, core
         self.state: Any = processor.cpu
         self.index = int(self.state.index)
         self.address: int = self.state.address
@@ -41,7 +44,7 @@ class Vcpu:
         self.regs = Registers(self)
         self.exits = [0] * 16
         self.asking = False
-        """Whether the last exit is an Mmio or a Reset without an answer, and the vCPU was not reset since."""
+        """Whether the last exit is an Mmio, Hcall or Reset without an answer, and the vCPU was not reset since."""
         self.inside = False
         """Whether it is in native code or was let in, see `Vm`."""
         self._access = (0, 0, 0, 0, 0)  # the last exit's pa, data, size, write, and how many were done before
@@ -76,7 +79,9 @@ class Vcpu:
                 self.asking = True
                 return Reset("DBCR0[RST]", Scope(detail))
             case ExitReason.HCALL:
-                return Hcall()
+                self.asking = True
+                gpr = self.state.gpr
+                return Hcall(int(gpr[11]) & LOW, tuple(int(gpr[number]) & LOW for number in range(3, 9)))
             case ExitReason.CODE_FULL:
                 return CodeFull()
             case ExitReason.HANDLER:
@@ -87,13 +92,19 @@ class Vcpu:
                 return Checkstop(CHECKSTOPS.get(detail, "machine check while MSR[ME]=0"))
         raise AssertionError(f"cpu{self.index}: exit reason {reason} is not known")
 
-    # ---- answers to Mmio -------------------------------------------------------------------------------------------
+    # ---- answers to Hcall and Mmio -----------------------------------------------------------------------------------
 
     def _log(self, data: int, size: int) -> None:
         self.asking = False
         pa, _, real_size, write, done = self._access
         _LOG.pack_into(self._memory, _LOG_AT + done * MmioLog.size, pa, data, size or real_size, write)
         _U32.pack_into(self._memory, _DONE_AT, done + 1)
+
+    def complete_hcall(self, *results: int) -> None:
+        """The status and what else the call returns, for r3 and on."""
+        self.asking = False
+        for number, value in enumerate(results, 3):
+            self.state.gpr[number] = value
 
     def complete_read(self, value: int) -> None:
         """The register's value."""
@@ -133,7 +144,7 @@ class Vcpu:
         DBSR[MRR] becomes `scope` and TSR[WRS] `watchdog`: 0 after power-on, else what a `Reset` exit says.
         """
         self.asking = False
-        reset(self.state, self.engine.core, scope, watchdog)
+        reset(self.state, self.core, scope, watchdog)
         self.state.halted = int(int(self.state.thread) == 0)
 
     def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:

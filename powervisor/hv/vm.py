@@ -31,20 +31,22 @@ class Vm:
     def __init__(
         self, core: Core, svr: int, cores: int, threads: int, ram_address: int, ram_size: int,
         natives: Iterable[NativeFunction] = (), progress: Callable[[str], None] | None = None,
-        timebase_hz: int = 400_000_000, cache: bool = True,
+        timebase_hz: int = 400_000_000, cache: bool = True, hypercalls: bool = False,
     ) -> None:  # fmt: skip
+        """With `hypercalls` the guest has no category E.HV, and sc 1 is exit Hcall."""
         self.core = core
         self.state: Any = new_vm(ram_address, ram_size)
         self.state.timebase_hz = timebase_hz
         self.start_time()
         self.engine = Engine(core, self.state, natives, progress, background=True, cache=cache)
-        config = new_core_config(core, svr, threads)
+        seen = core.virtual() if hypercalls else core
+        config = new_core_config(seen, svr, threads)
         self.vcpus: list[Vcpu] = []
         for number in range(cores):
             tlb = Tlb.new()
             for thread in range(threads):
-                processor = new_vcpu(self.state, core, config, number * threads + thread, tlb, thread)
-                self.vcpus.append(Vcpu(self.engine, processor))
+                processor = new_vcpu(self.state, seen, config, number * threads + thread, tlb, thread)
+                self.vcpus.append(Vcpu(self.engine, processor, seen))
             if threads == 2:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address

@@ -9,6 +9,7 @@ from ..native.lang import Static, atomic_or, fence, field_addr, light_fence, nat
 from ..vcpu.debug import return_event
 from ..vcpu.doorbells import clear, send
 from ..vcpu.fpscr import delayed_interrupt, deliver_delayed
+from ..vcpu.hypercalls import hypercall
 from ..vcpu.interrupts import deliver, raise_program, record
 from ..vcpu.modes import set_msr
 from ..vcpu.ops import cia, jump, optimistic, require_hypervisor, require_supervisor, to_handler
@@ -22,12 +23,22 @@ def supervisor_mode(word: u32, mode: u32) -> u32:
     return mode & Mode.PR ^ Mode.PR
 
 
+@native(inline=True)
+def require_ehv(cpu: Vcpu) -> None:
+    """Instruction of category E.HV: illegal for a guest of Powervisor, which has not got it."""
+    if cpu.core.virtual:
+        raise_program(cpu, ESR.PIL)
+
+
 # ---- linkage -------------------------------------------------------------------------------------------------------
 
 
 @insn("17 /:14 lev:7 /:3 1:1 /:1", "sc lev", ends=True)
 def sc(cpu: Vcpu, lev: u32) -> None:
     """System Call; level 1 calls the hypervisor"""
+    if lev & 1 and cpu.core.virtual:
+        hypercall(cpu)
+        return
     after = following(cpu)
     if cpu.debug_events & DBCR0.ICMP:  # the instruction completes before it interrupts (EREF, instruction complete)
         record(cpu, DBSR.ICMP, cpu.msr)
@@ -68,6 +79,7 @@ def rfi(cpu: Vcpu) -> None:
 @insn("19 /:15 102:10 /:1", "rfgi", needs="ehv", ends=True)
 def rfgi(cpu: Vcpu) -> None:
     """Return From Guest Interrupt"""
+    require_ehv(cpu)
     require_supervisor(cpu)
     return_from(cpu, SPR.GSRR0, SPR.GSRR1)
 
@@ -97,6 +109,7 @@ def rfmci(cpu: Vcpu) -> None:
 @insn("31 oc:15 270:10 /:1", "ehpriv oc", needs="ehv", ends=True)
 def ehpriv(cpu: Vcpu, oc: u32) -> None:
     """Embedded Hypervisor Privilege"""
+    require_ehv(cpu)
     deliver(cpu, IVOR.HYPERVISOR_PRIVILEGE, cpu.pc)
 
 

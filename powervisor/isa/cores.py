@@ -7,10 +7,10 @@ L1CFG0 and e6500's line size, where silicon is followed.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import UserError, argument
-from .registers import SPR
+from .registers import MMUCFG, SPR, TLBCFG
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,14 @@ class Core:
     pmcs: int
     sprs: dict[int, int] = field(default_factory=dict)
     """Reset values of SPRs that are constants or not zero."""
+
+    def virtual(self) -> Core:
+        """The core as a guest of a hypervisor sees it: without the categories that a hypervisor needs."""
+        sprs = {**self.sprs, SPR.MMUCFG: self.sprs[SPR.MMUCFG] & ~(MMUCFG.LPIDSIZE | MMUCFG.LRAT)}
+        if self.mav2:
+            sprs[SPR.TLB0CFG] &= ~TLBCFG.GTWE
+            sprs[SPR.TLB1CFG] &= ~TLBCFG.GTWE
+        return replace(self, categories=self.categories - {"ehv", "lrat"}, sprs=sprs)
 
 
 _COMMON = frozenset("base embedded fp ehv epd eed epc epm exp ecl ds wait isel tlbilx".split())

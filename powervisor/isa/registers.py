@@ -329,6 +329,14 @@ class TLBCFG(Register):
     N_ENTRY = 0x0000_0FFF
 
 
+class MMUCFG(Register):
+    """MMU Configuration Register."""
+
+    LPIDSIZE = 0x0F00_0000
+    RASIZE = 0x00FE_0000
+    LRAT = 0x0001_0000
+
+
 class XER(Register):
     """Fixed-Point Exception Register."""
 

@@ -24,7 +24,7 @@ from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import BILLION, FOREVER, sleep
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
-from ..vcpu.pending import take_pending
+from ..vcpu.pending import IDLE, idle_ends, take_pending
 from ..vcpu.spinning import waits
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
@@ -251,6 +251,8 @@ def next_code(cpu: Vcpu) -> u64:
         if cpu.left <= 0:
             cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
+        if cpu.waiting == IDLE and idle_ends(cpu):
+            cpu.waiting = u32(0)
         if cpu.waiting | cpu.halted | cpu.disabled and cpu.mmio_done == 0:
             cpu.stats[Stat.HALTS] = cpu.stats[Stat.HALTS] + 1
             rest(cpu)

@@ -41,6 +41,7 @@ def new_core_config(core: Core, svr: int, threads: int = 1) -> Any:
     ctypes.memmove(config.address + CoreConfig.offset("spr_access"), access_table(core), 1024)
     ctypes.memmove(config.address + CoreConfig.offset("spr_mask"), mask_table(core), 8 * 1024)
     config.pmcs = core.pmcs
+    config.virtual = int("ehv" not in core.categories)
     return config
 
 

@@ -15,13 +15,14 @@ class Message:
     BRDCAST = 0x0400_0000
     LPIDTAG = 0x03FF_C000
     PIRTAG = 0x0000_3FFF
-    TYPES = 5  # 0 doorbell, 1 critical, 2 guest, 3 guest critical, 4 guest machine check
+    GUEST = 2
+    TYPES = 5  # 0 doorbell, 1 critical; with category E.HV 2 guest, 3 guest critical, 4 guest machine check
 
 
 @native
 def accepts(cpu: Vcpu, message: u32) -> bool:
     """Whether a vCPU accepts a message: guest types go by LPIDR and GPIR, the others by PIR."""
-    if message >> 27 >= 2:
+    if message >> 27 >= Message.GUEST:
         tag = (message & Message.LPIDTAG) >> 14
         if tag != 0 and tag != u32(cpu.spr[SPR.LPIDR]):
             return False
@@ -35,7 +36,7 @@ def accepts(cpu: Vcpu, message: u32) -> bool:
 def send(cpu: Vcpu, message: u32) -> None:
     """msgsnd: to every vCPU of the machine that accepts it; undefined types are ignored."""
     kind = message >> 27
-    if kind >= Message.TYPES:
+    if kind >= Message.TYPES or kind >= Message.GUEST and cpu.core.virtual:
         return
     for n in range(cpu.vm.vcpu_count):
         other = at(Vcpu, cpu.vm.vcpus[n])

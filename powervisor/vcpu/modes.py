@@ -190,12 +190,17 @@ MSR_BITS = (
 
 @native
 def set_msr(cpu: Vcpu, value: u32) -> None:
-    """Write MSR as mtmsr and rfi do: a guest cannot leave GS, nor change what MSRP protects (Book III-E 4.2.1)."""
+    """Write MSR as mtmsr and rfi do: a guest cannot leave GS, nor change what MSRP protects (Book III-E 4.2.1).
+
+    Without category E.HV there is no GS.
+    """
     writable = u32(MSR_BITS)
     if cpu.core.is64:
         writable |= MSR.CM
     if cpu.core.has_altivec:
         writable |= MSR.VEC
+    if cpu.core.virtual:
+        writable = writable & ~u32(MSR.GS)
     if cpu.msr & MSR.GS:
         protected = u32(cpu.spr[SPR.MSRP]) & (MSRP.UCLEP | MSRP.DEP | MSRP.PMMP)  # at the bits they protect
         writable = writable & ~(protected | MSR.GS)

@@ -12,6 +12,8 @@ from .state import Doorbell, Line, Vcpu
 
 NONE = 0xFFFF_FFFF
 """No interrupt is deliverable."""
+IDLE = 2
+"""`Vcpu.waiting` in a hypercall that ends when an interrupt is pending, even one that MSR holds off."""
 TIMER_EVENTS = TSR.WIS | TSR.DIS | TSR.FIS
 
 
@@ -67,6 +69,18 @@ def highest(cpu: Vcpu) -> u32:
 def deliverable(cpu: Vcpu) -> bool:
     """Whether an asynchronous interrupt would be taken now."""
     return not quiet(cpu) and highest(cpu) != NONE
+
+
+@native
+def idle_ends(cpu: Vcpu) -> bool:
+    """Whether something is pending that MSR alone may hold off."""
+    if quiet(cpu):
+        return False
+    msr = cpu.msr
+    cpu.msr = msr | MSR.EE | MSR.CE | MSR.ME | MSR.DE
+    found = highest(cpu) != NONE
+    cpu.msr = msr
+    return found
 
 
 @native(inline=True)

@@ -123,10 +123,12 @@ def core_mask(name: str, core: Core) -> int:
         return (1 << core.physical_bits - 32) - 1
     if name == "EPCR" and core.bits == 32:
         return ~(EPCR.ICM | EPCR.GICM)
+    if name in ("EPLC", "EPSC") and "ehv" not in core.categories:
+        return ~(EPLC.EGS | EPLC.ELPID)
     if name == "MAS0" and not core.mav2:
         return ~(MAS0.ATSEL | MAS0.HES | MAS0.WQ)
-    if name == "MAS0":
-        return ~MAS0.WQ  # no TLB write conditional: MMUCFG[TWC] is 0
+    if name == "MAS0":  # no TLB write conditional: MMUCFG[TWC] is 0
+        return ~(MAS0.WQ if "lrat" in core.categories else MAS0.WQ | MAS0.ATSEL)
     if name == "MAS1":
         fields = MAS1.V | MAS1.IPROT | MAS1.TS | tid
         return fields | (MAS1.TSIZE | MAS1.IND if core.mav2 else MAV1_TSIZE)
@@ -154,6 +156,11 @@ _ERROR_REGISTERS = (
     "L2ERRINTEN L2ERRATTR L2ERRADDR L2ERREADDR L2ERRCTL L2ERRDIS L2ERRINJHI L2ERRINJLO L2ERRINJCTL L2CAPTDATAHI "
     "L2CAPTDATALO L2CAPTECC L2ERRDET"
 )
+_PARTITION_REGISTERS = {
+    "MSRP": all_fields(MSRP), "HACOP": WORD, **{f"GSPRG{n}": DOUBLEWORD for n in range(4)}, "GSRR0": _ADDRESS,
+    "GSRR1": WORD, "GEPR": WORD, "GDEAR": DOUBLEWORD, "GPIR": WORD, "GESR": WORD,
+    **{f"GIVOR{n}": _IVOR for n in (2, 3, 4, 8, 13, 14)}, "GIVPR": _VECTOR_BASE,
+}  # fmt: skip
 
 ROWS: tuple[SprRow, ...] = (
     _row("XER", "uu", all_fields(XER), _E),
@@ -166,7 +173,7 @@ ROWS: tuple[SprRow, ...] = (
     *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR0 + n) for n in range(16)),
     *(_row(f"IVOR{n}", "hh", _IVOR, needs="altivec", number=SPR.IVOR32 + n - 32) for n in (32, 33)),
     *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR32 + n - 32) for n in (35, 36, 37)),
-    *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR38 + n - 38) for n in (38, 39, 40, 41)),
+    *(_row(f"IVOR{n}", "hh", _IVOR, needs="ehv", number=SPR.IVOR38 + n - 38) for n in (38, 39, 40, 41)),
     _row("IVOR42", "hh", _IVOR, needs="lrat"),
     # scratch
     *(_row(f"SPRG{n}", "ss", DOUBLEWORD, _G) for n in range(4)),
@@ -194,19 +201,19 @@ ROWS: tuple[SprRow, ...] = (
     _row("PID", "ss", WORD, _E),
     _row("MAS0", "ss", all_fields(MAS0)), _row("MAS1", "ss", all_fields(MAS1)), _row("MAS2", "ss", _MAS2),
     _row("MAS3", "ss", all_fields(MAS3)), _row("MAS4", "ss", all_fields(MAS4)), _row("MAS6", "ss", all_fields(MAS6)),
-    _row("MAS7", "ss"), _row("MAS5", "hh", all_fields(MAS5)), _row("MAS8", "hh", all_fields(MAS8)),
-    _row("MAS5_MAS6", "hh", DOUBLEWORD, _E, "64"), _row("MAS8_MAS1", "hh", DOUBLEWORD, _E, "64"),
+    _row("MAS7", "ss"), _row("MAS5", "hh", all_fields(MAS5), needs="ehv"),
+    _row("MAS8", "hh", all_fields(MAS8), needs="ehv"), _row("MAS5_MAS6", "hh", DOUBLEWORD, _E, "64 ehv"),
+    _row("MAS8_MAS1", "hh", DOUBLEWORD, _E, "64 ehv"),
     _row("MAS7_MAS3", "ss", DOUBLEWORD, _E, "64"), _row("MAS0_MAS1", "ss", DOUBLEWORD, _E, "64"),
     _row("MMUCFG", "h-"), _row("TLB0CFG", "h-"), _row("TLB1CFG", "h-"), _row("MMUCSR0", "hh", WORD, _E),
     _row("TLB0PS", "h-", needs="mav2"), _row("TLB1PS", "h-", needs="mav2"), _row("EPTCFG", "h-", needs="ept"),
     _row("LRATCFG", "h-", needs="lrat"), _row("LRATPS", "h-", needs="lrat"), _row("LPER", "hh", needs="lrat"),
     _row("LPERU", "hh", needs="lrat"), _row("EPLC", "ss", all_fields(EPLC), _E),
     _row("EPSC", "ss", all_fields(EPLC), _E),
-    # hypervisor
-    _row("EPCR", "hh", all_fields(EPCR), _E), _row("MSRP", "hh", all_fields(MSRP)), _row("LPIDR", "hh", 0x3F, _E),
-    _row("HACOP", "hh"), *(_row(f"GSPRG{n}", "hh", DOUBLEWORD) for n in range(4)), _row("GSRR0", "hh", _ADDRESS),
-    _row("GSRR1", "hh"), _row("GEPR", "hh"), _row("GDEAR", "hh", DOUBLEWORD), _row("GPIR", "hh"), _row("GESR", "hh"),
-    *(_row(f"GIVOR{n}", "hh", _IVOR) for n in (2, 3, 4, 8, 13, 14)), _row("GIVPR", "hh", _VECTOR_BASE),
+    # hypervisor; of EPCR, one field comes with 64-bit cores
+    _row("EPCR", "hh", all_fields(EPCR), _E, needs="ehv"), _row("EPCR", "hh", EPCR.ICM, _E, needs="64", lacks="ehv"),
+    *(_row(name, "hh", mask, needs="ehv") for name, mask in _PARTITION_REGISTERS.items()),
+    _row("LPIDR", "hh", 0x3F, _E, needs="ehv"),
     # threads
     _row("TIR", "h-", needs="em"), _row("TENSR", "h-", WORD, _E, "em"), _row("TENS", "hh", WORD, _E, "em"),
     _row("TENC", "hh", WORD, _E, "em"),

@@ -145,6 +145,7 @@ class CoreConfig(Struct):
     spr_access: Array[u8, 1024]  # Access bits, see sprs
     spr_mask: Array[u64, 1024]  # bits that mtspr changes
     timebase_hz: u64
+    virtual: u32  # a guest of Powervisor as a hypervisor: no category E.HV, sc 1 is a hypercall
 
 
 class MmioLog(Struct):
@@ -236,7 +237,7 @@ class Vcpu(Struct):
     # Interrupt inputs; any thread may set them, then sets Request.LINES.
     lines: u32  # Line bits
     doorbells: u32
-    waiting: u32  # in `wait`
+    waiting: u32  # in `wait`, or idle by hypercall (pending.IDLE)
     hot_page: u64  # what ExitReason.HOT is about: a CodePage,
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
@@ -335,6 +336,7 @@ class Stat:
     HALTS = 22
     REGION_STOPS = 23
     CONTEXT_SWITCHES = 24
+    HYPERCALLS = 25
 
 
 class Vm(Struct):
