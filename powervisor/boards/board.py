@@ -119,6 +119,15 @@ class BoardCore(NamedTuple):
     max_threads: int = 1
 
 
+class VirtualSources(NamedTuple):
+    """Interrupt sources that no device of the board has."""
+
+    levels: range
+    """Level-sensitive: two for each byte channel."""
+    edges: tuple[int, ...]
+    """Pins that can be edges: one for each doorbell."""
+
+
 class Built(NamedTuple):
     """A board built into a context. `silent` are the filled gaps; `tree` has no boot parameters yet."""
 
@@ -157,8 +166,8 @@ class Board(NamedTuple):
     parts: tuple[Part, ...]
     expansion: Mapping[str, str] = NOTHING
     """Buses that devices can be plugged into, by the name users give them: the parts that lead to them or are them."""
-    virtual_sources: range = range(0)
-    """Interrupt sources left for what a hypervisor offers; none where the board cannot be a virtual one."""
+    virtual: VirtualSources | None = None
+    """For what a hypervisor offers; None where the board cannot be a virtual one."""
     hypercalls: bool = False
     """Whether it is: the vCPUs are guests of an ePAPR hypervisor. See boards.hypervisor."""
 

@@ -14,8 +14,10 @@ from powervisor.paravirt.byte_channel import ByteChannel
 from powervisor.paravirt.doorbell import Doorbell
 from powervisor.properties import choice, number, prop
 
-CHANNELS = 8
-DOORBELLS = 8
+DOORBELLS = 2
+"""The most there can be."""
+FIRST_CHANNEL, FIRST_DOORBELL = 1, 0x101
+"""Handles; each has its own."""
 EDGE_RISING, LEVEL_HIGH = 0, 2
 """How the guest is told of an interrupt's sense."""
 HANDLES = "handles"
@@ -38,7 +40,7 @@ def configured(board: Board, properties: BoardProperties, where: str) -> Board:
             name = "serial" if properties.serial else "doorbells"
             raise UserError(f"{where}: {name}= is of hypervisor=on; add that, or leave {name}= out")
         return board
-    if not board.virtual_sources:
+    if board.virtual is None:
         raise UserError(f"{where}: {board.name} cannot have hypervisor=on; leave it out")
     doorbells = 1 if properties.doorbells is None else properties.doorbells
     parts = list(board.parts)
@@ -46,9 +48,11 @@ def configured(board: Board, properties: BoardProperties, where: str) -> Board:
     added = [_hypervisor(board), handles]
     if properties.serial != UART:
         parts = [part for part in parts if not part.name.startswith(SERIAL)]
-        added += [_channel(board, index) for index in range(CHANNELS)]
-    for index in range(doorbells):
-        added += _doorbell(board, index)
+        levels = board.virtual.levels
+        pairs = zip(levels[::2], levels[1::2], strict=True)
+        added += [_channel(board, index, *pair) for index, pair in enumerate(pairs)]
+    for index, source in enumerate(board.virtual.edges[:doorbells]):
+        added += _doorbell(board, index, source)
     return board._replace(parts=(*parts, *added), hypercalls=True)
 
 
@@ -84,13 +88,12 @@ def _interrupts(parent: str, *sources: tuple[int, int]) -> Callable[[Node, Part,
     return describe
 
 
-def _channel(board: Board, index: int) -> Part:
+def _channel(board: Board, index: int, receive: int, transmit: int) -> Part:
     """Serial line `index`; first receive, then transmit."""
     name = f"{SERIAL}{index}"
-    receive, transmit = board.virtual_sources[2 * index : 2 * index + 2]
 
     def make(context: Context, devices: dict[str, Device]) -> ByteChannel:
-        return ByteChannel(name, 1 + index)
+        return ByteChannel(name, FIRST_CHANNEL + index)
 
     return Part(
         name=name,
@@ -104,12 +107,11 @@ def _channel(board: Board, index: int) -> Part:
     )
 
 
-def _doorbell(board: Board, index: int) -> list[Part]:
+def _doorbell(board: Board, index: int, source: int) -> list[Part]:
     """Both ends: a handle to send, an interrupt to receive."""
-    source = board.virtual_sources[2 * CHANNELS + index]
 
     def make(context: Context, devices: dict[str, Device]) -> Doorbell:
-        return Doorbell(f"doorbell{index}", 1 + CHANNELS + index)
+        return Doorbell(f"doorbell{index}", FIRST_DOORBELL + index)
 
     send = Part(name=f"doorbell{index}", make=make, pins={"irq": source}, node=f"send-doorbell{index}", under=HANDLES)
     receive = Part(

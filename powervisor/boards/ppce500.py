@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from powervisor.boards.board import ROOT, Board, BoardCore, Bus, Context, Nodes, Part
+from powervisor.boards.board import ROOT, Board, BoardCore, Bus, Context, Nodes, Part, VirtualSources
 from powervisor.boards.devicetree import Node, Value, cells64
 from powervisor.devices.device import Device
 from powervisor.devices.gpio import POWER_OFF_LINE, Gpio
@@ -30,8 +30,7 @@ MSI_SOURCES = range(224, 232)
 """Eight groups of 32 message interrupts."""
 PLATFORM_BASE, PLATFORM_SIZE = 0xF_0000_0000, 128 * MIB
 PLATFORM_SOURCES = range(5, 15)
-VIRTUAL_SOURCES = range(96, 120)
-"""Which no device of QEMU's board has, nor of the chips that it stands for in Linux."""
+VIRTUAL_SOURCES = VirtualSources(levels=range(96, 112), edges=(15, 0))
 
 
 def _serial(index: int, at: int) -> Part:
@@ -237,5 +236,5 @@ PPCE500 = Board(
     ),
     parts=PARTS,
     expansion={"pci.0": "pci", "platform": "platform", "i2c": "i2c", "sd-bus": "esdhc"},
-    virtual_sources=VIRTUAL_SOURCES,
+    virtual=VIRTUAL_SOURCES,
 )

@@ -6,8 +6,7 @@ _EPAPR, _KVM = 1 << 16, 42 << 16
 
 
 class Hcall:
-    """Tokens: the vendor in the upper half, its number for the call in the lower. Arguments are in r3 and on, results in
-    r4 and on."""
+    """Tokens: vendor << 16 | the vendor's number for the call. Comments: arguments (r3, ...) -> results (r4, ...)."""
 
     BYTE_CHANNEL_SEND = _EPAPR | 1  # handle, count, 16 bytes in four words -> count
     BYTE_CHANNEL_RECEIVE = _EPAPR | 2  # handle, count -> count, 16 bytes in four words
