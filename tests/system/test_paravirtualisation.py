@@ -6,6 +6,7 @@ import json
 import random
 import re
 import socket
+import time
 from hashlib import md5
 
 import pytest
@@ -101,15 +102,15 @@ def test_a_second_channel_waits_for_its_reader(tmp_path):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(60)
             client.connect(f"{tmp_path}/s")
-            machine.run(seconds=1)
+            time.sleep(1)
             assert "\nSENT" not in machine.console.text
             got = bytearray()
             while len(got) < count:
                 piece = client.recv(1 << 16)
                 assert piece
                 got += piece
-            client.sendall(b"words\n")
             machine.console.expect("\nSENT", timeout=60)
+            client.sendall(b"words\n")
             machine.console.expect("heard words", timeout=60)
             outcome = machine.wait(60)
         assert outcome is not None and outcome.kind == "poweroff"
