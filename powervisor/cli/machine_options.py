@@ -25,7 +25,9 @@ def add_machine_options(parser: Parser) -> None:
     """-guest -M -cpu -smp -m -kernel ... on `parser`."""
     parser.add_argument("name", nargs="?", metavar="GUEST", help="the same as -guest GUEST")
     parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
-    parser.option("-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them)")
+    parser.option(
+        "-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them), ppce500,hypervisor=on"
+    )
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
     parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core); one socket")
     parser.option("-m", dest="memory", metavar="SIZE", help="RAM, in MiB unless it ends in K, M, G")
@@ -148,6 +150,8 @@ def list_requested(options: argparse.Namespace) -> str | None:
         options.cpu: lambda: cores.listing(),
         options.accel: lambda: table(list(ACCELERATORS.items())),
     }
+    if options.board is not None and options.board.rpartition(",")[2] in _HELP and "," in options.board:
+        return _board_help(options.board.rpartition(",")[0])
     for device in options.device:
         name, _, rest = device.rpartition(",")
         if rest in _HELP:
@@ -158,6 +162,15 @@ def list_requested(options: argparse.Namespace) -> str | None:
             if rest in _HELP:
                 return _network_help(kind, name)
     return next((listings[word]() for word in _HELP if word in listings), None)
+
+
+def _board_help(name: str) -> str:
+    """The properties of a board."""
+    from powervisor.boards import registry
+    from powervisor.boards.hypervisor import BoardProperties
+
+    board = registry.get(name)
+    return f"{board.name}:\n" + table([("  " + first, text) for first, text in listing(BoardProperties)])
 
 
 def _device_help(name: str) -> str:
@@ -234,6 +247,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     from powervisor.isa import cores
 
     given: dict[str, Any] = {}
+    if options.board is not None and ",dumpdtb=" in options.board:
+        raise UserError(f"-M {options.board}: the tree is printed by powervisor dtb; leave dumpdtb= out")
     board = registry.get(registry.DEFAULT if options.board is None else options.board)
     board.check_serials(len(options.serial or ()))  # before any is opened
     if options.board is not None:

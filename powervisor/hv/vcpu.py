@@ -24,6 +24,8 @@ _RUN = struct.Struct("<qqq")  # budget, slice, left
 _MMIO = struct.Struct("<QQIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, mmio_done
 _LOG = struct.Struct("<QQII")
 _U32 = struct.Struct("<I")
+_HCALL = struct.Struct("<9Q")  # r3 to r11
+_HCALL_AT = State.offset("gpr") + 3 * 8
 _EXIT_AT, _RUN_AT = State.offset("exit_reason"), State.offset("budget")
 _MMIO_AT, _DONE_AT, _LOG_AT = State.offset("mmio_pa"), State.offset("mmio_done"), State.offset("mmio_log")
 
@@ -80,8 +82,8 @@ class Vcpu:
                 return Reset("DBCR0[RST]", Scope(detail))
             case ExitReason.HCALL:
                 self.asking = True
-                gpr = self.state.gpr
-                return Hcall(int(gpr[11]) & LOW, tuple(int(gpr[number]) & LOW for number in range(3, 9)))
+                *arguments, _, _, token = (gpr & LOW for gpr in _HCALL.unpack_from(self._memory, _HCALL_AT))
+                return Hcall(token, tuple(arguments))
             case ExitReason.CODE_FULL:
                 return CodeFull()
             case ExitReason.HANDLER:
@@ -103,8 +105,7 @@ class Vcpu:
     def complete_hcall(self, *results: int) -> None:
         """The status and what else the call returns, for r3 and on."""
         self.asking = False
-        for number, value in enumerate(results, 3):
-            self.state.gpr[number] = value
+        struct.pack_into(f"<{len(results)}Q", self._memory, _HCALL_AT, *results)
 
     def complete_read(self, value: int) -> None:
         """The register's value."""

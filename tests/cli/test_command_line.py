@@ -45,6 +45,7 @@ def test_the_cores_and_boards_are_listed(command):
     assert "ppce500" in command("boards").out
     assert command("run", "-cpu", "help").out == command("cores").out
     assert "ppce500" in command("run", "-M", "help").out
+    assert "hypervisor=on|off" in command("run", "-M", "ppce500,help").out
     assert {"loader", "virtio-rng-pci"} <= {
         line.split()[0] for line in command("run", "-device", "help").out.splitlines()
     }
@@ -71,6 +72,12 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-cpu", "e550"], 1, "-cpu e550: no such core; .*e5500"),
         (["run", "-M", "ppce50"], 1, "-M ppce50: no such board; .*ppce500"),
         (["run", "-M", "ppce500,dumpdtb=x"], 1, "powervisor dtb"),
+        (["run", "-M", "ppce500,hypervisor=1"], 1, "-M ppce500,hypervisor=1: hypervisor=1 is neither on nor off"),
+        (["run", "-M", "ppce500,hypervisor=on,seral=uart"], 1, "unknown property 'seral'; did you mean serial"),
+        (["run", "-M", "ppce500,serial=uart"], 1, "-M ppce500,serial=uart: serial= is of hypervisor=on; add that"),
+        (["run", "-M", "ppce500,doorbells=1"], 1, "doorbells= is of hypervisor=on"),
+        (["run", "-M", "ppce500,hypervisor=on,doorbells=3"], 1, "doorbells=3 is not within 0..2"),
+        (["run", "-M", "ppce50,help"], 1, "-M ppce50: no such board"),
         (["run", "-accel", "kvm"], 1, "-accel kvm: .*translate"),
         (["run", "-smp", "0"], 1, "-smp 0: cpus must be at least 1"),
         (["run", "-smp", "two"], 1, "-smp two: 'two' is not a number of cpus; write 4"),
