@@ -183,10 +183,10 @@ def fill(machine: Machine, start: int, words: list[int]) -> None:
     machine.space.write_bytes(start, struct.pack(f">{len(words)}I", *words))
 
 
-def supervisor_words(rng: random.Random, cpu: str, seconds: float) -> str:
+def supervisor_words(rng: random.Random, cpu: str, seconds: float, board: str = "ppce500") -> str:
     """Random words with every privilege, from random states: TLBs, vectors, MSR, SPRs are the guest's to spoil."""
     total = 0
-    with bare_machine(AGAIN, cpu) as machine:
+    with bare_machine(AGAIN, cpu, board=board) as machine:
         watch, alone, vcpu = Watch(machine), Alone(machine), machine.vcpus[0]
         trampoline = list(struct.unpack(">8I", machine.memory[TRAMPOLINE : TRAMPOLINE + 32]))
         word = random_words(rng, cpu)
@@ -206,13 +206,20 @@ def supervisor_words(rng: random.Random, cpu: str, seconds: float) -> str:
             for number in SPOILED:
                 if rng.random() < 0.7:
                     vcpu.state.spr[number] = value(rng) & (0xFFFF_FFFF_FFFF_FFFF if rng.random() < 0.5 else 0xFFFF_FFFF)
+            if int(vcpu.state.core.virtual):
+                for number in (SPR.MAS5, SPR.MAS8, SPR.EPLC, SPR.EPSC):
+                    vcpu.state.spr[number] = int(vcpu.state.spr[number]) & int(vcpu.state.core.spr_mask[number])
             vcpu.state.spr[SPR.PID] = int(vcpu.state.spr[SPR.PID]) & int(vcpu.state.core.pid_mask)
             set_vectors(rng, vcpu, TRAMPOLINE, 0.05)
             regs["sprg3"] = MSR.ME | rng.choice((0, MSR.FP, MSR.EE, MSR.FP | MSR.VEC, rng.getrandbits(32) & ~MSR.PR))
             regs["xer"] = rng.getrandbits(7) | rng.getrandbits(3) << 29
             msr = rng.choice((MSR.ME, MSR.ME | MSR.FP | MSR.EE, MSR.ME | MSR.CM | MSR.FP, rng.getrandbits(32)))
-            regs["msr"] = msr & ~(MSR.CM if cores.get(cpu).bits == 32 else 0)
-            fill(machine, 0x2000, [word() for _ in range(4096)])
+            absent = (MSR.CM if cores.get(cpu).bits == 32 else 0) | (MSR.GS if int(vcpu.state.core.virtual) else 0)
+            regs["msr"] = msr & ~absent
+            words = [word() for _ in range(4096)]
+            if int(vcpu.state.core.virtual):
+                add_calls(rng, words)
+            fill(machine, 0x2000, words)
             regs["pc"] = rng.choice((0x2000 + 4 * rng.randrange(4096), 0x1000_2000, MAPPED - 4))
             before = vcpu.instructions
             alone.run(rng.choice((500, 20_000)))
@@ -220,6 +227,19 @@ def supervisor_words(rng: random.Random, cpu: str, seconds: float) -> str:
         alone.close()
         watch.check()
     return f"{total} instructions, ends {alone.ends}"
+
+
+def add_calls(rng: random.Random, words: list[int]) -> None:
+    """Put hypercalls among words: lis r11; ori r11; sc 1."""
+    for _ in range(len(words) // 40):
+        at = rng.randrange(len(words) - 3)
+        vendor, number = rng.choice(((1, rng.randrange(18)), (42, rng.randrange(6)), (rng.randrange(8), 1)))
+        words[at : at + 3] = 0x3D60_0000 | vendor, 0x616B_0000 | number, 0x4400_0022
+
+
+def partition_words(rng: random.Random, cpu: str, seconds: float) -> str:
+    """As `supervisor_words`, of a guest with Powervisor as its hypervisor, which it calls."""
+    return supervisor_words(rng, cpu, seconds, "ppce500,hypervisor=on")
 
 
 def user_words(rng: random.Random, cpu: str, seconds: float) -> str:
@@ -422,7 +442,7 @@ def restart(machine: Machine) -> None:
     machine.start()
 
 
-KINDS = {f.__name__.replace("_", "-"): f for f in (supervisor_words, user_words, devices, parallel)}
+KINDS = {f.__name__.replace("_", "-"): f for f in (supervisor_words, partition_words, user_words, devices, parallel)}
 
 
 def have_image(cpu: str) -> None:
