@@ -10,6 +10,7 @@ import pytest
 from powervisor.isa.epapr import Hcall, Status
 from tests.support.hypercalls import BOARD, answers, call, program, run
 from tests.system.bare import bare_machine, results
+from tests.system.test_resets import until
 
 CORES = ["e500mc", "e5500", "e6500"]
 CONSOLE, DOORBELL = 1, 0x101
@@ -209,7 +210,8 @@ def test_idle_ends_for_what_msr_holds_off():
 def test_idle_does_not_end_for_what_is_disabled_at_its_source():
     disabled = TIMER.replace("0x04000000", "0")
     with bare_machine(program(f"{disabled}{IDLE}"), board=BOARD) as machine:
-        assert machine.run(seconds=0.3) is None
+        until(machine, lambda: bool(machine.vcpus[0].state.waiting))
+        assert machine.run(seconds=0.1) is None  # ten times as long as the decrementer takes
         assert machine.memory[0xFFFFC:0x100000] == bytes(4)
         assert int(machine.vcpus[0].state.waiting)
 
@@ -299,18 +301,17 @@ def test_a_doorbell_interrupts():
 
 def test_input_of_a_channel_interrupts():
     with bare_machine(program(interrupt_by(96, HIGH, 0x66), IDLE), board=BOARD) as machine:
-        assert machine.run(seconds=0.2) is None
+        until(machine, lambda: bool(machine.vcpus[0].state.waiting))
         assert results(machine, 17)[16] == 0
         machine.console.on_receive(b"x")
-        machine.run(seconds=0.2)
-        assert results(machine, 17)[16] == 0x66
+        until(machine, lambda: results(machine, 17)[16] == 0x66)
 
 
 # ---- storms ----------------------------------------------------------------------------------------------
 
 
 def test_storms_of_calls_from_every_cpu_hurt_nobody():
-    """Four CPUs call at random, and the machine can be stopped at any moment."""
+    """Four CPUs call at random; the machine stops and goes on every 20 ms, and ends at any moment."""
     source = """
     devices
     release 1, other
@@ -322,8 +323,7 @@ other:
     add   r24, r24, r9
 1:  mulli r24, r24, 1103
     addi  r24, r24, 12345
-    rlwinm r11, r24, 0, 28, 31
-    cmpwi r11, 0                # no idle: that is 16
+    rlwinm r11, r24, 0, 28, 31  # EV_IDLE is 16
     oris  r11, r11, 1
     rlwinm r3, r24, 20, 27, 31
     rlwinm r4, r24, 10, 27, 31
@@ -331,9 +331,5 @@ other:
     b     1b
     """
     with bare_machine(source, board=BOARD, cores=4, serial=[None] * 8) as machine:
-        machine.start()
-        time.sleep(0.5)
-        for _ in range(5):
-            machine.run(seconds=0.05)
+        until(machine, lambda: all(vcpu.exit_counts().get("hcall", 0) > 1000 for vcpu in machine.vcpus))
         machine.stop()
-        assert all(vcpu.exit_counts()["hcall"] > 100 for vcpu in machine.vcpus)
