@@ -93,7 +93,7 @@ def _channel(board: Board, index: int, receive: int, transmit: int) -> Part:
     name = f"{SERIAL}{index}"
 
     def make(context: Context, devices: dict[str, Device]) -> ByteChannel:
-        return ByteChannel(name, FIRST_CHANNEL + index)
+        return ByteChannel(name, FIRST_CHANNEL + index, console=name == board.stdout)
 
     return Part(
         name=name,

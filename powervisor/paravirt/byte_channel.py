@@ -6,6 +6,7 @@ from typing import Protocol
 
 from powervisor.devices.device import Device, TreeNode, state
 from powervisor.devices.irq import IrqOutput
+from powervisor.isa.epapr import MOST_BYTES
 
 BACKLOG = 64 * 1024
 """Bytes of input that wait for the guest."""
@@ -24,7 +25,9 @@ class Outlet(Protocol):
 class ByteChannel(Device):
     """One channel. Both interrupts are levels: of `rx` while there is input, of `tx` while there is room for output.
 
-    A guest unmasks the latter when it has something to send that a call did not take.
+    A guest unmasks the latter when it has something to send that a call did not take. On a `console` there is always
+    room: kernels print with a loop around the call, and would stand still for a reader that does. As with a UART, what
+    the chardev has no room for is waited for a second, then dropped.
     """
 
     compatible = ("epapr,hv-byte-channel",)
@@ -32,8 +35,8 @@ class ByteChannel(Device):
     input: bytearray = state(bytearray, keep=True)
     """What the guest has not received; a guest that comes next finds it."""
 
-    def __init__(self, name: str, handle: int) -> None:
-        self.handle = handle
+    def __init__(self, name: str, handle: int, console: bool = False) -> None:
+        self.handle, self.console = handle, console
         self.outlet: Outlet | None = None
         self.rx, self.tx = IrqOutput(), IrqOutput()
         super().__init__(name)
@@ -84,7 +87,9 @@ class ByteChannel(Device):
 
     def output_room(self) -> int:
         """Bytes that the host takes now."""
-        return max(self.outlet.room(), 0) if self.outlet is not None else 0
+        if self.outlet is None:
+            return 0
+        return max(self.outlet.room(), MOST_BYTES if self.console else 0)
 
     # -- the machine's side
 

@@ -70,6 +70,27 @@ def test_a_full_reader_takes_a_part_then_nothing(channel):
     assert reader.got == b"0123456789abcdefghijklmn"
 
 
+class Full:
+    """A chardev without room, which drops."""
+
+    dropped = b""
+
+    def room(self) -> int:
+        return -3
+
+    def write(self, data: bytes) -> None:
+        self.dropped += data
+
+
+def test_a_kernel_that_prints_is_not_held_up_by_its_console():
+    channel, reader = ByteChannel("serial0", 1, console=True), Full()
+    channel.connect(reader)
+    calls = Hypercalls([channel])
+    assert calls.call(Hcall.BYTE_CHANNEL_POLL, (1, 0, 0, 0, 0, 0)) == (Status.SUCCESS, 0, 16)
+    assert send(calls, 1, b"0123456789abcdef") == (Status.SUCCESS, 16)
+    assert channel.tx.level and reader.dropped == b"0123456789abcdef"
+
+
 def test_input_waits_is_bounded_and_interrupts_while_there_is_any(channel):
     calls = Hypercalls([channel])
     assert channel.room == BACKLOG and not channel.rx.level
