@@ -7,11 +7,11 @@ While an event that needs it is enabled (`Vcpu.debug_events`), the engine execut
 
 from __future__ import annotations
 
-from ..isa.registers import DBCR0, DBCR1, DBCR2, DBSR, EPCR, IVOR, MSR, SPR
+from ..isa.registers import DBCR0, DBCR1, DBCR2, DBSR, IVOR, MSR, SPR
 from ..native.ints import u32, u64
 from ..native.lang import native
 from .interrupts import deliver, record, take
-from .modes import STEP_EVENTS
+from .modes import STEP_EVENTS, undebugged
 from .sprs import MORE_COMPARATORS
 from .state import Vcpu
 
@@ -27,9 +27,7 @@ ADDRESS_EVENTS = STEP_EVENTS & ~(DBCR0.ICMP | DBCR0.BRT)
 @native(inline=True)
 def logs_events(cpu: Vcpu) -> bool:
     """Whether debug events are recorded: DBCR0[IDM], and not in hypervisor state with EPCR[DUVD]."""
-    if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IDM == 0:
-        return False
-    return cpu.msr & MSR.GS != 0 or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0
+    return u32(cpu.spr[SPR.DBCR0]) & DBCR0.IDM != 0 and not undebugged(cpu, cpu.msr)
 
 
 @native(inline=True)

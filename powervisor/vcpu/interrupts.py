@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR, TCR
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
-from .modes import update_mode
+from .modes import undebugged, update_mode
 from .state import ExitReason, Request, Stat, Vcpu
 from .timers import freeze_timers
 
@@ -45,7 +45,7 @@ def record(cpu: Vcpu, event: u32, msr: u32) -> None:
 def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
     """Interrupt taken debug events, with the MSR from before the interrupt; the interrupt comes at the vector."""
     control = u32(cpu.spr[SPR.DBCR0])
-    if control & DBCR0.IDM == 0 or (before & MSR.GS == 0 and u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD):
+    if control & DBCR0.IDM == 0 or undebugged(cpu, before):
         return
     event = u32(0)
     if is_critical(number):
@@ -207,7 +207,7 @@ def deliver_fetch_fault(cpu: Vcpu, esr: u32) -> None:
 def raise_program(cpu: Vcpu, esr: u32) -> None:
     """Program interrupt with a syndrome; PC at the instruction. A trap may be a debug event instead (8.4.3)."""
     if esr == ESR.PTR and u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IDM | DBCR0.TRAP) == DBCR0.IDM | DBCR0.TRAP:
-        if cpu.msr & MSR.GS or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0:
+        if not undebugged(cpu, cpu.msr):
             record(cpu, DBSR.TRAP, cpu.msr)
             if cpu.msr & MSR.DE:
                 deliver(cpu, IVOR.DEBUG, cpu.pc)

@@ -148,11 +148,17 @@ def switch_context(cpu: Vcpu, key: u64) -> None:
     cpu.context = cpu.contexts + chosen * Context.size
 
 
+@native(inline=True)
+def undebugged(cpu: Vcpu, msr: u32) -> bool:
+    """Whether EPCR[DUVD] keeps debug events away: in hypervisor state (GS=0, PR=0) as an MSR has it."""
+    return msr & (MSR.GS | MSR.PR) == 0 and u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD != 0
+
+
 @native
 def step_events(cpu: Vcpu) -> u32:
     """Enabled debug events that need one-at-a-time execution: without MSR[DE] only address compares are noticed."""
     control = u32(cpu.spr[SPR.DBCR0])
-    if control & DBCR0.IDM == 0 or (cpu.msr & MSR.GS == 0 and u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD):
+    if control & DBCR0.IDM == 0 or undebugged(cpu, cpu.msr):
         return u32(0)
     if cpu.msr & MSR.DE:
         return control & STEP_EVENTS

@@ -7,6 +7,7 @@ from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_and, atomic_load, call_host, field_addr, native
 from .debug import EVENTS
 from .interrupts import record, take, to_guest
+from .modes import undebugged
 from .ops import address
 from .state import Doorbell, Line, Vcpu
 
@@ -35,7 +36,7 @@ def highest(cpu: Vcpu) -> u32:
     if doorbells & Doorbell.GUEST_MACHINE_CHECK and guest and msr & MSR.ME:
         return IVOR.GUEST_CRITICAL_DOORBELL
     if u32(cpu.spr[SPR.DBSR]) & EVENTS and msr & MSR.DE and u32(cpu.spr[SPR.DBCR0]) & DBCR0.IDM:
-        if guest or u32(cpu.spr[SPR.EPCR]) & EPCR.DUVD == 0:
+        if not undebugged(cpu, msr):
             return IVOR.DEBUG
     tsr, tcr = u32(cpu.spr[SPR.TSR]), u32(cpu.spr[SPR.TCR])
     if msr & (MSR.CE | MSR.GS):
