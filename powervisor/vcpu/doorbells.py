@@ -13,7 +13,7 @@ class Message:
     """Fields of the message in rB."""
 
     BRDCAST = 0x0400_0000
-    LPIDTAG = 0x03FF_C000
+    LPIDTAG = 0x003F_C000
     PIRTAG = 0x0000_3FFF
     GUEST = 2
     TYPES = 5  # 0 doorbell, 1 critical; with category E.HV 2 guest, 3 guest critical, 4 guest machine check
@@ -21,15 +21,12 @@ class Message:
 
 @native
 def accepts(cpu: Vcpu, message: u32) -> bool:
-    """Whether a vCPU accepts a message: guest types go by LPIDR and GPIR, the others by PIR."""
-    if message >> 27 >= Message.GUEST:
-        tag = (message & Message.LPIDTAG) >> 14
-        if tag != 0 and tag != u32(cpu.spr[SPR.LPIDR]):
-            return False
-        if message & Message.BRDCAST:
-            return True
-        return u32(cpu.spr[SPR.GPIR]) & Message.PIRTAG == message & Message.PIRTAG
-    return message & Message.BRDCAST != 0 or u32(cpu.spr[SPR.PIR]) & Message.PIRTAG == message & Message.PIRTAG
+    """Whether a vCPU accepts a message: its partition and number are meant, guest types by GPIR, the others by PIR."""
+    tag = (message & Message.LPIDTAG) >> 14
+    if tag != 0 and tag != u32(cpu.spr[SPR.LPIDR]) and cpu.core.virtual == 0:
+        return False
+    number = u32(cpu.spr[SPR.GPIR]) if message >> 27 >= Message.GUEST else u32(cpu.spr[SPR.PIR])
+    return message & Message.BRDCAST != 0 or number & Message.PIRTAG == message & Message.PIRTAG
 
 
 @native
