@@ -157,10 +157,14 @@ _ERROR_REGISTERS = (
     "L2CAPTDATALO L2CAPTECC L2ERRDET"
 )
 _PARTITION_REGISTERS = {
-    "MSRP": all_fields(MSRP), "HACOP": WORD, **{f"GSPRG{n}": DOUBLEWORD for n in range(4)}, "GSRR0": _ADDRESS,
-    "GSRR1": WORD, "GEPR": WORD, "GDEAR": DOUBLEWORD, "GPIR": WORD, "GESR": WORD,
-    **{f"GIVOR{n}": _IVOR for n in (2, 3, 4, 8, 13, 14)}, "GIVPR": _VECTOR_BASE,
+    "MSRP": all_fields(MSRP), "HACOP": WORD, **{f"GIVOR{n}": _IVOR for n in (2, 3, 4, 8, 13, 14)},
+    "GIVPR": _VECTOR_BASE,
 }  # fmt: skip
+_GUESTS_OWN = {
+    **{f"GSPRG{n}": ("ss", DOUBLEWORD) for n in range(4)}, "GSRR0": ("ss", _ADDRESS), "GSRR1": ("ss", WORD),
+    "GDEAR": ("ss", DOUBLEWORD), "GESR": ("ss", WORD), "GPIR": ("sh", WORD), "GEPR": ("sh", WORD),
+}  # fmt: skip
+"""What a guest means by SRR0 and the like: it may use these numbers too."""
 
 ROWS: tuple[SprRow, ...] = (
     _row("XER", "uu", all_fields(XER), _E),
@@ -213,6 +217,7 @@ ROWS: tuple[SprRow, ...] = (
     # hypervisor; of EPCR, one field comes with 64-bit cores
     _row("EPCR", "hh", all_fields(EPCR), _E, needs="ehv"), _row("EPCR", "hh", EPCR.ICM, _E, needs="64", lacks="ehv"),
     *(_row(name, "hh", mask, needs="ehv") for name, mask in _PARTITION_REGISTERS.items()),
+    *(_row(name, access, mask, needs="ehv") for name, (access, mask) in _GUESTS_OWN.items()),
     _row("LPIDR", "hh", 0x3F, _E, needs="ehv"),
     # threads
     _row("TIR", "h-", needs="em"), _row("TENSR", "h-", WORD, _E, "em"), _row("TENS", "hh", WORD, _E, "em"),
