@@ -89,6 +89,6 @@ def tlbivax(cpu: Vcpu, ra: u32, rb: u32) -> None:
 @insn("31 /:15 566:10 /:1", "tlbsync")
 def tlbsync(cpu: Vcpu) -> None:
     """TLB Synchronize"""
-    require_supervisor(cpu)
+    require_hypervisor(cpu)
     fence()
     await_all(cpu)

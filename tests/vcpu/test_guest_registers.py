@@ -178,7 +178,7 @@ def test_a_guest_aims_external_pid_accesses_at_its_own_partition_only(both):
 # ---- instructions --------------------------------------------------------------------------------------------------
 
 HYPERVISOR_INSTRUCTIONS = (
-    "rfci", "rfdi", "rfmci", "tlbre", "tlbsx 0,r4", "tlbivax 0,r4", "msgsnd r4", "msgclr r4",
+    "rfci", "rfdi", "rfmci", "tlbre", "tlbsx 0,r4", "tlbivax 0,r4", "tlbsync", "msgsnd r4", "msgclr r4",
 )  # fmt: skip
 GUEST_INSTRUCTIONS = ("rfi", "rfgi", "mfmsr r3", "mtmsr r3", "wrtee r3", "wrteei 0")
 
