@@ -15,7 +15,7 @@ from .program.exits import crash
 
 HERE = Path(__file__).parent
 SOURCES = (HERE / "entry.s", HERE / "world.s", builtin.HERE / "routines.s", HERE / "registers.s")
-REGISTERS = (registers.MSR, registers.MSRP, registers.EPLC, registers.MAS1, registers.MAS3)
+REGISTERS = (registers.MSR, registers.MSRP, registers.EPLC, registers.MAS0, registers.MAS1, registers.MAS3)
 ENTRIES = (main.first_cpu, main.other_cpu, crash)
 PARTITION = builtin.LOAD_ADDRESS + 0x2000
 """Where the partitions' program waits to be copied."""

@@ -218,7 +218,7 @@ share:                          # compute until time is over, and look whether o
 HALFWAY = MEMORY_SIZE / 2
 
 map:                            # a TLB0 entry of our own: OWN_PAGE is our memory's second half
-    li      r4, 0
+    li      r4, MAS0.HES        # the hardware chooses the entry: a guest does not name one
     mtmas0  r4
     lis     r4, (MAS1.V | 2 << 7)@h
     ori     r4, r4, (MAS1.V | 2 << 7)@l

@@ -67,10 +67,14 @@ def read_lrat(cpu: Vcpu) -> None:
 
 @native
 def real_address(cpu: Vcpu, lpid: u32, lpa: u64, mask: u64) -> u64:
-    """Real address of a partition's logical page (mask covers its offset), MISS when no entry holds it."""
+    """Real address of a partition's logical page (mask covers its offset), MISS when no entry holds it.
+
+    As in the TLB, an entry with LPID 0 is every partition's.
+    """
     for n in range(u32(LRAT_ENTRIES)):
         entry = cpu.tlb.lrat[n]
-        if entry.valid and entry.lpid == lpid and mask <= entry.mask and lpa & ~entry.mask == entry.lpa:
+        own = entry.lpid == 0 or entry.lpid == lpid
+        if entry.valid and own and mask <= entry.mask and lpa & ~entry.mask == entry.lpa:
             return entry.pa | (lpa & entry.mask)
     return u64(MISS)
 

@@ -82,7 +82,7 @@ def forget_entry(cpu: Vcpu, entry: TlbEntry) -> None:
 def write_entry(cpu: Vcpu) -> None:
     """tlbwe: write the selected entry from MAS1, 2, 3, 7 and 8; for TLB0 also the next victim.
 
-    A guest's real page comes from the LRAT, and the entry belongs to its partition.
+    The real page of a guest's valid entry comes from the LRAT, and the entry belongs to its partition.
     """
     mas0, mas1, mas3 = u32(cpu.spr[SPR.MAS0]), u32(cpu.spr[SPR.MAS1]), u32(cpu.spr[SPR.MAS3])
     tlb = cpu.tlb
@@ -91,9 +91,10 @@ def write_entry(cpu: Vcpu) -> None:
     pa = (cpu.spr[SPR.MAS7] << 32 | cpu.spr[SPR.MAS3] & MAS3.RPN) & cpu.core.pa_mask
     mas8 = u32(cpu.spr[SPR.MAS8])
     if cpu.msr & MSR.GS:
-        # What an indirect entry names is a page table: a doubleword for each 4 KiB.
-        table = ((mask + 1) >> 9) - 1
-        pa = guest_page(cpu, pa, mask if mas1 & MAS1.IND == 0 or cpu.core.mav2 == 0 else table)
+        if mas1 & MAS1.V:
+            # What an indirect entry names is a page table: a doubleword for each 4 KiB.
+            table = ((mask + 1) >> 9) - 1
+            pa = guest_page(cpu, pa, mask if mas1 & MAS1.IND == 0 or cpu.core.mav2 == 0 else table)
         mas8 = (mas8 & MAS8.VF) | MAS8.TGS | u32(cpu.spr[SPR.LPIDR])
     lock_tlb(cpu)
     if selected_tlb(mas0) == 0:
@@ -306,6 +307,11 @@ def flash_invalidate(cpu: Vcpu, command: u32) -> None:
 
 @native(inline=True)
 def guest_may_write(cpu: Vcpu) -> bool:
-    """Whether a guest's tlbwe reaches the TLB: with version 2 and TLBnCFG[GTWE] only; EPCR[DGTMI] is another matter."""
-    config = SPR.TLB0CFG + selected_tlb(u32(cpu.spr[SPR.MAS0]))
-    return cpu.core.mav2 != 0 and u32(cpu.spr[config]) & TLBCFG.GTWE != 0
+    """Whether a guest's tlbwe reaches the TLB: with version 2 and TLBnCFG[GTWE] only; EPCR[DGTMI] is another matter.
+
+    The hardware selects the entry (MAS0[HES]), and it is not protected: a guest names none and keeps none for itself.
+    """
+    mas0 = u32(cpu.spr[SPR.MAS0])
+    if mas0 & MAS0.HES == 0 or u32(cpu.spr[SPR.MAS1]) & MAS1.IPROT:
+        return False
+    return cpu.core.mav2 != 0 and u32(cpu.spr[SPR.TLB0CFG + selected_tlb(mas0)]) & TLBCFG.GTWE != 0
