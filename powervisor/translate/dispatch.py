@@ -268,6 +268,7 @@ def next_code(cpu: Vcpu) -> u64:
         if soft.tag != tag:
             cpu.stats[Stat.CODE_LOOKUPS] = cpu.stats[Stat.CODE_LOOKUPS] + 1
             if attempt(fetch, cpu):
+                cpu.budget -= 1  # the vector may be no better: timers and kicks must get through all the same
                 continue
             if cpu.fetch_plain == 0:
                 step(cpu)
