@@ -353,9 +353,9 @@ class _Before:
             if held != (was := self.memory[name]):
                 at = next(n for n in range(len(held)) if held[n] != was[n])
                 raise Escaped(f"{name} changed at offset {at:#x}")
-        for vcpu, was in self.sprs.items():
+        for vcpu, values in self.sprs.items():
             now = [int(machine.cpus[vcpu].spr[n]) for n in machine.kept]
-            if changed := [machine.names[n] for n, a, b in zip(machine.kept, was, now, strict=True) if a != b]:
+            if changed := [machine.names[n] for n, a, b in zip(machine.kept, values, now, strict=True) if a != b]:
                 raise Escaped(f"vCPU {vcpu}: {', '.join(changed)} changed")
         for vcpu, held in self.others.items():
             if architecture(machine.cpus[vcpu].address) != held:
