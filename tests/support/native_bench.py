@@ -54,6 +54,10 @@ class NativeBench(Bench):
         self.forget(cpu)
         return int(cpu.gpr[3])
 
+    def close(self) -> None:
+        """Free native code."""
+        self.engine.close()
+
     def fetch(self, ea: int) -> None:
         self.cpu.pc = ea
         self.run(1)

@@ -10,7 +10,7 @@ WIDE = ("e5500", "e6500")
 EMPTY = 0x4000_0000
 
 
-@pytest.mark.parametrize("core", WIDE)
+@pytest.mark.parametrize("core", WIDE, scope="module")
 @pytest.mark.parametrize(
     ("guest", "mine", "other"), [(False, EPCR.ICM, EPCR.GICM), (True, EPCR.GICM, EPCR.ICM)], ids=["icm", "gicm"]
 )
@@ -30,7 +30,7 @@ def test_interrupts_compute_in_the_mode_of_the_state_that_takes_them(side, core,
             assert bench.cpu.spr[SPR.GSRR1 if guest else SPR.SRR1] == state | before
 
 
-@pytest.mark.parametrize("core", WIDE)
+@pytest.mark.parametrize("core", WIDE, scope="module")
 def test_a_guests_interrupts_to_the_hypervisor_compute_in_the_hypervisors_mode(side, core):
     bench = side(core)
     bench.cpu.spr[SPR.EPCR] = EPCR.GICM

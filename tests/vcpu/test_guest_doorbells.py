@@ -29,10 +29,10 @@ def message(kind: int, pir: int = 0, lpid: int = 0, flags: int = 0) -> int:
     return kind << 27 | lpid << 14 | pir | flags
 
 
-@pytest.fixture(params=["e500mc", "e5500", "e6500"])
-def four(request: pytest.FixtureRequest, side: Any) -> Any:
+@pytest.fixture
+def four(core: str, side: Any) -> Any:
     """Four vCPUs in three partitions."""
-    bench = side(request.param, 4, 2 if request.param == "e6500" else 1)
+    bench = side(core, 4, 2 if core == "e6500" else 1)
     for cpu, (lpid, gpir) in zip(bench.cpus, CPUS, strict=True):
         cpu.spr[SPR.LPIDR], cpu.spr[SPR.GPIR] = lpid, gpir
         cpu.disabled = 0

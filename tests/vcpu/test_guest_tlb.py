@@ -164,7 +164,6 @@ def test_tlbilx_invalidates_in_the_partition_of_mas5(both, kind, state):
         assert valid(both, len(KINDS)) == [n for n in range(len(KINDS)) if n not in gone], (hex(mas5), hex(mas6), index)
 
 
-@pytest.mark.parametrize("core", ["e500mc", "e5500", "e6500"])
 def test_after_tlbilx_of_a_partition_its_accesses_miss_and_those_of_others_do_not(side, core):
     bench = side(core)
     for esel, lpid in enumerate((OWN, OTHER)):
@@ -183,7 +182,7 @@ def test_after_tlbilx_of_a_partition_its_accesses_miss_and_those_of_others_do_no
 # ---- a guest's tlbwe -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("core", ["e500mc", "e5500"])
+@pytest.mark.parametrize("core", ["e500mc", "e5500"], scope="module")
 def test_without_an_lrat_every_tlbwe_of_a_guest_traps(side, core):
     bench = side(core)
     for mas0 in (0, 1 << 28):

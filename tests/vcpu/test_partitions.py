@@ -20,7 +20,7 @@ USUAL = (IVOR.PROGRAM, IVOR.DATA_TLB, IVOR.INSTRUCTION_TLB, IVOR.HYPERVISOR_PRIV
 
 
 @pytest.fixture
-def guests(request: pytest.FixtureRequest) -> Iterator[Any]:
+def guests(no_bench: None) -> Iterator[Any]:
     """Guests of a core by seeds."""
     made = []
 
@@ -33,7 +33,6 @@ def guests(request: pytest.FixtureRequest) -> Iterator[Any]:
         one.close()
 
 
-@pytest.mark.parametrize("core", ["e500mc", "e5500", "e6500"])
 def test_nothing_crosses_between_partitions(guests, core):
     seed = secrets.token_hex(4)
     run = guests(core, seed)
@@ -43,7 +42,6 @@ def test_nothing_crosses_between_partitions(guests, core):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("core", ["e500mc", "e5500", "e6500"])
 def test_nothing_crosses_between_partitions_for_long(guests, core):
     partitions.run(guests(core, secrets.token_hex(4)), time.monotonic() + LONG_SECONDS)
 
