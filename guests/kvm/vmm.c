@@ -61,7 +61,7 @@ void fail(int error, const char *what, ...)
 {
 	va_list arguments;
 
-	fflush(stdout);
+	console_close();
 	fputs("vmm: ", stderr);
 	va_start(arguments, what);
 	vfprintf(stderr, what, arguments);
@@ -267,6 +267,7 @@ static void print_exits(const struct vcpu *vcpu)
 	putchar('\n');
 	snprintf(name, sizeof name, "vcpu%u", vcpu->id);
 	print_statistics(name, vcpu->stats);
+	print_timing(vcpu->id, vm);
 }
 
 static double now(void)
@@ -324,6 +325,7 @@ int main(int count, char **words)
 		create_vcpu(&vcpus[n], run_size);
 	}
 	start_at(&vcpus[0], entry, tree, 0, mapped);
+	console_open();
 	double entered = now();
 
 	for (unsigned n = 0; n < cpu_count; n++)
@@ -334,6 +336,7 @@ int main(int count, char **words)
 
 	if (read(ending[0], &status, 1) != 1)
 		fail(errno, "waiting for the end");
+	console_close();
 	printf("\nvmm: ended with status %d: %.3f s to make the machine, %.3f s of running\n", status, entered - start,
 	       now() - entered);
 	for (unsigned n = 0; n < cpu_count; n++)
