@@ -10,7 +10,7 @@ from bench import compiling, machines
 from bench.machines import Job, Vmm
 from bench.programs import DONE, PROGRAMS, Core, Kind, Program, Score, Sources, score_in
 from powervisor.guests.archive import Cpio
-from powervisor.guests.kvm.ram_disk import RUN, Inner, build
+from powervisor.guests.kvm.ram_disk import RUN, WORDS, Inner, build
 
 PERCENT = {Kind.INTEGER: 15, Kind.FLOAT: 60, Kind.SYSTEM: 10}
 """The kinds that run, and how much of their work: one boot takes about 20 seconds."""
@@ -49,11 +49,11 @@ def job(linux: Job, core: Core, programs: Sequence[Program], sources: Sources, c
     files = {f"bench/{name}": path.read_bytes() for name, path in compiled.items()}
     trips = compiling.compile_bare(PROGRAMS["trips"], 100, sources, cache)
     more = _archive({**files, "bench/serve": _SERVE.encode()})
-    inner = Inner(core.guest, append="console=ttyS0 stop run=/bench/serve", more=more)
+    inner = Inner(core.guest, append=f"{WORDS} stop run=/bench/serve", more=more)
     disk = scratch / f"{core.name}-inside.cpio.gz"
     own = _archive({**files, "bench/run": _script(programs).encode()})
     disk.write_bytes(build(core.guest, inner, Inner(core.guest, program=trips, script=_TRIPS)) + own)
-    return replace(linux, initrd=disk, append=f"{linux.append} run=/bench/run stop ")
+    return replace(linux, initrd=disk, append=f"{WORDS} run=/bench/run stop ")
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

@@ -24,4 +24,4 @@ def installed(outer: str) -> Path | None:
 def build(outer: str, path: Path, work: Path, progress: Progress) -> None:
     """Pack it: both guests are the same Linux, and the inner one ends in a shell too. Raises UserError."""
     progress.step("packing")
-    path.write_bytes(ram_disk.build(outer, ram_disk.Inner(outer, cpus=_CPUS, append="console=ttyS0")))
+    path.write_bytes(ram_disk.build(outer, ram_disk.Inner(outer, cpus=_CPUS, append=ram_disk.WORDS)))
