@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/mman.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -25,6 +26,7 @@
 
 #define MAX_CPUS 32
 #define PAGE 0x10000 /* no kernel's pages are larger */
+#define LARGE_PAGE (4u << 20) /* the largest that the kernel can make while it runs */
 #define EPAPR_MAGIC 0x45504150
 #define STACK_TOP 0xfffff8
 #define SECONDARY_MAPPED (64ull << 20)
@@ -99,10 +101,48 @@ void set_irq(unsigned source, bool level)
 	CONTROL(mpic, KVM_SET_DEVICE_ATTR, &attr);
 }
 
+/* A number in the kernel's pool of large pages. */
+static unsigned long pool(const char *name, const unsigned long *set)
+{
+	char path[80];
+	unsigned long value = 0;
+
+	snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%ukB/%s", LARGE_PAGE >> 10, name);
+	FILE *file = fopen(path, set ? "w" : "r");
+
+	if (!file)
+		return 0;
+	if (set)
+		fprintf(file, "%lu\n", *set);
+	else if (fscanf(file, "%lu", &value) != 1)
+		value = 0;
+	fclose(file);
+	return value;
+}
+
+/* Large pages if there are enough or can be: KVM maps them by large entries of the core's TLB1, which never miss. */
+static void *large_pages(size_t size)
+{
+	unsigned long wanted = size / LARGE_PAGE, before = pool("nr_hugepages", NULL);
+	unsigned long idle = pool("free_hugepages", NULL), more = before + (wanted > idle ? wanted - idle : 0);
+
+	if (size % LARGE_PAGE)
+		return MAP_FAILED;
+	pool("nr_hugepages", &more);
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | __builtin_ctz(LARGE_PAGE) << MAP_HUGE_SHIFT, -1, 0);
+
+	if (memory == MAP_FAILED)
+		pool("nr_hugepages", &before);
+	return memory;
+}
+
 static void *add_memory(unsigned slot, uint64_t address, size_t size)
 {
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = large_pages(size);
 
+	if (memory == MAP_FAILED)
+		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		fail(errno, "%zu MiB of memory", size >> 20);
 	struct kvm_userspace_memory_region region = {
