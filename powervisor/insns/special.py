@@ -42,13 +42,10 @@ def renamed_register(n: u32) -> u32:
 
 @native
 def hypervisor_register(n: u32) -> u32:
-    """Plain registers of the hypervisor state, on every core: those that its exits, system calls of Linux (BUCSR) and
-    the entries and exits of its guests use."""
-    if n == SPR.BUCSR or n == SPR.CSRR0 or n == SPR.CSRR1 or n == SPR.SPRG8 or n == SPR.MAS5 or n == SPR.MAS8:
+    """Plain registers of the hypervisor state that cores without category E.HV have too."""
+    if n == SPR.BUCSR:  # the branch predictor's: Linux flushes it at every system call
         return 1
-    return u32(
-        n >= SPR.GSPRG0 and n <= SPR.GSPRG3 or n == SPR.GSRR0 or n == SPR.GSRR1 or n == SPR.GDEAR or n == SPR.GESR
-    )
+    return u32(n == SPR.CSRR0 or n == SPR.CSRR1 or n == SPR.SPRG8)
 
 
 @native(inline=True)
@@ -67,7 +64,7 @@ def reads_by_stencil(word: u32, mode: u32) -> u32:
         return 0
     if renamed_register(n) or n == SPR.PID or n == SPR.PIR or n == SPR.PVR or n == SPR.EPR:
         return 1
-    if mode & Mode.GS == 0 and (hypervisor_register(n) or n == SPR.EPCR or n == SPR.LPIDR):
+    if mode & Mode.GS == 0 and hypervisor_register(n):
         return 1
     return direct_register(n)
 
