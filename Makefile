@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 .PHONY: setup guests run test test-all test-regions check bench clean help
 
 help:
-	@echo 'make run [GUEST=linux|uboot|builtin|hypervisor-demo|k32|k64|k64av] [ARGS=...]   boot a guest'
+	@echo 'make run [GUEST=linux|uboot|builtin|hypervisor-demo|k64|k64av|kvm-k64] [ARGS=...]   boot a guest'
 	@echo 'make test | test-all [ARGS=...]                                 default suite | with the slow boots'
 	@echo 'make test-regions [ARGS=...]                                    the suite with compiled regions for all code'
 	@echo 'make check                                                      ruff and mypy'

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from bench import compiling, counters, machines, programs
+from bench import compiling, counters, inside, machines, programs
 from bench.machines import BOOTED, Job, Vmm
 from bench.programs import DONE, Core, Kind, Program, Score, Sources
 from bench.progress import Progress
@@ -101,6 +101,7 @@ class CoreMeasurement:
         self.own = programs.suite(core, choice.programs)
         self.groups = list(self._groups())
         self.result.reports = [report for group in self.groups for report in group.reports]
+        self.inside = self._inside()
         self.starter = self._bare(programs.PROGRAMS["board"], 1) if "start" in choice.measures else None
         self.native = [program for program in programs.suite(None, choice.programs) if program in self.own]
         self.compiled_here = compiling.compile_for(None, self.native, sources, self.cache)
@@ -114,7 +115,7 @@ class CoreMeasurement:
             if kind is Kind.BOARD:
                 for program in chosen:
                     yield _Group(f"bare {program.name}", self._bare(program, self.choice.percent), _reports([program]))
-            elif chosen:
+            elif chosen and kind is not Kind.KVM:
                 yield _Group(f"{kind.value} programs", self._with_programs(kind, chosen), _reports(chosen))
 
     def _with_programs(self, kind: Kind, chosen: Sequence[Program]) -> Job:
@@ -127,6 +128,14 @@ class CoreMeasurement:
         if kind is Kind.NETWORK:  # init finds the port in its environment, and hands it on
             job = replace(job, network=True, append=f"{job.append}BENCH_PORT={self.port} ")
         return replace(job, initrd=disk, smp="2" if kind is Kind.PARALLEL else "1", drive=drive)
+
+    def _inside(self) -> Job | None:
+        """A machine with another one inside; None when that is not asked for."""
+        if not programs.suite(self.core, self.own, [Kind.KVM]):
+            return None
+        both = inside.suite(programs.suite(self.core, self.sources.available()))
+        self.result.reports_inside = _reports(both)
+        return inside.job(self.linux, self.core, both, self.sources, self.cache, self.scratch)
 
     def _image(self) -> Path:
         """An empty disk, in the host's page cache for everybody once it was written."""
@@ -148,6 +157,8 @@ class CoreMeasurement:
                 yield Step(f"warming {vmm.label}", partial(self._warm, vmm))
                 for group in self.groups:
                     yield Step(f"warming {vmm.label}, {group.name}", partial(self._run_once, vmm, group.job))
+                if self.inside is not None:
+                    yield Step(f"warming {vmm.label}, KVM inside", partial(self._inside_once, vmm, self.inside))
         for turn in range(self.choice.rounds):
             # Whoever comes second may find the host warmer: they change places every round.
             for what, do, units in self._round(self.vmms[:: -1 if turn % 2 else 1]):
@@ -172,11 +183,22 @@ class CoreMeasurement:
         for group in self.groups:
             for vmm in vmms:
                 yield f"{vmm.label}, {group.name}", partial(self._programs, vmm, group.job), 1 + len(group.reports)
+        if self.inside is not None:
+            units = 1 + 2 * len(self.result.reports_inside) + len(programs.PROGRAMS["trips"].reports)
+            for vmm in vmms:
+                if vmm.cache is not None:  # ours: QEMU's cores have no hypervisor state
+                    yield f"{vmm.label}, KVM inside", partial(self._run_inside, vmm, self.inside), units
         if self.native:
             yield "this host itself", self._native, 1 + len(_reports(self.native))
 
     def _programs(self, vmm: Vmm, job: Job, heard: Heard) -> None:
         self.result.runs.setdefault(vmm.label, []).append(machines.run(vmm, job, DONE, heard))
+
+    def _run_inside(self, vmm: Vmm, job: Job, heard: Heard) -> None:
+        self.result.inside.setdefault(vmm.label, []).append(inside.run(vmm, job, heard))
+
+    def _inside_once(self, vmm: Vmm, job: Job, heard: Heard) -> None:
+        inside.run(vmm, job)
 
     def _warm(self, vmm: Vmm, heard: Heard) -> None:
         machines.run(vmm, self.boot, BOOTED)

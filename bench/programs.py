@@ -31,6 +31,8 @@ class Kind(StrEnum):
     """A virtio network card, and TCP between the guest and its host."""
     BOARD = "board"
     """Devices and interrupts, without an operating system."""
+    KVM = "kvm"
+    """A virtual machine inside the guest: see `bench.inside`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Program:
     portable: bool = True
     """Whether it can be compiled for the host, to tell the host's own speed."""
 
+
+HYPERCALL, MONITOR_READ = "hypercall", "monitor_read"
+"""The reports of `trips`: from a guest to KVM and back, and to its monitor and back."""
 
 _DECLARED = (
     Program("sort", Kind.INTEGER, {"quicksort": "97983734"}),
@@ -77,6 +82,7 @@ _DECLARED = (
     Program("board", Kind.BOARD, dict.fromkeys(
         ("device_read", "device_write", "controller_read", "ipi", "decrementer", "call", "tlb_error"), "00000001"
     ), portable=False),
+    Program("trips", Kind.KVM, {HYPERCALL: "00000001", MONITOR_READ: "00000001"}, portable=False),
     # Beside the source tree (../shared/bench), where they are.
     Program("cmlike", Kind.INTEGER, {"cmlike": ""}),
     Program("dhry", Kind.INTEGER, {"dhry": ""}),
@@ -91,6 +97,7 @@ _DECLARED = (
 )  # fmt: skip
 PROGRAMS = {program.name: program for program in _DECLARED}
 REPORTS = {report: program for program in _DECLARED for report in program.reports}
+SYSTEM_CALL = "syscall"
 ONE, OTHER = "one_cpu", "two_cpus"
 """The reports of `parallel` whose ratio is what the second CPU brings."""
 
@@ -131,6 +138,11 @@ class Score:
     def expected(self) -> str:
         """The check of the right result, or "" where there is none."""
         return REPORTS[self.name].reports[self.name] if self.name in REPORTS else ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the check is not that of the right result."""
+        return self.expected not in ("", self.check)
 
 
 class Sources:

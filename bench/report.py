@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.counters import Counts
+from bench.inside import PERCENT, Inside
 from bench.machines import Run
-from bench.programs import ONE, OTHER, Kind, Score
+from bench.programs import HYPERCALL, MONITOR_READ, ONE, OTHER, SYSTEM_CALL, Kind, Score
 
 MARKS = {Kind.INTEGER: 2.0, Kind.FLOAT: 12.0, Kind.VECTOR: 4.0, Kind.MEMORY: 3.0, Kind.SYSTEM: 1.3}
 """Our speed over QEMU's, at least: the geometric mean of a kind."""
@@ -25,6 +26,11 @@ TRANSLATION_MARK = 64 << 20
 """Bytes of translation for a boot of Linux, at most."""
 IDLE_MARK = 0.01
 """Share of a host CPU that an idle Linux takes, at most."""
+
+INNER_MARKS = {Kind.INTEGER: 0.9, Kind.FLOAT: 0.9}
+"""Speed of programs in a virtual machine of the guest's KVM over their speed in the guest itself, at least."""
+INNER_BOOT_MARK = 3.0
+"""Time of a boot in such a machine over the guest's own, at most."""
 
 
 def host_cpus() -> int:
@@ -82,6 +88,9 @@ class CoreResult:
     """What engines of ours counted, by program, and for the `boot`."""
     reports: list[str] = field(default_factory=list)
     """What was to be reported."""
+    inside: dict[str, list[Inside]] = field(default_factory=dict)
+    reports_inside: list[str] = field(default_factory=list)
+    """What both guests were to report, of virtual machines inside."""
 
     @property
     def ours(self) -> str:
@@ -126,6 +135,38 @@ class CoreResult:
         """Seconds to BOOT-OK."""
         return _sample(self.boots.get(vmm, {}).get(temperature, ()))
 
+    def outer(self, name: str) -> Sample | None:
+        """The scores of a program in the guest of ours that has another one inside."""
+        return _sample(s.score for run in self.inside.get(self.ours, ()) for s in run.outer if s.name == name)
+
+    def inner(self, name: str) -> Sample | None:
+        """The scores of a program in the inner guest."""
+        return _sample(s.score for run in self.inside.get(self.ours, ()) for s in run.inner if s.name == name)
+
+    def inner_ratio(self, name: str) -> float | None:
+        """The inner guest's median speed over the outer one's."""
+        inner, outer = self.inner(name), self.outer(name)
+        return inner.median / outer.median if inner and outer and outer.median else None
+
+    def _inner_verdicts(self) -> Iterator[Verdict]:
+        runs = self.inside.get(self.ours, ())
+        kinds = {score.name: score.kind for run in runs for score in run.inner}
+        for kind in PERCENT:
+            known = [ratio for name in kinds if kinds[name] is kind and (ratio := self.inner_ratio(name))]
+            if known:
+                what = f"{kind.value} programs in KVM inside, geometric mean of speeds over the outer guest's"
+                yield _verdict(what, geometric_mean(known), INNER_MARKS.get(kind), "{:.2f}", least=True)
+        call = self.outer(SYSTEM_CALL)
+        for name, what in ((HYPERCALL, "hypercall to KVM and back"), (MONITOR_READ, "device read from KVM's monitor")):
+            if trip := self.inner(name):
+                calls = f", {call.median / trip.median:.1f} system calls of the outer guest" if call else ""
+                yield Verdict(what, f"{1e6 / trip.median:.2f} us{calls}")
+        if runs:
+            inner = statistics.median(run.inner_boot for run in runs)
+            outer = statistics.median(run.outer_boot for run in runs)
+            what = f"time of a boot in KVM inside ({inner:.2f} s) over the outer guest's ({outer:.2f} s)"
+            yield _verdict(what, inner / outer, INNER_BOOT_MARK, "{:.2f}", least=False)
+
     def verdicts(self) -> Iterator[Verdict]:
         """Every result that sums something up, against its mark."""
         judged = self.ours.startswith("powervisor") and self.other == "qemu"  # the marks are about that
@@ -155,6 +196,7 @@ class CoreResult:
         if boot := self.counts.get(self.ours, {}).get("boot"):
             size, most = boot["translation-bytes"] / (1 << 20), TRANSLATION_MARK / (1 << 20)
             yield _verdict("memory of translation, boot of Linux", size, most, "{:.1f} MiB", least=False)
+        yield from self._inner_verdicts()
 
     def wrong(self) -> list[str]:
         """Programs that are not there or whose results differ: from the right ones, or among the VMMs and the host.
@@ -183,7 +225,22 @@ class CoreResult:
                     lost.append(f"{name}: no result ({vmm})")
                 elif min(sample.values) == 0:
                     lost.append(f"{name}: no speed at all ({vmm}): its clock or its floating point is wrong")
-        return differing + lost
+        return differing + lost + self._wrong_inside()
+
+    def _wrong_inside(self) -> list[str]:
+        """What one of the two guests did not report, or reported otherwise."""
+        said = []
+        for vmm, runs in self.inside.items():
+            for run in runs:
+                inner, outer = ({score.name: score for score in scores} for scores in (run.inner, run.outer))
+                for name in self.reports_inside:
+                    if name not in inner or name not in outer:
+                        said.append(f"{name}: no result ({vmm}, {'outer' if name in inner else 'inner'} guest)")
+                    elif inner[name].check != outer[name].check:
+                        said.append(f"{name}: {inner[name].check} (inner), {outer[name].check} (outer guest)")
+                said += [f"{score.name}: {score.check}" for score in inner.values() if score.wrong]
+                said += [f"{name}: no result ({vmm})" for name in (HYPERCALL, MONITOR_READ) if name not in inner]
+        return list(dict.fromkeys(said))
 
     def json(self) -> dict[str, Any]:
         """Everything, raw and derived."""
@@ -209,6 +266,19 @@ class CoreResult:
                 for verdict in self.verdicts()
             ],
             "counts": self.counts,
+            "inside": {
+                vmm: [
+                    {
+                        "boots_s": {"outer": run.outer_boot, "inner": run.inner_boot},
+                        "scores": {
+                            who: {score.name: score.score for score in scores}
+                            for who, scores in (("outer", run.outer), ("inner", run.inner))
+                        },
+                    }
+                    for run in runs
+                ]
+                for vmm, runs in self.inside.items()
+            },
             "wrong_results": self.wrong(),
         }
 

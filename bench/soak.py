@@ -100,7 +100,7 @@ def main(words: list[str]) -> int:
     if options.cpu not in CORES or options.percent < 1:
         raise UserError(f"-cpu must be one of {', '.join(CORES)}, and -percent at least 1")
     core, sources = CORES[options.cpu], Sources(options.sources)
-    suite = [p for p in programs.suite(core, sources.available()) if p.kind not in (Kind.BOARD, Kind.DISK)]
+    suite = [p for p in programs.suite(core, sources.available()) if p.kind not in (Kind.BOARD, Kind.DISK, Kind.KVM)]
     cache = (catalogue.cache() / "bench").resolve()
     results = Results(expectations(suite, sources, cache, options.percent))
     kernel, initrd = catalogue.build(catalogue.get(core.guest))

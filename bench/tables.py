@@ -40,6 +40,19 @@ def program_table(result: CoreResult) -> Table:
     return table
 
 
+def inside_table(result: CoreResult) -> Table:
+    """The programs' speeds in a virtual machine of the guest's KVM and in the guest itself."""
+    runs = result.inside.get(result.ours, [])
+    headings = ["program", "class", "unit", "outer guest", "inner guest", "inner / outer"]
+    table = Table(f"{result.core}: KVM inside, median of {len(runs)}", headings, words=3)
+    for score in {score.name: score for run in runs for score in run.inner}.values():
+        speeds = [_speed(result.outer(score.name)), _speed(result.inner(score.name))]
+        known = result.inner_ratio(score.name)
+        row = [score.name, score.kind.value, score.unit, *speeds, "-" if known is None else f"{known:.2f}"]
+        table.rows.append(row)
+    return table
+
+
 def verdict_table(result: CoreResult) -> Table:
     """The sums of a core against their marks."""
     against = f" against {result.other}" if result.other else ""
@@ -112,7 +125,13 @@ def _met(verdict: Verdict) -> str:
 
 def tables(result: CoreResult, wide: bool = True) -> list[Table]:
     """All the tables of a core that have rows."""
-    found = (program_table(result), verdict_table(result), count_table(result, wide), count_ratio_table(result))
+    found = (
+        program_table(result),
+        inside_table(result),
+        verdict_table(result),
+        count_table(result, wide),
+        count_ratio_table(result),
+    )
     return [table for table in found if table.rows]
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,13 @@ class Artifact:
     name: str
     builder: str
     argument: str
+    packed: bool = False
+    """Made of other artifacts, which its builder's `parts(argument)` are, in a moment: anew for every use."""
+
+    def parts(self) -> Sequence["Artifact"]:
+        """What must be there before it is made."""
+        found: Sequence[Artifact] = self._module().parts(self.argument) if self.packed else ()
+        return found
 
     def installed(self) -> Path | None:
         """Where the system has this file already, without our doing."""
@@ -67,6 +74,15 @@ def _linux(name: str, cpu: str, bits: int, summary: str) -> Guest:
     return Guest(name, summary, {"cpu": cpu, "cores": 2, "append": "console=ttyS0"}, files)
 
 
+def _kvm(name: str, cpu: str) -> Guest:
+    files = {
+        "kernel": Artifact(f"uImage-{name}", "linux.kernel", name),
+        "initrd": Artifact(f"kvm-{name}.cpio.gz", "kvm.guest", name, packed=True),
+    }
+    options = {"cpu": cpu, "cores": 2, "append": "console=ttyS0 run=/kvm/run"}
+    return Guest(f"kvm-{name}", f"{name}, whose KVM boots another {name} (docs/kvm.md)", options, files)
+
+
 GUESTS = {
     guest.name: guest
     for guest in (
@@ -74,6 +90,7 @@ GUESTS = {
         _linux("k32", "e500mc", 32, "Linux 6.1, 32-bit SMP, for e500mc; a shell from busybox (also called linux)"),
         _linux("k64", "e5500", 64, "Linux 6.1, 64-bit SMP, for e5500"),
         _linux("k64av", "e6500", 64, "Linux 6.1, 64-bit SMP with AltiVec, for e6500"),
+        *(_kvm(name, cpu) for name, cpu in (("k32", "e500mc"), ("k64", "e5500"), ("k64av", "e6500"))),
         Guest("uboot", "U-Boot for the ppce500 board", {"cpu": "e500mc"},
               {"bios": Artifact("uboot.elf", "uboot", "uboot.elf")}),
         Guest("hypervisor-demo", "a small hypervisor that shows two partitions what E.HV is (docs/hypervisor)",
@@ -148,8 +165,11 @@ def machine_arguments(guest: Guest, given: Mapping[str, Any] = MappingProxyType(
 
 
 def _made(artifact: Artifact, name: str, force: bool) -> Path:
+    for part in artifact.parts():
+        _made(part, name, False)
+
     def ready() -> Path | None:
-        return None if force else locate(artifact)
+        return None if force or artifact.packed else locate(artifact)
 
     return ready() or _build(artifact, name, ready)
 

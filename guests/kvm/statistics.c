@@ -47,3 +47,17 @@ void print_statistics(const char *name, int stats)
 	putchar('\n');
 	free(desc);
 }
+
+void print_timing(unsigned id, int vm)
+{
+	char text[256];
+
+	snprintf(text, sizeof text, "/sys/kernel/debug/kvm/%d-%d/vcpu%u/timing", (int)getpid(), vm, id);
+	FILE *file = fopen(text, "r");
+
+	if (!file)
+		return;
+	while (fgets(text, sizeof text, file))
+		printf("vmm: vcpu%u %s", id, text);
+	fclose(file);
+}

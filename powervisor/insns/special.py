@@ -10,6 +10,8 @@ from ..vcpu.interrupts import raise_program
 from ..vcpu.ops import optimistic, require_hypervisor
 from ..vcpu.pending import check_pending, finish, following
 from ..vcpu.spr_access import (
+    guest_register,
+    guest_stored,
     permitted_register,
     read_pmr,
     read_spr,
@@ -33,13 +35,17 @@ def direct_register(n: u32) -> u32:
 
 
 @native
-def plain_register(n: u32) -> u32:
-    """Plain registers of the hypervisor state, on every core."""
-    if n == SPR.SRR0 or n == SPR.SRR1 or n == SPR.DEAR or n == SPR.ESR or n == SPR.CSRR0 or n == SPR.CSRR1:
-        return 1
+def renamed_register(n: u32) -> u32:
+    """Plain registers that a supervisor reads and writes, and of which a guest has its own."""
+    return u32(n >= SPR.SPRG0 and n <= SPR.SPRG3 or n == SPR.SRR0 or n == SPR.SRR1 or n == SPR.DEAR or n == SPR.ESR)
+
+
+@native
+def hypervisor_register(n: u32) -> u32:
+    """Plain registers of the hypervisor state that cores without category E.HV have too."""
     if n == SPR.BUCSR:  # the branch predictor's: Linux flushes it at every system call
         return 1
-    return u32(n >= SPR.SPRG0 and n <= SPR.SPRG3 or n == SPR.SPRG8)
+    return u32(n == SPR.CSRR0 or n == SPR.CSRR1 or n == SPR.SPRG8)
 
 
 @native(inline=True)
@@ -52,13 +58,13 @@ def number(word: u32) -> u32:
 def reads_by_stencil(word: u32, mode: u32) -> u32:
     """Whether reading the register is nothing but a load, in a mode."""
     n = number(word)
-    if n == SPR.VRSAVE or n >= SPR.SPRG4U and n <= SPR.SPRG7U:
-        return 1
-    if mode & Mode.GS == 0 and n == SPR.SPRG3U:
+    if n == SPR.VRSAVE or n >= SPR.SPRG3U and n <= SPR.SPRG7U:
         return 1
     if mode & Mode.PR:
         return 0
-    if mode & Mode.GS == 0 and (plain_register(n) or n == SPR.PID or n == SPR.PIR or n == SPR.PVR):
+    if renamed_register(n) or n == SPR.PID or n == SPR.PIR or n == SPR.PVR or n == SPR.EPR:
+        return 1
+    if mode & Mode.GS == 0 and hypervisor_register(n):
         return 1
     return direct_register(n)
 
@@ -71,7 +77,7 @@ def writes_by_stencil(word: u32, mode: u32) -> u32:
         return 1
     if mode & Mode.PR:
         return 0
-    if mode & Mode.GS == 0 and plain_register(n):
+    if renamed_register(n) or mode & Mode.GS == 0 and hypervisor_register(n):
         return 1
     return direct_register(n)
 
@@ -80,7 +86,7 @@ def writes_by_stencil(word: u32, mode: u32) -> u32:
 def mfspr(cpu: Vcpu, rt: u32, spr: u32) -> None:
     """Move From Special Purpose Register"""
     if optimistic():
-        cpu.gpr[rt] = cpu.spr[stored(spr)]
+        cpu.gpr[rt] = cpu.spr[guest_stored(spr)] if cpu.mode & Mode.GS else cpu.spr[stored(spr)]
     else:
         cpu.gpr[rt] = read_spr(cpu, permitted_register(cpu, spr, 0))
 
@@ -89,7 +95,10 @@ def mfspr(cpu: Vcpu, rt: u32, spr: u32) -> None:
 def mtspr(cpu: Vcpu, rs: u32, spr: u32) -> None:
     """Move To Special Purpose Register"""
     if optimistic():
-        cpu.spr[spr] = cpu.gpr[rs] & cpu.core.spr_mask[spr]
+        if cpu.mode & Mode.GS:
+            cpu.spr[guest_register(spr)] = cpu.gpr[rs] & cpu.core.spr_mask[guest_register(spr)]
+        else:
+            cpu.spr[spr] = cpu.gpr[rs] & cpu.core.spr_mask[spr]
     else:
         context, events = cpu.context, cpu.debug_events
         write_spr(cpu, permitted_register(cpu, spr, 1), cpu.gpr[rs])

@@ -13,7 +13,7 @@ from .interrupts import deliver, deliver_data_fault, deliver_fetch_fault, enter,
 from .locks import lock_tlb, unlock_tlb
 from .lrat import MISS, real_address
 from .mas import load_mas_defaults, tlb0_set
-from .modes import NO_TAG, clear_chunks, clear_context, key_pid
+from .modes import NO_TAG, clear_chunks, clear_context, key_guest, key_lpid, key_pid
 from .state import (
     CONTEXTS,
     FOUND_ENTRIES,
@@ -185,7 +185,7 @@ def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
     tlb.next_victim = tlb.next_victim + 1
     entry = tlb.tlb0[tlb0_set(cpu, ea) + way]
     if entry.valid:
-        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry))
+        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry), entry.mas8)
     rights = low >> 2 & 0x3F  # SR UR SW UW SX UX, in the order of MAS3's low bits
     if low & 0x1000 == 0:  # C=0: no store
         rights = rights & ~u32(MAS3.SW | MAS3.UW)
@@ -333,18 +333,25 @@ def fill_code(cpu: Vcpu, page: u64, entries: u64) -> None:
 
 
 @native(inline=True)
-def concerned(cpu: Vcpu, number: u64, pid: u32) -> bool:
-    """Whether a context may hold translations by entries with a TID (0: of every process)."""
+def concerned(cpu: Vcpu, number: u64, pid: u32, mas8: u32) -> bool:
+    """Whether a context may hold translations by entries with a TID (0: of every process) and with GS and LPID of MAS8
+    (LPID 0: of every partition)."""
     key = cpu.context_keys[number]
-    return key != 0 and (pid == 0 or key_pid(key) == pid)
+    lpid = mas8 & MAS8.TLPID
+    return (
+        key != 0
+        and (pid == 0 or key_pid(key) == pid)
+        and key_guest(key) == mas8 >> 31
+        and (lpid == 0 or key_lpid(key) == lpid)
+    )
 
 
 @native
-def forget_page(cpu: Vcpu, page: u64, pid: u32) -> None:
-    """Drop the cached translations of one 4 KiB page in the contexts of a process."""
+def forget_page(cpu: Vcpu, page: u64, pid: u32, mas8: u32) -> None:
+    """Drop the cached translations of one 4 KiB page in the contexts `concerned`."""
     tag = soft_tag(page)
     for n in range(u64(CONTEXTS)):
-        if concerned(cpu, n, pid):
+        if concerned(cpu, n, pid, mas8):
             context = at(Context, cpu.contexts + n * Context.size)
             soft = context.data[soft_slot(page)]
             if soft.read == tag or soft.write == tag:
@@ -360,7 +367,7 @@ def forget_page(cpu: Vcpu, page: u64, pid: u32) -> None:
 
 
 @native(cold=True)
-def forget_range(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
+def forget_range(cpu: Vcpu, ea: u64, mask: u64, pid: u32, mas8: u32) -> None:
     """Drop the cached translations of a large page, and of what lies in its slots."""
     first, chunks = u64(0), ((mask >> 12) + 1) // SOFT_CHUNK
     if chunks < SOFT_CHUNKS:
@@ -368,7 +375,7 @@ def forget_range(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
     else:
         chunks = u64(SOFT_CHUNKS)
     for n in range(u64(CONTEXTS)):
-        if concerned(cpu, n, pid):
+        if concerned(cpu, n, pid, mas8):
             context = at(Context, cpu.contexts + n * Context.size)
             clear_chunks(context, first, first + chunks, False)
             for slot in range(u64(SOFT_CODE_ENTRIES)):
@@ -396,16 +403,19 @@ def request_flush(cpu: Vcpu) -> None:
 
 
 @native
-def flush_page(cpu: Vcpu, ea: u64, mask: u64, pid: u32) -> None:
-    """Drop the cached translations of an entry's page (mask covers the offset), here and in the core's sibling."""
+def flush_page(cpu: Vcpu, ea: u64, mask: u64, pid: u32, mas8: u32) -> None:
+    """Drop the cached translations of an entry's page (mask covers the offset), here and in the core's sibling.
+
+    What an entry of a guest translates is nothing to the hypervisor's own page of that address, nor to other guests.
+    """
     if cpu.sibling:
         request_flush(at(Vcpu, cpu.sibling))
     pages = (mask >> 12) + 1
     if pages >= SOFT_CHUNK:
-        forget_range(cpu, ea & ~mask, mask, pid)
+        forget_range(cpu, ea & ~mask, mask, pid, mas8)
         return
     for n in range(pages):
-        forget_page(cpu, (ea & PAGE) + n * 4096, pid)
+        forget_page(cpu, (ea & PAGE) + n * 4096, pid, mas8)
 
 
 @native

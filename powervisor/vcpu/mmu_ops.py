@@ -8,8 +8,8 @@ from ..native.lang import at, field_addr, native
 from .locks import lock_tlb, unlock_tlb
 from .lrat import guest_page
 from .mas import tlb0_set, victim_mas0
-from .mmu import broadcast_flush, concerned, entry_pid, find, flush_all, flush_page, request_flush
-from .modes import clear_owned
+from .mmu import broadcast_flush, entry_pid, find, flush_all, flush_page, request_flush
+from .modes import clear_owned, key_pid
 from .shootdown import await_sibling
 from .state import CONTEXTS, Context, Tlb, TlbEntry, Vcpu
 
@@ -75,7 +75,7 @@ def recount_tlb1(tlb: Tlb) -> None:
 def forget_entry(cpu: Vcpu, entry: TlbEntry) -> None:
     """Drop what was cached of an entry that changes. Pages loaded through an indirect entry stay in TLB0."""
     if entry.valid and entry.mas1 & MAS1.IND == 0:
-        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry))
+        flush_page(cpu, entry.ea, entry.mask, entry_pid(entry), entry.mas8)
 
 
 @native
@@ -248,7 +248,7 @@ def invalidate_local(cpu: Vcpu, kind: u32, ea: u64) -> None:
     if mask != 0:
         process = (u32(cpu.spr[SPR.MAS6]) & MAS6.SPID) >> 16
         if kind == ADDRESS:
-            flush_page(cpu, ea & ~mask, mask, process)
+            flush_page(cpu, ea & ~mask, mask, process, u32(cpu.spr[SPR.MAS5]))  # SGS and SLPID as in MAS8
         elif kind == PID and process != 0:
             flush_process(cpu, process)
         else:
@@ -262,7 +262,7 @@ def flush_process(cpu: Vcpu, pid: u32) -> None:
     if cpu.sibling:
         request_flush(at(Vcpu, cpu.sibling))
     for n in range(u64(CONTEXTS)):
-        if concerned(cpu, n, pid):
+        if key_pid(cpu.context_keys[n]) == pid:
             clear_owned(at(Context, cpu.contexts + n * Context.size))
 
 

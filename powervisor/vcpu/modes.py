@@ -51,6 +51,18 @@ def key_pid(key: u64) -> u32:
     return u32(key >> 8) & 0x3FFF
 
 
+@native(inline=True)
+def key_guest(key: u64) -> u32:
+    """MSR[GS] in a context key."""
+    return u32(key) >> 3 & 1
+
+
+@native(inline=True)
+def key_lpid(key: u64) -> u32:
+    """The LPID in a context key."""
+    return u32(key >> 32)
+
+
 @native
 def clear_chunks(context: Context, first: u64, last: u64, owned: bool) -> None:
     """Empty what is used, or what is a process's own, of a run of chunks of the data translations."""

@@ -30,7 +30,7 @@ def stored(n: u32) -> u32:
     return n + USER_READ if n >= SPR.SPRG3U and n <= SPR.SPRG7U else n
 
 
-@native
+@native(field_function=True)
 def guest_register(n: u32) -> u32:
     """The guest's copy that a supervisor register stands for while MSR[GS]=1 (Book III-E 2.2.3)."""
     if n >= SPR.SPRG0 and n <= SPR.SPRG3:
@@ -48,6 +48,12 @@ def guest_register(n: u32) -> u32:
     if n == SPR.EPR:
         return SPR.GEPR
     return n
+
+
+@native(field_function=True)
+def guest_stored(n: u32) -> u32:
+    """The number under which a register's value lives while MSR[GS]=1."""
+    return guest_register(stored(n))
 
 
 @native(cold=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import counters, machines, measure, programs, report, tables
+from bench import counters, inside, machines, measure, programs, report, tables
 from bench.__main__ import main
 from bench.machines import Job, Run, Vmm
 from bench.peer import CONTENT, Peer
@@ -145,6 +145,60 @@ def test_absolute_marks(monkeypatch):
     ]
     monkeypatch.setattr(report, "host_cpus", lambda: 1)
     assert next(result.verdicts()).met is None
+
+
+def with_inside(integer: float, float_: float, boot: float) -> report.CoreResult:
+    """A result with a machine inside whose programs are so many times as fast as the outer guest's."""
+    result = report.CoreResult("e500mc", ["qemu", "powervisor"])
+    result.reports_inside = ["sieve", "whet", "syscall"]
+    outer = [score("sieve", 10), score("whet", 10, Kind.FLOAT), score("syscall", 5e6, Kind.SYSTEM, "0000c350")]
+    inner = [
+        score("sieve", 10 * integer), score("whet", 10 * float_, Kind.FLOAT),
+        score("syscall", 1e6, Kind.SYSTEM, "0000c350"),
+        score("hypercall", 1e6, Kind.KVM, "00000001"), score("monitor_read", 2e5, Kind.KVM, "00000001"),
+    ]  # fmt: skip
+    result.inside["powervisor"] = [inside.Inside(outer, inner, 0.5, 0.5 * boot)]
+    return result
+
+
+def test_a_machine_inside_is_held_against_the_guest_around_it():
+    result = with_inside(0.9, 0.8, 3.5)
+    assert [(verdict.value, verdict.mark, verdict.met) for verdict in result.verdicts()] == [
+        ("0.90", ">= 0.9", True),
+        ("0.80", ">= 0.9", False),
+        ("0.20", "", None),
+        ("1.00 us, 5.0 system calls of the outer guest", "", None),
+        ("5.00 us, 25.0 system calls of the outer guest", "", None),
+        ("3.50", "<= 3", False),
+    ]
+    assert report.differences([result]) == []
+    assert result.json()["inside"]["powervisor"][0]["boots_s"] == {"outer": 0.5, "inner": 1.75}
+    rows = tables.inside_table(result).rows
+    assert [row[-1] for row in rows] == ["0.90", "0.80", "0.20", "-", "-"]
+
+
+def test_results_that_differ_inside_or_are_missing_there_are_told():
+    result = with_inside(1, 1, 1)
+    run = result.inside["powervisor"][0]
+    run.inner[0] = replace(run.inner[0], check="0badbad0")
+    del run.inner[1], run.inner[-1]
+    assert report.differences([result]) == [
+        "e500mc sieve: 0badbad0 (inner), 0000beef (outer guest)",
+        "e500mc whet: no result (powervisor, inner guest)",
+        "e500mc monitor_read: no result (powervisor)",
+    ]
+
+
+def test_what_both_guests_say_is_told_apart():
+    vmm = fake(
+        "print('BOOT-OK\\nINNER-BOOT 1.25 2.00\\nBENCH sieve time_s=1 score=2 x check=0\\n"
+        "INNER BENCH sieve time_s=1 score=1 x check=0\\r\\nBENCH-DONE')"
+    )
+    heard = []
+    found = inside.run(vmm, JOB, heard.append)
+    assert found.outer_boot > 0 and found.inner_boot == 0.75
+    assert [s.score for s in (*found.outer, *found.inner)] == [2, 1]
+    assert heard == [*found.outer, *found.inner]
 
 
 # ---- right and wrong -------------------------------------------------------------------------------------------------

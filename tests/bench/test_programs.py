@@ -10,7 +10,7 @@ from bench.programs import CORES, Kind, Sources
 from powervisor.guests.linux import TARGETS
 
 OURS = [program for program in programs.PROGRAMS.values() if all(program.reports.values())]
-COMPUTING = [program for program in OURS if program.kind not in (Kind.SYSTEM, Kind.PARALLEL, Kind.BOARD)]
+COMPUTING = [program for program in OURS if program.kind not in (Kind.SYSTEM, Kind.PARALLEL, Kind.BOARD, Kind.KVM)]
 QEMU = {"e500mc": "qemu-ppc", "e6500": "qemu-ppc64"}
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 

@@ -159,3 +159,22 @@ def test_sigterm_ends_a_build_with_its_compilers(places):
     child.terminate()
     assert child.wait(30) == 128 + signal.SIGTERM
     wait_for(lambda: not Path("/proc", pid_file.read_text().strip()).exists())
+
+
+def test_a_packed_file_is_made_anew_for_every_use_after_what_it_is_made_of(places, builder):
+    part = Artifact("part", "fake", "a part")
+    builder.parts = lambda argument: [part]
+    guest = Guest("g", "a guest", files={"initrd": Artifact("packed", "fake", "the whole", packed=True)})
+    assert catalogue.where(guest) == "not built yet (powervisor guests build g)"
+    for _ in range(2):
+        (path,) = catalogue.build(guest)
+        assert path.read_text() == "the whole"
+    assert builder.built == ["a part", "the whole", "the whole"]
+
+
+def test_a_guest_with_another_inside_is_made_of_both_and_the_monitor():
+    (kernel, initrd) = catalogue.get("kvm-k64").files.values()
+    plain = catalogue.get("k64").files
+    assert kernel == plain["kernel"]
+    monitor, *rest = initrd.parts()
+    assert monitor.name.startswith("vmm64-") and rest == list(plain.values())

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
 
+from powervisor import Machine
 from powervisor.guests import catalogue
 from powervisor.guests.archive import Cpio
 from powervisor.guests.kvm import ram_disk
 from powervisor.guests.kvm.ram_disk import RUN, Inner
 from powervisor.guests.linux import TARGETS
-from powervisor.insns import assemble
+from powervisor.insns import assemble_source
 from powervisor.isa import cores
 from tests.system.booting import Boot, boot, check_linux, files, needs
 from tests.system.test_boot import TIMES, shell
@@ -91,32 +91,100 @@ def test_a_monitor_that_is_killed_leaves_a_healthy_host(tmp_path):
     check_inner(run("k64", Inner("k64"), ("-smp", "2"), killed, tmp_path / "initrd"), 1, 1)
 
 
+KILLED = "killed"
+"""A guest that runs until its monitor is killed."""
 BAD = {
-    # programs at 0x1000, entered in supervisor state with 64 MiB mapped, of which 32 are there
-    "ehpriv": ["ehpriv 0", "b 0x1000"],
-    "hypervisor-registers": ["mtspr 338,r4", "mtspr 307,r4", "tlbilx 0,0,r4", "tlbwe", "rfci", "b 0x1000"],
-    "beyond-memory": ["lis r4,0x300", "lwz r5,0(r4)", "b 0x1000"],
-    "code-beyond-memory": ["lis r4,0x300", "mtctr r4", "bctr"],
-    "unmapped": ["lis r4,0x7000", "lwz r5,0(r4)", "b 0x1000"],
-    "doorbells": ["li r4,0", "msgsnd r4", "b 0x1004"],
-    "hypercalls": ["lis r11,42", "ori r11,r11,3", "sc 1", "b 0x1008"],
-    "traps": ["trap"],
+    # programs at 0x1000, entered in supervisor state with 64 MiB mapped, of which 32 are there; and the last words
+    "ehpriv": (["ehpriv 0", "b 0x1000"], "exit 0 .*7c00021c. at pc 1000 "),
+    "hypervisor-registers": (["mtspr 338,r4", "b 0x1000"], "exit 0 .*7c9253a6. at pc 1000 "),
+    "returns": (["rfmci", "b 0x1000"], "exit 0 .*4c00004c. at pc 1000 "),
+    "tlb-operations": (["tlbilx 0,0,r4", "tlbwe", "tlbsx 0,r4", "tlbre", "b 0x1000"], KILLED),
+    "illegal": ([".long 0", "b 0x1000"], KILLED),
+    "beyond-memory": (["lis r4,0x300", "lwz r5,0(r4)", "b 0x1000"], "access to 3000000, where nothing is"),
+    "code-beyond-memory": (["lis r4,0x300", "mtctr r4", "bctr"], KILLED),
+    "unmapped": (["lis r4,0x7000", "lwz r5,0(r4)", "b 0x1000"], KILLED),
+    "doorbells": (["li r4,0", "msgsnd r4", "b 0x1004"], KILLED),
+    "hypercalls": (["lis r11,42", "ori r11,r11,3", "sc 1", "b 0x1008"], KILLED),
+    "traps": (["trap"], KILLED),
 }
+DAMAGE = {
+    # what is done to the device tree of the inner Linux
+    "no-tree": "dd if=/dev/zero of=/tmp/tree bs=64 count=1 conv=notrunc",
+    "garbled-tree": "dd if=/bin/busybox of=/tmp/tree bs=64 seek=1 count=20 conv=notrunc",
+    "cut-tree": "truncate -s 100 /tmp/tree",
+}
+ENDING = [name for name, (_, end) in BAD.items() if end != KILLED]
+ENDLESS = [name for name in BAD if name not in ENDING]
+BAD_ONES = f"""#!/bin/sh
+ends() {{
+    name=$1; shift
+    "$@" >/tmp/said 2>&1
+    echo "OVER-$name: $(tail -n 1 /tmp/said)"
+}}
+goes_on() {{
+    name=$1; shift
+    "$@" >/tmp/said 2>&1 & monitor=$!
+    usleep 200000
+    grep -q "^State:.Z" /proc/$monitor/status || echo {KILLED} >>/tmp/said
+    kill -9 $monitor
+    wait
+    echo "OVER-$name: $(tail -n 1 /tmp/said)"
+}}
+damaged() {{
+    cp $tree /tmp/tree
+    $2 2>/dev/null
+    goes_on $1 sh /tmp/run
+}}
+for program in {" ".join(ENDING)}; do ends $program /kvm/vmm -m 32 -e 0x1000 /bad/$program@0x1000; done
+for program in {" ".join(ENDLESS)}; do goes_on $program /kvm/vmm -m 32 -e 0x1000 /bad/$program@0x1000; done
+tree=/kvm/run-$(grep -o 't 0x[0-9a-f]*' {RUN} | cut -c5-)
+sed "s,$tree@,/tmp/tree@," {RUN} >/tmp/run
+{chr(10).join(f'damaged {name} "{damage}"' for name, damage in DAMAGE.items())}
+"""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("outer", ["k32", "k64", "k64av"])
-def test_bad_inner_guests_end_as_kvm_ends_them(outer, tmp_path):
-    """Or do not end, until their monitor is killed; the next one boots."""
+def bad_ones() -> bytes:
+    """An archive with the programs of BAD and the script that runs everything bad."""
     cpio = Cpio()
-    for name, lines in BAD.items():
-        words = (assemble(line, 0x1000 + 4 * n) for n, line in enumerate(lines))
-        cpio.file(f"bad/{name}", b"".join(struct.pack(">I", word) for word in words))
-    each = (
-        f"for p in {' '.join(BAD)}", "do (/kvm/vmm -m 32 -e 0x1000 /bad/$p@0x1000 >/dev/null & usleep 300000",
-        "kill -9 $! 2>/dev/null", "wait)", "echo OVER-$p", "done",
-    )  # fmt: skip
-    commands = (*each, f"{RUN} >{KEPT}")
-    done = run(outer, Inner(outer), ("-smp", "2"), commands, tmp_path / "initrd", gzip.compress(cpio.data(), 1))
-    assert re.findall(r"OVER-([a-z-]+)", done.output) == list(BAD)
+    for name, (lines, _) in BAD.items():
+        cpio.file(f"bad/{name}", assemble_source("\n".join(lines), 0x1000, cores.get("e500mc")).data)
+    cpio.file("bad/all", BAD_ONES.encode(), 0o755)
+    return gzip.compress(cpio.data(), 1)
+
+
+@pytest.mark.parametrize("outer", ["k32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("k64", "k64av"))])
+def test_bad_inner_guests_end_as_kvm_ends_them(outer, tmp_path):
+    """Or run until their monitor is killed; the outer kernel is well, and the next one boots."""
+    done = run(outer, Inner(outer), ("-smp", "2"), ("/bad/all", f"{RUN} >{KEPT}"), tmp_path / "initrd", bad_ones())
+    ends = dict(re.findall(r"OVER-(\S+): (.*?)\r?\n", done.output))
+    expected = {name: end for name, (_, end) in BAD.items()} | dict.fromkeys(DAMAGE, KILLED)
+    assert ends.keys() == expected.keys()
+    assert [name for name, end in ends.items() if not re.search(expected[name], end)] == [], ends
     check_inner(done, 1, 1)
+
+
+@pytest.mark.parametrize("outer", ["k32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("k64", "k64av"))])
+def test_a_guest_of_that_name_has_another_one_on_its_console(outer):
+    files(outer)
+    options = catalogue.machine_arguments(catalogue.get(f"kvm-{outer}"))
+    with Machine(**options, serial=[None]) as machine:
+        console = machine.console
+
+        def inner_boots_and_ends_by(words: str) -> None:
+            console.expect("BOOT-OK", timeout=60)
+            console.expect("/ # ", timeout=60)
+            console.send("echo $(grep -c ^processor /proc/cpuinfo) CPUs\n")
+            console.expect("2 CPUs", timeout=20)
+            console.send(words)
+            assert "vmm: ended with status 0: " in console.expect("vmm: vm", timeout=20)
+            console.expect("/ # ", timeout=20)
+
+        machine.start()
+        console.expect("BOOT-OK", timeout=60)
+        inner_boots_and_ends_by("poweroff -f\n")
+        console.send(f"{RUN}\n")
+        inner_boots_and_ends_by("\x1d")
+        console.send("echo outer-$((6 * 7)); poweroff -f\n")  # the terminal is as it was: it makes lines
+        console.expect("outer-42", timeout=20)
+        outcome = machine.wait(20)
+    assert outcome is not None and outcome.kind == "poweroff"

@@ -377,7 +377,7 @@ def test_a_page_at_either_end_is_cached_alone(make, ea):
     assert empty.data[soft_slot(page)].read != soft_tag(page)
     put(bench, ea, 0x3000)
     assert cache(bench, ea).addend == (bench.cpu.vm.ram + 0x3000 - ea) & (1 << 64) - 1
-    forget_page(bench.cpu, page, u32(0))
+    forget_page(bench.cpu, page, u32(0), u32(0))
     assert soft.read == soft.write == NO_TAG
 
 
@@ -392,11 +392,35 @@ def test_a_large_page_is_dropped_as_a_whole_and_nothing_else(make, size, pages):
     inside = [cache(bench, ea + n * 0x1000) for n in (0, 1, 15)]
     put(bench, 2 << 32 | 0x8000_0000, 0x3000)
     outside = cache(bench, 2 << 32 | 0x8000_0000)
-    flush_page(bench.cpu, u64(ea), u64(mask), u32(7))
+    flush_page(bench.cpu, u64(ea), u64(mask), u32(7), u32(0))
     assert all(soft.read != NO_TAG for soft in inside)
-    flush_page(bench.cpu, u64(ea), u64(mask), u32(6))
+    flush_page(bench.cpu, u64(ea), u64(mask), u32(6), u32(0))
     assert all(soft.read == soft.write == NO_TAG for soft in inside)
     assert pages == 0x10_0000 or outside.read != NO_TAG
+
+
+@pytest.mark.parametrize("size", [2, 12])
+@pytest.mark.parametrize(
+    ("mas8", "dropped"),
+    [(0, [True, False, False]), (MAS8.TGS | 5, [False, True, False]), (MAS8.TGS, [False, True, True])],
+)
+def test_an_entry_drops_what_is_cached_of_its_partition_alone(make, size, mas8, dropped):
+    """Of the hypervisor and two guests with a page at the same address."""
+    bench = make("e5500")
+    spaces = ((0, 0), (MSR.GS, 5), (MSR.GS, 6))
+    cached = []
+    for esel, (state, lpid) in enumerate(spaces):
+        bench.msr(0)
+        bench.write(SPR.LPIDR, lpid)
+        put(bench, 0x4000_0000, 0x3000, esel=esel, size=size, mas8=(MAS8.TGS if state else 0) | lpid)
+        bench.msr(state)
+        cached.append(cache(bench, 0x4000_0000))
+    bench.msr(0)
+    assert all(soft.read != NO_TAG for soft in cached)
+    put(bench, 0x4000_0000, 0x3000, esel=9, size=size, mas8=mas8)
+    assert all(soft.read != NO_TAG for soft in cached)  # a new entry has been used for nothing yet
+    put(bench, 0x4000_0000, 0x5000, esel=9, size=size, mas8=mas8)
+    assert [soft.read == NO_TAG for soft in cached] == dropped
 
 
 def test_an_access_across_the_end_of_a_cached_page_is_not_taken_for_the_next(make):
