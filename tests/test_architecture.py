@@ -41,9 +41,10 @@ MAY_IMPORT = {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
         "guests",
     },
+    "debug": {"isa", "vcpu", "insns", "hv", "memory", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {
-        "block", "cache", "isa", "insns", "boards", "boot", "console", "devices", "fsdev", "guests", "machine",
+        "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev", "guests", "machine",
         "memory", "net",
     },
 }  # fmt: skip

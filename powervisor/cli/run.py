@@ -43,6 +43,9 @@ def main(words: list[str]) -> int:
         metavar="SECONDS",
         help="end with status 124 that long after the start of this command, building included",
     )
+    parser.option("-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does")
+    parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
+    parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
     parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
@@ -96,6 +99,13 @@ class _Run:
             for chardev in filter(None, everything):
                 chardev.ready()
             stack.enter_context(self.events.signals(stdio.terminal if stdio is not None else None))
+            if self.options.held:
+                machine.hold()
+            if self.options.gdb is not None:
+                from powervisor.debug.gdb.server import GdbServer
+
+                server = GdbServer(machine, self.options.gdb, "-gdb")
+                stack.callback(server.close)
             machine.start()
             starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()

@@ -91,9 +91,33 @@ class HostClock:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._held_at: int | None = None
+        self._followers: list[Callable[[int], None]] = []
 
     def now_ns(self) -> int:
-        return time.monotonic_ns() - self._start
+        held = self._held_at
+        return time.monotonic_ns() - self._start if held is None else held
+
+    def hold(self) -> None:
+        """Stand still until `release`; nothing is called meanwhile."""
+        with self._wake:
+            self._held_at = self.now_ns()
+            self._wake.notify()
+
+    def release(self) -> None:
+        """Go on with the time at which `hold` came."""
+        with self._wake:
+            if (held := self._held_at) is not None:
+                self._held_at = None
+                lost = self.now_ns() - held
+                self._start += lost
+                for follower in self._followers:
+                    follower(lost)
+                self._wake.notify()
+
+    def on_release(self, follower: Callable[[int], None]) -> None:
+        """Have whoever reads the host's clock itself told how long, in ns, this one was held."""
+        self._followers.append(follower)
 
     def call_at(self, ns: int, fn: Callable[[], None]) -> Timer:
         appointment = _Appointment(ns, next(self._order), fn)
@@ -117,7 +141,7 @@ class HostClock:
         """Wait for the next appointment that has come; None when closed."""
         with self._wake:
             while not self._closed:
-                if not self._heap:
+                if not self._heap or self._held_at is not None:
                     self._wake.wait()
                 elif (left := self._heap[0].ns - self.now_ns()) > 0 and not self._heap[0].cancelled:
                     self._wake.wait(left / 1e9)

@@ -71,6 +71,7 @@ class Mpic(Device):
             # Read in this order, the native clock is never behind `clock`, and no appointment comes too early.
             now = time.monotonic_ns()
             self.state.clock_origin = now - clock.now_ns()
+            clock.on_release(self._clock_held)
             self.state.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
         self._appointment: Timer | None = None
         self._lines: dict[int, IrqLine] = {}
@@ -82,6 +83,9 @@ class Mpic(Device):
         self.reset()
 
     # -- native code
+
+    def _clock_held(self, ns: int) -> None:
+        self.state.clock_origin += ns
 
     def _interpreted(self, function: NativeFunction) -> Function:
         def call(*args: int) -> int | None:

@@ -39,7 +39,15 @@ class Kick:
 
 @dataclass(frozen=True, slots=True)
 class Debug:
-    """A breakpoint or single step of a debugger."""
+    """The next instruction is where a debugger stops, or `dnh` was executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The next instruction would access a byte that a debugger watches."""
+
+    address: int
+    write: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +95,4 @@ class NoHandler:
     word: int
 
 
-Exit = Mmio | Budget | Kick | Debug | Reset | Hcall | Checkstop | CodeFull | Hot | NoHandler
+Exit = Mmio | Budget | Kick | Debug | Watched | Reset | Hcall | Checkstop | CodeFull | Hot | NoHandler

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..isa.registers import MSR, SPR
+from ..isa.registers import MSR
+from ..vcpu.sprs import ROWS, Access
 
 if TYPE_CHECKING:
     from .vcpu import Vcpu
 
-SPR_NAMES = {name.lower(): number for name, number in vars(SPR).items() if name.isupper()}
-SPR_NAMES |= {f"ivor{n}": SPR.IVOR0 + n for n in range(16)}
-SPR_NAMES |= {f"ivor{n}": SPR.IVOR32 + n - 32 for n in range(32, 38)}
-SPR_NAMES |= {f"ivor{n}": SPR.IVOR38 + n - 38 for n in range(38, 43)}
+SPR_NAMES = {row.name.lower(): row.number for row in ROWS}
 
 
 class Registers:
@@ -45,7 +43,7 @@ class Registers:
         if name in ("pc", "msr", "fpscr", "vscr"):
             return int(getattr(state, name)) & mask
         if name in SPR_NAMES:
-            return int(state.spr[SPR_NAMES[name]]) & mask
+            return int(self._vcpu.engine.read_spr(self._vcpu.address, SPR_NAMES[name])) & mask
         raise self._unknown(name)
 
     def __setitem__(self, name: str, value: int) -> None:
@@ -61,11 +59,19 @@ class Registers:
         elif name in ("pc", "msr", "fpscr", "vscr"):
             setattr(state, name, value)
         elif name in SPR_NAMES:
-            state.spr[SPR_NAMES[name]] = value
+            self._write_spr(SPR_NAMES[name], value)
         else:
             raise self._unknown(name)
-        if name in ("msr", "fpscr", "pid", "lpidr", "dbcr0"):
+        if name in ("msr", "fpscr"):
             self._vcpu.engine.update_mode(self._vcpu.address)
+
+    def _write_spr(self, number: int, value: int) -> None:
+        """Put a value into a register, with what else writing it does; read-only ones and hidden bits as well."""
+        vcpu = self._vcpu
+        if int(vcpu.state.core.spr_access[number]) & Access.EFFECT:
+            vcpu.engine.write_spr(vcpu.address, number, value)
+        else:
+            vcpu.state.spr[number] = value
 
     def _unknown(self, name: str) -> UserError:
         import difflib

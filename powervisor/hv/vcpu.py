@@ -11,9 +11,11 @@ from ..native.struct import size_of
 from ..translate.engine import Engine
 from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
+from ..vcpu.inspect import UNMAPPED
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
-from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope
+from ..vcpu.stops import WRITES
+from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope, Watched
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
@@ -74,6 +76,8 @@ class Vcpu:
                 return Kick()
             case ExitReason.DEBUG:
                 return Debug()
+            case ExitReason.WATCH:
+                return Watched(int(self.state.watch_address), detail == WRITES)
             case ExitReason.WATCHDOG:
                 self.asking = True
                 return Reset("watchdog", WATCHDOG_SCOPE[detail], detail)
@@ -118,6 +122,15 @@ class Vcpu:
     def fail_access(self) -> None:
         """Nothing answered: the guest gets a machine check."""
         self._log(0, MMIO_FAILED)
+
+    def translate(self, ea: int) -> int | None:
+        """Physical address behind an effective one, as the next instruction would find it; the vCPU is stopped."""
+        found = self.engine.debug_address(self.address, ea)
+        return None if found == UNMAPPED else int(found)
+
+    def pass_stop(self) -> None:
+        """Let the next instruction be executed whatever a debugger set, and no interrupt come before it."""
+        self.state.passing = 1
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .resident import resident_bytes
+from .stops import Breakpoint, Stops, Watchpoint
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -51,6 +52,7 @@ class Vm:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
         self._ports: list[Any] = []
+        self._stops = Stops(self.state)
         self._gate = threading.Condition()
         self._alone = threading.RLock()
         self._life = threading.Lock()
@@ -61,7 +63,11 @@ class Vm:
 
     def start_time(self) -> None:
         """Power-on: the time base is 0 now. No vCPU may run."""
-        self.state.timebase_start, self.state.clock_pause = time.monotonic_ns(), 0
+        self.state.timebase_start, self.state.clock_pause = self._now(), 0
+
+    def _now(self) -> int:
+        """What vCPUs take for the host's clock."""
+        return time.monotonic_ns() if int(self.state.clock_gettime) else int(self.state.fixed_ns)
 
     def attach_irqchip(self, state: int, base: int, size: int, read: int, write: int, ack: int, proxy: int) -> None:
         """Let accesses to an interrupt controller run natively; addresses of its state and its functions."""
@@ -201,6 +207,20 @@ class Vm:
             self._paused -= 1
             self._gate.notify_all()
 
+    def stop_clock(self) -> None:
+        """Let the time bases stand still. No vCPU may run."""
+        self.state.fixed_ns = time.monotonic_ns()
+        self._clock, self.state.clock_gettime = int(self.state.clock_gettime), 0
+
+    def move_clock(self, ns: int) -> None:
+        """Let time pass that stands still."""
+        self.state.fixed_ns += ns
+
+    def start_clock(self) -> None:
+        """Let it go on where it was stopped."""
+        self.state.clock_pause += time.monotonic_ns() - int(self.state.fixed_ns)
+        self.state.clock_gettime = self._clock
+
     def _upgrade(self, coming: Building, failed: Callable[[BaseException], None]) -> None:
         """Take over the translator's image when it has been built."""
         try:
@@ -235,6 +255,12 @@ class Vm:
         with self.quiet():
             self.engine.flush()
             self._forget_all()
+
+    def set_stops(self, breakpoints: Iterable[Breakpoint], watchpoints: Iterable[Watchpoint]) -> None:
+        """Stop vCPUs there from now on, and nowhere else."""
+        with self.quiet():
+            self._stops.set(breakpoints, watchpoints)
+            self.flush_code()
 
     def translation_bytes(self) -> int:
         """Host memory that translation takes: the image, translated code with its tables, soft TLBs."""

@@ -37,6 +37,7 @@ from ..vcpu.state import (
     Vcpu,
     Vm,
 )
+from ..vcpu.stops import may_stop, stops_here
 from ..vcpu.timers import check_timers, doze, idle_timeout_ns, soon
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
@@ -153,8 +154,9 @@ def enter(cpu: Vcpu) -> None:
 
 @native
 def leave(cpu: Vcpu) -> None:
-    """Before native code is left. An instruction that waits for a device or its handler is counted when it is done."""
-    if cpu.exit_reason == ExitReason.MMIO or cpu.exit_reason == ExitReason.HANDLER:
+    """Before native code is left. An instruction that waits for a device, a handler or a debugger is counted later."""
+    reason = cpu.exit_reason
+    if reason == ExitReason.MMIO or reason == ExitReason.HANDLER or reason == ExitReason.WATCH:
         cpu.budget += 1
     settle(cpu)
     fp_leave(cpu)
@@ -243,13 +245,12 @@ def next_code(cpu: Vcpu) -> u64:
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
+        if cpu.left <= 0 and cpu.exit_reason == 0:
+            cpu.exit_reason = u32(ExitReason.BUDGET)
         # No interrupt before a device access asked for is done and the instruction at PC was executed again with it.
-        if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled == 0:
+        if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled | cpu.passing == 0:
             take_pending(cpu)
         if cpu.exit_reason:
-            return u64(0)
-        if cpu.left <= 0:
-            cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
         if cpu.waiting == IDLE and idle_ends(cpu):
             cpu.waiting = u32(0)
@@ -258,13 +259,19 @@ def next_code(cpu: Vcpu) -> u64:
             rest(cpu)
             service(cpu)
             continue
-        if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME:
+        index = u32(cpu.pc >> 2) & (WORDS_PER_PAGE - 1)
+        stopping = may_stop(cpu.vm, index)
+        if stopping and cpu.passing | cpu.mmio_done == 0 and stops_here(cpu):
+            cpu.exit_reason = u32(ExitReason.DEBUG)
+            return u64(0)
+        if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME or cpu.passing or stopping:
             step(cpu)
+            if cpu.exit_reason != ExitReason.HANDLER:
+                cpu.passing = u32(0)
             continue
         page_ea = cpu.pc & PAGE
         soft = soft_code(cpu)
         tag = page_ea | u64(cpu.mode)
-        index = u32(cpu.pc >> 2) & (WORDS_PER_PAGE - 1)
         if soft.tag != tag:
             cpu.stats[Stat.CODE_LOOKUPS] = cpu.stats[Stat.CODE_LOOKUPS] + 1
             if attempt(fetch, cpu):

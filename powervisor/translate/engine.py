@@ -76,6 +76,9 @@ class Engine:
         address = ctypes.c_uint64
         self.update_mode = self.function("update_mode", None, address)
         self.forget_all = self.function("forget_all", None, address)
+        self.debug_address = self.function("debug_address", address, address, address)
+        self.read_spr = self.function("read_spr", address, address, ctypes.c_uint32)
+        self.write_spr = self.function("write_spr", None, address, ctypes.c_uint32, address)
         self.drop_range = self.function("drop_range", None, address, address, address)
         self.flush()
         if self.tier1 in ("eager", "force"):

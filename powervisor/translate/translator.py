@@ -6,6 +6,7 @@ from ..native.ints import i32, i64, u8, u16, u32, u64
 from ..native.lang import at, atomic_store, bswap, call_host, field_addr, load, native, store
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, unlock_code
 from ..vcpu.state import ExitReason, Mode, Stat, Vcpu
+from ..vcpu.stops import may_stop
 from .fusion import PER_VARIANT
 from .tables import NO_FIELD, NO_GPR, NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Patch, Source, Tables, Template
 
@@ -214,7 +215,7 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             if target < 4096:
                 direction = u32(BACKWARD) if target <= u64(index) * 4 else u32(FORWARD)
         chosen = choose(tables, row, word, cpu.mode, direction, last)
-        if index + 1 < WORDS_PER_PAGE and row.fused != NO_TEMPLATES:
+        if index + 1 < WORDS_PER_PAGE and row.fused != NO_TEMPLATES and not may_stop(vm, index + 1):
             branch = bswap(load(u32, vm.ram + page.pa + u64(index) * 4 + 4))
             pair = fused(tables, row, chosen, word, branch, cpu.mode, index)
             if pair != 0:
@@ -245,7 +246,11 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             emit(cpu, tables.goto_far, row, word, where, where, u64(0), entries, index, count, u64(4096), last)
             where += u64(tables.goto_far.length)
             open_end = False
-        elif count >= BLOCK_LIMIT or page.entries[index] - vm.miss_ladder >= vm.miss_step * WORDS_PER_PAGE:
+        elif (
+            count >= BLOCK_LIMIT
+            or page.entries[index] - vm.miss_ladder >= vm.miss_step * WORDS_PER_PAGE
+            or may_stop(vm, index)
+        ):
             emit(cpu, tables.goto_slot, row, word, where, where, u64(0), entries, index, count, u64(index) * 4, last)
             where += u64(tables.goto_slot.length)
             open_end = False

@@ -14,6 +14,7 @@ from .interrupts import deliver, record, take
 from .modes import STEP_EVENTS, undebugged
 from .sprs import MORE_COMPARATORS
 from .state import Vcpu
+from .stops import watch_data
 
 EVENTS = (
     DBSR.UDE | DBSR.ICMP | DBSR.BRT | DBSR.IRPT | DBSR.TRAP | DBSR.IAC1 | DBSR.IAC2 | DBSR.IAC3 | DBSR.IAC4 | DBSR.IAC5
@@ -129,7 +130,12 @@ def debug_after(cpu: Vcpu, word: u32, before: u32) -> None:
 
 @native(inline=True)
 def debug_data(cpu: Vcpu, ea: u64, size: u32, store: bool) -> None:
-    """Data address compare of an access; called on the slow path only, which every access takes while events are on."""
+    """Data address compare of an access, by the guest or by a debugger; called on the slow path only.
+
+    Every access takes that while events are on, and those to pages with bytes that a debugger watches.
+    """
+    if cpu.vm.watch_count:
+        watch_data(cpu, ea, size, store)
     if cpu.debug_events & ADDRESS_EVENTS:
         data_event(cpu, ea, size, store)
 

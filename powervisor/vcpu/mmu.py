@@ -27,6 +27,7 @@ from .state import (
     TlbEntry,
     Vcpu,
 )
+from .stops import watched_page
 
 READ, WRITE, EXECUTE = 1, 2, 4
 PAGE = 0xFFFF_FFFF_FFFF_F000
@@ -298,6 +299,8 @@ def fill_data(cpu: Vcpu, ea: u64, entry: TlbEntry, space: u64) -> None:
     """Cache a data translation when the page is plain memory: RAM, big-endian, not watched."""
     pa = physical(entry, ea) & PAGE
     if not in_ram(cpu, pa) or entry.mas2 & MAS2.E or entry.mas8 & MAS8.VF or cpu.debug_events:
+        return
+    if cpu.vm.watch_count and watched_page(cpu.vm, ea):
         return
     context = current_context(cpu)
     slot = soft_slot(ea)

@@ -33,8 +33,9 @@ CHUNK_BYTES, CODE_BYTES = SoftData.size * SOFT_CHUNK, SoftCode.size * SOFT_CODE_
 LOW_BYTES = 8 * SOFT_CHUNK
 
 
-KEY_PID = 0x3FFF << 8
-"""The PID in a context's key."""
+KEY_GS, KEY_PID, KEY_LPID_AT = 8, 0x3FFF << 8, 32
+KEY_LPID = 0xFF << KEY_LPID_AT
+"""MSR[GS], PID and LPIDR in a context's key."""
 
 
 @native
@@ -42,7 +43,7 @@ def context_key(cpu: Vcpu) -> u64:
     """Everything a translation depends on besides the address; never 0."""
     msr = cpu.msr
     spaces = (msr >> 4 & 3) | (msr >> 12 & 4) | (msr >> 25 & 8) | 16  # IS, DS, PR, GS
-    return u64(spaces) | (cpu.spr[SPR.PID] & 0x3FFF) << 8 | (cpu.spr[SPR.LPIDR] & 0xFF) << 32
+    return u64(spaces) | (cpu.spr[SPR.PID] & 0x3FFF) << 8 | (cpu.spr[SPR.LPIDR] & 0xFF) << KEY_LPID_AT
 
 
 @native(inline=True)

@@ -150,5 +150,6 @@ def check_pending(cpu: Vcpu, next_pc: u64) -> None:
 def finish(cpu: Vcpu, next_pc: u64) -> None:
     """The instruction is complete: go on at `next_pc`, after whatever is pending or an exit."""
     cpu.pc = next_pc
-    take_pending(cpu)
+    if not cpu.passing:
+        take_pending(cpu)
     raise Abort

@@ -83,6 +83,10 @@ class SprRow:
         read, write = (_LEVELS[letter] for letter in self.access)
         return read | write << Access.WRITE | self.flags
 
+    def bits_on(self, core: Core) -> int:
+        """How wide it is."""
+        return 64 if core.bits == 64 and self.mask > WORD else 32
+
     def writable(self, core: Core) -> int:
         """The bits a write changes on a core."""
         if self.access[1] == "-":
@@ -166,71 +170,87 @@ _GUESTS_OWN = {
 }  # fmt: skip
 """What a guest means by SRR0 and the like: it may use these numbers too."""
 
-ROWS: tuple[SprRow, ...] = (
-    _row("XER", "uu", all_fields(XER), _E),
-    _row("LR", "uu", DOUBLEWORD), _row("CTR", "uu", DOUBLEWORD), _row("VRSAVE", "uu"),
-    # interrupts
-    _row("SRR0", "ss", _ADDRESS, _G), _row("SRR1", "ss", WORD, _G), _row("CSRR0", "hh", _ADDRESS), _row("CSRR1", "hh"),
-    _row("MCSRR0", "hh", _ADDRESS), _row("MCSRR1", "hh"), _row("DSRR0", "hh", _ADDRESS), _row("DSRR1", "hh"),
-    _row("DEAR", "ss", DOUBLEWORD, _G), _row("ESR", "ss", WORD, _G), _row("IVPR", "hh", _VECTOR_BASE, _S),
-    _row("MCSR", "hh", WORD, _C), _row("MCAR", "h-"), _row("MCARU", "h-"), _row("EPR", "s-", WORD, _G),
-    *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR0 + n) for n in range(16)),
-    *(_row(f"IVOR{n}", "hh", _IVOR, needs="altivec", number=SPR.IVOR32 + n - 32) for n in (32, 33)),
-    *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR32 + n - 32) for n in (35, 36, 37)),
-    *(_row(f"IVOR{n}", "hh", _IVOR, needs="ehv", number=SPR.IVOR38 + n - 38) for n in (38, 39, 40, 41)),
-    _row("IVOR42", "hh", _IVOR, needs="lrat"),
-    # scratch
-    *(_row(f"SPRG{n}", "ss", DOUBLEWORD, _G) for n in range(4)),
-    *(_row(f"SPRG{n}", "ss", DOUBLEWORD) for n in range(4, 8)),
-    _row("SPRG3U", "u-", DOUBLEWORD, _G), *(_row(f"SPRG{n}U", "u-", DOUBLEWORD) for n in range(4, 8)),
-    _row("SPRG8", "hh", DOUBLEWORD), _row("SPRG9", "ss", DOUBLEWORD),
-    # identity
-    _row("PIR", "sh", WORD, _G), _row("PVR", "s-"), _row("SVR", "h-"), _row("NPIDR", "ss"),
-    _row("L1CFG0", "u-"), _row("L1CFG1", "u-"), _row("L2CFG0", "s-", lacks="em"),
-    # timers
-    _row("DEC", "hh", WORD, _E), _row("DECAR", "hh"), _row("TSR", "hh", all_fields(TSR), _E),
-    _row("TCR", "hh", all_fields(TCR), _E), _row("TBL", "u-", DOUBLEWORD, _E), _row("TBU", "u-", WORD, _E),
-    _row("TBL_WRITE", "-h", WORD, _E), _row("TBU_WRITE", "-h", WORD, _E),
-    _row("ATBL", "u-", DOUBLEWORD, _E), _row("ATBU", "u-", WORD, _E),
-    # debug
-    _row("DBSR", "hh", WORD, _C), _row("DBSRWR", "-h", WORD, _E), _row("DBCR0", "hh", all_fields(DBCR0), _E),
-    _row("DBCR1", "hh", all_fields(DBCR1)), _row("DBCR2", "hh", all_fields(DBCR2)), _row("DBCR4", "hh"),
-    _row("IAC1", "hh", _ADDRESS), _row("IAC2", "hh", _ADDRESS), _row("DAC1", "hh", DOUBLEWORD),
-    *(_row(f"IAC{n}", "hh", _ADDRESS, needs="iac8") for n in range(3, 9)),
-    _row("DBCR5", "hh", all_fields(DBCR5), needs="iac8"), _row("DBRR0", "hh", needs="iac8"),
-    _row("EDBRAC0", "hh", 0, needs="iac8"),  # no external debugger has taken anything
-    _row("DAC2", "hh", DOUBLEWORD), _row("DDAM", "uu"), _row("DEVENT", "uu"), _row("NSPD", "ss"), _row("NSPC", "ss"),
-    *(_row(f"HDBCR{n}", "hh", number=SPR.HDBCR0 + n) for n in range(7)),
-    # MMU
-    _row("PID", "ss", WORD, _E),
-    _row("MAS0", "ss", all_fields(MAS0)), _row("MAS1", "ss", all_fields(MAS1)), _row("MAS2", "ss", _MAS2),
-    _row("MAS3", "ss", all_fields(MAS3)), _row("MAS4", "ss", all_fields(MAS4)), _row("MAS6", "ss", all_fields(MAS6)),
-    _row("MAS7", "ss"), _row("MAS5", "hh", all_fields(MAS5), needs="ehv"),
-    _row("MAS8", "hh", all_fields(MAS8), needs="ehv"), _row("MAS5_MAS6", "hh", DOUBLEWORD, _E, "64 ehv"),
-    _row("MAS8_MAS1", "hh", DOUBLEWORD, _E, "64 ehv"),
-    _row("MAS7_MAS3", "ss", DOUBLEWORD, _E, "64"), _row("MAS0_MAS1", "ss", DOUBLEWORD, _E, "64"),
-    _row("MMUCFG", "h-"), _row("TLB0CFG", "h-"), _row("TLB1CFG", "h-"), _row("MMUCSR0", "hh", WORD, _E),
-    _row("TLB0PS", "h-", needs="mav2"), _row("TLB1PS", "h-", needs="mav2"), _row("EPTCFG", "h-", needs="ept"),
-    _row("LRATCFG", "h-", needs="lrat"), _row("LRATPS", "h-", needs="lrat"), _row("LPER", "hh", needs="lrat"),
-    _row("LPERU", "hh", needs="lrat"), _row("EPLC", "ss", all_fields(EPLC), _E),
-    _row("EPSC", "ss", all_fields(EPLC), _E),
-    # hypervisor; of EPCR, one field comes with 64-bit cores
-    _row("EPCR", "hh", all_fields(EPCR), _E, needs="ehv"), _row("EPCR", "hh", EPCR.ICM, _E, needs="64", lacks="ehv"),
-    *(_row(name, "hh", mask, needs="ehv") for name, mask in _PARTITION_REGISTERS.items()),
-    *(_row(name, access, mask, needs="ehv") for name, (access, mask) in _GUESTS_OWN.items()),
-    _row("LPIDR", "hh", 0x3F, _E, needs="ehv"),
-    # threads
-    _row("TIR", "h-", needs="em"), _row("TENSR", "h-", WORD, _E, "em"), _row("TENS", "hh", WORD, _E, "em"),
-    _row("TENC", "hh", WORD, _E, "em"),
-    # caches and implementation
-    _row("HID0", "hh"), _row("HID1", "hh"), _row("L1CSR0", "hh", WORD & ~(L1CSR0.CLFC | L1CSR0.DCFI)),
-    _row("L1CSR1", "hh", WORD & ~(L1CSR1.ICLFR | L1CSR1.ICFI)), _row("L1CSR2", "hh"), _row("L1CSR3", "hh"),
-    _row("L2CSR0", "hh", WORD & ~(L2CSR0.L2FI | L2CSR0.L2FL | L2CSR0.L2LFC), lacks="em"),
-    _row("L2CSR1", "hh", lacks="em"), _row("BUCSR", "hh", WORD & ~BUCSR.BBFI), _row("CDCSR0", "ss"),
-    _row("PWRMGTCR0", "hh"), *(_row(name, "hh", lacks="em") for name in _ERROR_REGISTERS.split()),
-)  # fmt: skip
-"""Every register. Command bits that clear themselves are left out of the mask: the caches they act on are not modelled,
-and code is invalidated by icbi or L1CSR1[ICFI] (see spr_access)."""
+GROUPS: dict[str, tuple[SprRow, ...]] = {
+    "user": (
+        _row("XER", "uu", all_fields(XER), _E),
+        _row("LR", "uu", DOUBLEWORD), _row("CTR", "uu", DOUBLEWORD), _row("VRSAVE", "uu"),
+    ),
+    "interrupts": (
+        _row("SRR0", "ss", _ADDRESS, _G), _row("SRR1", "ss", WORD, _G), _row("CSRR0", "hh", _ADDRESS),
+        _row("CSRR1", "hh"),
+        _row("MCSRR0", "hh", _ADDRESS), _row("MCSRR1", "hh"), _row("DSRR0", "hh", _ADDRESS), _row("DSRR1", "hh"),
+        _row("DEAR", "ss", DOUBLEWORD, _G), _row("ESR", "ss", WORD, _G), _row("IVPR", "hh", _VECTOR_BASE, _S),
+        _row("MCSR", "hh", WORD, _C), _row("MCAR", "h-"), _row("MCARU", "h-"), _row("EPR", "s-", WORD, _G),
+        *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR0 + n) for n in range(16)),
+        *(_row(f"IVOR{n}", "hh", _IVOR, needs="altivec", number=SPR.IVOR32 + n - 32) for n in (32, 33)),
+        *(_row(f"IVOR{n}", "hh", _IVOR, number=SPR.IVOR32 + n - 32) for n in (35, 36, 37)),
+        *(_row(f"IVOR{n}", "hh", _IVOR, needs="ehv", number=SPR.IVOR38 + n - 38) for n in (38, 39, 40, 41)),
+        _row("IVOR42", "hh", _IVOR, needs="lrat"),
+    ),
+    "scratch": (
+        *(_row(f"SPRG{n}", "ss", DOUBLEWORD, _G) for n in range(4)),
+        *(_row(f"SPRG{n}", "ss", DOUBLEWORD) for n in range(4, 8)),
+        _row("SPRG3U", "u-", DOUBLEWORD, _G), *(_row(f"SPRG{n}U", "u-", DOUBLEWORD) for n in range(4, 8)),
+        _row("SPRG8", "hh", DOUBLEWORD), _row("SPRG9", "ss", DOUBLEWORD),
+    ),
+    "identity": (
+        _row("PIR", "sh", WORD, _G), _row("PVR", "s-"), _row("SVR", "h-"), _row("NPIDR", "ss"),
+        _row("L1CFG0", "u-"), _row("L1CFG1", "u-"), _row("L2CFG0", "s-", lacks="em"),
+    ),
+    "timers": (
+        _row("DEC", "hh", WORD, _E), _row("DECAR", "hh"), _row("TSR", "hh", all_fields(TSR), _E),
+        _row("TCR", "hh", all_fields(TCR), _E), _row("TBL", "u-", DOUBLEWORD, _E), _row("TBU", "u-", WORD, _E),
+        _row("TBL_WRITE", "-h", WORD, _E), _row("TBU_WRITE", "-h", WORD, _E),
+        _row("ATBL", "u-", DOUBLEWORD, _E), _row("ATBU", "u-", WORD, _E),
+    ),
+    "debug": (
+        _row("DBSR", "hh", WORD, _C), _row("DBSRWR", "-h", WORD, _E), _row("DBCR0", "hh", all_fields(DBCR0), _E),
+        _row("DBCR1", "hh", all_fields(DBCR1)), _row("DBCR2", "hh", all_fields(DBCR2)), _row("DBCR4", "hh"),
+        _row("IAC1", "hh", _ADDRESS), _row("IAC2", "hh", _ADDRESS), _row("DAC1", "hh", DOUBLEWORD),
+        *(_row(f"IAC{n}", "hh", _ADDRESS, needs="iac8") for n in range(3, 9)),
+        _row("DBCR5", "hh", all_fields(DBCR5), needs="iac8"), _row("DBRR0", "hh", needs="iac8"),
+        _row("EDBRAC0", "hh", 0, needs="iac8"),  # no external debugger has taken anything
+        _row("DAC2", "hh", DOUBLEWORD), _row("DDAM", "uu"), _row("DEVENT", "uu"), _row("NSPD", "ss"),
+        _row("NSPC", "ss"),
+        *(_row(f"HDBCR{n}", "hh", number=SPR.HDBCR0 + n) for n in range(7)),
+    ),
+    "mmu": (
+        _row("PID", "ss", WORD, _E),
+        _row("MAS0", "ss", all_fields(MAS0)), _row("MAS1", "ss", all_fields(MAS1)), _row("MAS2", "ss", _MAS2),
+        _row("MAS3", "ss", all_fields(MAS3)), _row("MAS4", "ss", all_fields(MAS4)),
+        _row("MAS6", "ss", all_fields(MAS6)),
+        _row("MAS7", "ss"), _row("MAS5", "hh", all_fields(MAS5), needs="ehv"),
+        _row("MAS8", "hh", all_fields(MAS8), needs="ehv"), _row("MAS5_MAS6", "hh", DOUBLEWORD, _E, "64 ehv"),
+        _row("MAS8_MAS1", "hh", DOUBLEWORD, _E, "64 ehv"),
+        _row("MAS7_MAS3", "ss", DOUBLEWORD, _E, "64"), _row("MAS0_MAS1", "ss", DOUBLEWORD, _E, "64"),
+        _row("MMUCFG", "h-"), _row("TLB0CFG", "h-"), _row("TLB1CFG", "h-"), _row("MMUCSR0", "hh", WORD, _E),
+        _row("TLB0PS", "h-", needs="mav2"), _row("TLB1PS", "h-", needs="mav2"), _row("EPTCFG", "h-", needs="ept"),
+        _row("LRATCFG", "h-", needs="lrat"), _row("LRATPS", "h-", needs="lrat"), _row("LPER", "hh", needs="lrat"),
+        _row("LPERU", "hh", needs="lrat"), _row("EPLC", "ss", all_fields(EPLC), _E),
+        _row("EPSC", "ss", all_fields(EPLC), _E),
+    ),
+    "hypervisor": (  # of EPCR, one field comes with 64-bit cores
+        _row("EPCR", "hh", all_fields(EPCR), _E, needs="ehv"),
+        _row("EPCR", "hh", EPCR.ICM, _E, needs="64", lacks="ehv"),
+        *(_row(name, "hh", mask, needs="ehv") for name, mask in _PARTITION_REGISTERS.items()),
+        *(_row(name, access, mask, needs="ehv") for name, (access, mask) in _GUESTS_OWN.items()),
+        _row("LPIDR", "hh", 0x3F, _E, needs="ehv"),
+    ),
+    "threads": (
+        _row("TIR", "h-", needs="em"), _row("TENSR", "h-", WORD, _E, "em"), _row("TENS", "hh", WORD, _E, "em"),
+        _row("TENC", "hh", WORD, _E, "em"),
+    ),
+    "caches": (
+        _row("HID0", "hh"), _row("HID1", "hh"), _row("L1CSR0", "hh", WORD & ~(L1CSR0.CLFC | L1CSR0.DCFI)),
+        _row("L1CSR1", "hh", WORD & ~(L1CSR1.ICLFR | L1CSR1.ICFI)), _row("L1CSR2", "hh"), _row("L1CSR3", "hh"),
+        _row("L2CSR0", "hh", WORD & ~(L2CSR0.L2FI | L2CSR0.L2FL | L2CSR0.L2LFC), lacks="em"),
+        _row("L2CSR1", "hh", lacks="em"), _row("BUCSR", "hh", WORD & ~BUCSR.BBFI), _row("CDCSR0", "ss"),
+        _row("PWRMGTCR0", "hh"), *(_row(name, "hh", lacks="em") for name in _ERROR_REGISTERS.split()),
+    ),
+}  # fmt: skip
+"""Every register, by what it is for. Command bits that clear themselves are left out of the mask: the caches they act
+on are not modelled, and code is invalidated by icbi or L1CSR1[ICFI] (see spr_access)."""
+ROWS = tuple(row for rows in GROUPS.values() for row in rows)
 
 
 def rows(core: Core) -> Iterator[SprRow]:

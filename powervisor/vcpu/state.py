@@ -48,6 +48,7 @@ class ExitReason:
     HOT = 11
     THREADS = 12
     HANDLER = 13  # the instruction's handler is not compiled yet; `exit_detail` is its word
+    WATCH = 14  # an access that a debugger watches is about to happen; `watch_address`, `exit_detail` is a Watch's kind
 
 
 class Request:
@@ -195,6 +196,23 @@ class Rom(Struct):
     open: u64
 
 
+class Stop(Struct):
+    """Where a debugger stops whoever is about to execute, in the contexts whose key has `space` under `space_mask`."""
+
+    ea: u64
+    space_mask: u64
+    space: u64
+
+
+class Watch(Struct):
+    """Bytes whose accesses a debugger stops."""
+
+    first: u64
+    last: u64
+    kinds: u32  # 1: reads, 2: writes
+    spare: u32
+
+
 class Vcpu(Struct):
     """Everything a virtual processor holds. SPRs without hidden structure live in `spr` under their number."""
 
@@ -251,6 +269,9 @@ class Vcpu(Struct):
     debug_pc: u64
     debug_lr: u64
     debug_ctr: u64
+    # A debugger's: the next instruction is executed though it stops there, and no interrupt comes before it;
+    passing: u32
+    watch_address: u64  # what ExitReason.WATCH is about
     # Reservation of lwarx/stwcx.
     reserve_valid: u32
     reserve_size: u32
@@ -359,6 +380,11 @@ class Vm(Struct):
     ports: u64  # address of the first Port, 0: none
     banks: u64  # address of the first Bank, 0: none
     roms: u64  # address of the first Rom, 0: none
+    stops: u64  # address of the debugger's Stop structs, and how many; which words of pages they are in
+    stop_count: u32
+    watch_count: u32
+    stop_words: Array[u64, 16]
+    watches: u64  # address of Watch structs
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs

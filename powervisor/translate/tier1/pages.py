@@ -72,9 +72,10 @@ class Pages:
         return page, generation, ctypes.string_at(int(self.vm.ram) + int(page.pa), PAGE_SIZE)
 
     def word(self, at: int) -> int | None:
-        """The instruction at an address."""
-        page = self.page(at // PAGE_SIZE)
-        return None if page is None else int.from_bytes(page[2][at % PAGE_SIZE : at % PAGE_SIZE + 4], "big")
+        """The instruction at an address; none where a debugger stops."""
+        page, index = self.page(at // PAGE_SIZE), at % PAGE_SIZE // 4
+        stops = int(self.vm.stop_count) and int(self.vm.stop_words[index >> 6]) >> (index & 63) & 1
+        return None if page is None or stops else int.from_bytes(page[2][at % PAGE_SIZE : at % PAGE_SIZE + 4], "big")
 
     def executed(self, at: int) -> bool:
         """Whether an address has code."""

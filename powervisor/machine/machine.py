@@ -6,52 +6,38 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .boards import registry
-from .boards.board import SERIAL, Board, Context
-from .boards.cpus import CpuTopology
-from .boards.hypervisor import has_uarts
-from .boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
-from .console.chardev import BaseChardev
-from .console.recorder import Recorder, recorded
-from .devices import ns16550_native
-from .devices.clock import HostClock
-from .devices.device import Device
-from .devices.mpic import Mpic, callable_at
-from .devices.mpic_native import ENTRY_POINTS
-from .devices.ns16550 import Ns16550
-from .devices.ns16550_drain import Drain
-from .devices.pflash import Pflash
-from .devices.spintable import MAP_SIZE, SpinTable
-from .errors import PowervisorError, UserError, argument
-from .hv.exits import Budget, Checkstop, Exit, Hcall, Kick, Mmio, Reset, Scope
-from .hv.vcpu import Vcpu
-from .hv.vm import Vm, word_addresses
-from .isa import cores as core_models
-from .memory.ram import Ram
-from .memory.space import BusError, Dma, Memory, PhysicalSpace
-from .paravirt.byte_channel import ByteChannel
-from .paravirt.hypercalls import Hypercalls
+from ..boards import registry
+from ..boards.board import SERIAL, Board, Context
+from ..boards.cpus import CpuTopology
+from ..boards.hypervisor import has_uarts
+from ..boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
+from ..console.chardev import BaseChardev
+from ..console.recorder import Recorder, recorded
+from ..devices.clock import HostClock
+from ..devices.mpic import Mpic
+from ..devices.ns16550 import Ns16550
+from ..devices.ns16550_drain import Drain
+from ..errors import PowervisorError, UserError, argument
+from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Kick, Mmio, Reset, Watched
+from ..hv.vcpu import Vcpu
+from ..hv.vm import Vm
+from ..isa import cores as core_models
+from ..memory.ram import Ram
+from ..memory.space import BusError, Dma, Memory, PhysicalSpace
+from ..paravirt.byte_channel import ByteChannel
+from ..paravirt.hypercalls import Hypercalls
+from .backends import BackendOptions, Backends
+from .native import attach_devices, new_vm, print_natively
+from .outcome import Outcome
+from .power import Power
 
 if TYPE_CHECKING:
-    from .block.drives import Drives
-    from .console.chardev import Chardev, PortChardev
-    from .devices.virtio.balloon import VirtioBalloon
-    from .fsdev.options import Exports
-    from .net.claims import Netdevs
+    from ..console.chardev import Chardev, PortChardev
+    from ..devices.virtio.balloon import VirtioBalloon
 
 Path = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a machine ended: `kind` is "poweroff", "reset" (under no_reboot), "guest-error" or "stopped"."""
-
-    kind: str
-    detail: str = ""
-    dump: str = ""
 
 
 class Machine:
@@ -102,7 +88,7 @@ class Machine:
         self.board.check(core.name, cores, threads, size)
         self.board.check_serials(len(serial or ()))
         if kernel is None and bios is None and not loaders:
-            from .guests.builtin import image
+            from ..guests.builtin import image
 
             if not has_uarts(self.board):
                 raise UserError(f"{argument('board')} {board}: the built-in guest knows UARTs only; add serial=uart")
@@ -113,16 +99,19 @@ class Machine:
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._started = False
-        self._held = False  # `run` returned and left the vCPUs paused
+        self.on_stop: Callable[[Vcpu, Debug | Watched], None] | None = None
+        """Told on a vCPU's thread, with the machine held, that it met what `Vm.set_stops` set."""
+        self.on_end: Callable[[], None] | None = None
+        """Told on any thread that the machine has ended."""
+        self._held = False
+        self._holding = threading.RLock()
         self._counting = False
         self._due: list[Callable[[], None]] = []
         self._control: list[threading.Thread] = []
-        self._resetting = False
+        self.power = Power(self)
         self._closed = self._gone = False
         self._drains: list[Drain] = []
-        self._drives: Drives | None = None
-        self._exports: Exports | None = None
-        self._netdevs: Netdevs | None = None
+        self._backends = Backends()
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -134,21 +123,11 @@ class Machine:
             self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
             self._progress = progress
             self._build()
-            if drives or blockdevs:
-                from .block.drives import open_drives
-
-                self._drives = open_drives(drives, blockdevs, snapshot)
-            if fsdevs or virtfs:
-                from .fsdev.options import open_exports
-
-                self._exports = open_exports(fsdevs, virtfs)
-            if netdevs or objects or pcap is not None:
-                from .devices.services import warn_by_log
-                from .net.netdevs import open_netdevs
-
-                file = None if pcap is None else os.fspath(pcap)
-                self._netdevs = open_netdevs(netdevs, objects, file, warn or warn_by_log)
-            if devices or self._drives or self._exports or self._netdevs:
+            pcap_file = None if pcap is None else os.fspath(pcap)
+            self._backends.open(
+                BackendOptions(drives, blockdevs, snapshot, fsdevs, virtfs, netdevs, objects, pcap_file), warn
+            )
+            if devices or self._backends:
                 self._plug(devices, chardevs, warn)
             options = BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders))
             self.plan: BootPlan = plan_boot(options, size, self.built.tree, core.bits, self.topology.vcpus)
@@ -158,10 +137,12 @@ class Machine:
 
     def _build(self) -> None:
         mpic_part = self.board.part(self.board.interrupt_parent)
-        self.mpic = Mpic(mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self._core_reset)
+        self.mpic = Mpic(
+            mpic_part.name, self.topology.vcpus, self.clock, self.board.base(mpic_part), self.power.core_reset
+        )
         self.context = Context(
             self.ram, self.space, Dma(self.space), self.mpic, self.clock, self.topology, self._chardevs,
-            poweroff=self._poweroff, reset=self._board_reset, release_cpu=self._release,
+            poweroff=self._poweroff, reset=self.power.board_reset, release_cpu=self.power.release_cpu,
         )  # fmt: skip
         self.built = self.board.build(self.context)
         for index, chardev in enumerate(self._chardevs):
@@ -173,20 +154,15 @@ class Machine:
     def _plug(
         self, devices: Sequence[str], chardevs: Mapping[str, PortChardev] | None, warn: Callable[[str], None] | None
     ) -> None:
-        from .devices.lines import Lines
-        from .devices.models import plug
-        from .devices.services import Services
+        from ..devices.lines import Lines
+        from ..devices.models import plug
+        from ..devices.services import Services
 
         services = Services(self.context.dma, self.lock, self._failed)
         services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
-        if self._drives is not None:
-            services.drives = self._drives
-        if self._exports is not None:
-            services.exports = self._exports
-        if self._netdevs is not None:
-            services.netdevs = self._netdevs
+        self._backends.lend(services)
         plug(
             [*devices, *services.drives.devices, *services.exports.devices],
             self.board.expansion_buses(self.built.devices),
@@ -201,7 +177,7 @@ class Machine:
         """The hypervisor half, made when first asked for: a device tree or a mistake in an image needs none."""
         if self._vm is None:
             self._vm = self._new_vm()
-            self._power_on()
+            self.power.power_on()
         return self._vm
 
     @property
@@ -210,36 +186,13 @@ class Machine:
         return self.vm.vcpus
 
     def _new_vm(self) -> Vm:
-        cpus = self.topology
-        vm = Vm(
-            core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, self.ram.address, self.ram.size,
-            [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()], self._progress, self.board.clock_hz,
-            self._cache, self.board.hypercalls,
-        )  # fmt: skip
-        symbols = vm.engine.symbols
-        self.mpic.bind_addresses(symbols)
-        functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy"))
-        vm.attach_irqchip(self.mpic.state_address, self.mpic.base, self.mpic.size, *functions)
-        for vcpu in vm.vcpus:
-            self.mpic.attach(vcpu.index, *word_addresses(vcpu))
-        self.space.on_write(vm.memory_written)
-        fixed = list(self.built.devices.values())  # the windows of others may move
-        for window in self.space.windows:
-            if isinstance(window.target, Pflash):
-                window.target.follow(vm.attach_rom(window.base, window.size, window.target.array_address))
-            elif isinstance(window.target, Device) and window.target in fixed:
-                vm.attach_registers(window.base, window.size, window.target.plain_registers())
-        for index, chardev in enumerate(self._chardevs):
-            uart = self.built.devices.get(f"serial{index}")
-            if chardev is not None and isinstance(uart, Ns16550):
-                self._print_natively(vm, uart)
+        vm = new_vm(self.board, self.topology, self.ram, self._cache, self._progress)
+        attach_devices(vm, self.mpic, self.space, self.built)
+        lines = [(self.built.devices.get(f"{SERIAL}{n}"), chardev) for n, chardev in enumerate(self._chardevs)]
+        uarts = [line for line, chardev in lines if isinstance(line, Ns16550) and chardev is not None]
+        print_natively(vm, self.board, uarts)
+        self._drains = [Drain(uart, self._dispatch) for uart in uarts]
         return vm
-
-    def _print_natively(self, vm: Vm, uart: Ns16550) -> None:
-        read, write, take = (vm.engine.symbols[ns16550_native.ENTRY_POINTS[n].name] for n in ("read", "write", "take"))
-        uart.bind(callable_at(ns16550_native.uart_take, take))
-        vm.attach_port(uart.transmitter.address, self.board.base(self.board.part(uart.name)), uart.size, read, write)
-        self._drains.append(Drain(uart, self._dispatch))
 
     def _drain(self) -> None:
         """Pass on what the guest printed until now."""
@@ -264,67 +217,7 @@ class Machine:
 
     # ---- power, reset, secondary CPUs --------------------------------------------------------------------------------
 
-    def _power_on(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
-        """The state after a reset and loading: CPU 0 (and those a loader names) at their entry, others held.
-
-        `scope` and `watchdog` (by vCPU) are what the guest finds of the reset's cause.
-        """
-        self.plan.load(self.space)
-        self.vm.start_time()
-        for vcpu in self.vcpus:
-            self._reset_vcpu(vcpu, scope, (watchdog or {}).get(vcpu.index, 0))
-        for index in self.plan.entries:
-            self._enter(index)
-
-    def _reset_vcpu(self, vcpu: Vcpu, scope: int, watchdog: int) -> None:
-        vcpu.reset(scope, watchdog)
-        vcpu.regs["pir"] = self.topology.pir(vcpu.index)
-
-    def _enter(self, index: int) -> None:
-        """Let a vCPU begin where the loader says."""
-        entry = self.plan.entries[index]
-        self.vcpus[index].map_initial(0, 0, entry.map_size)
-        self.vcpus[index].start(entry.pc, entry.gpr)
-
-    def _release(self, index: int, pc: int, r3: int, map_base: int) -> None:
-        vcpu = self.vcpus[index]
-        if vcpu.halted:
-            vcpu.follow_timebase(self.vcpus[0])  # whoever keeps a spin table synchronises time bases
-            vcpu.map_initial(1, map_base, MAP_SIZE, coherent=True)
-            vcpu.start(pc, {3: r3, 7: MAP_SIZE})
-
-    def _core_reset(self, index: int, held: bool) -> None:
-        """MPIC PIR: a core goes back to its spin-table entry."""
-        if held:
-            self._later(lambda: self._reset_core(index))
-
-    def _core_of(self, index: int) -> range:
-        """The vCPUs that are threads of one core."""
-        first = index - index % self.topology.threads
-        return range(first, first + self.topology.threads)
-
-    def _reset_core(self, index: int, by_guest: Reset | None = None) -> None:
-        """Reset the core of a vCPU, all its threads: they share its TLBs. The others go on, and so does the time base.
-
-        It waits in its spin-table entry. One that boots begins anew where the loader said, if it asked for the reset
-        itself; RAM stays as it is.
-        """
-        spin_table = self.built.devices[self.board.spin_table]
-        assert isinstance(spin_table, SpinTable)
-        core = self._core_of(index)
-        with self.vm.quiet():
-            self.vm.flush_code()  # the core's caches hold nothing: new code needs no icbi
-            with self.lock:
-                if by_guest is not None and not self.vcpus[index].asking:  # another reset came first
-                    return
-                for thread in core:
-                    self._reset_vcpu(self.vcpus[thread], Scope.CORE, by_guest.watchdog if by_guest else 0)
-                    self.mpic.attach(thread, *word_addresses(self.vcpus[thread]))  # drives what the reset wiped out
-                spin_table.hold(core[0])
-                if by_guest is not None and core[0] in self.plan.entries:
-                    self._enter(core[0])
-
-    def _later(self, call: Callable[[], None]) -> None:
+    def later(self, call: Callable[[], None]) -> None:
         """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
         if self._counting:
             self._due.append(call)
@@ -343,49 +236,17 @@ class Machine:
                 thread.start()
 
     def _poweroff(self) -> None:
-        self._end(Outcome("poweroff"))
+        self.end(Outcome("poweroff"))
 
-    def _board_reset(self) -> None:
-        """GUTS RSTCR: the board pulls HRESET, which looks like power-on to every core."""
-        self._reset("board reset", self._reboot)
-
-    def _guest_reset(self, vcpu: Vcpu, reset: Reset) -> None:
-        """DBCR0[RST] or the watchdog: of the vCPU's core, or of everything."""
-        with self.lock:
-            if not vcpu.asking:  # another reset came first
-                return
-            vcpu.hold()
-        if reset.scope == Scope.CORE:
-            self._later(lambda: self._reset_core(vcpu.index, reset))
-        else:
-            watchdog = dict.fromkeys(self._core_of(vcpu.index), reset.watchdog)
-            self._reset(f"cpu{vcpu.index}: {reset.cause}", lambda: self._reboot(reset.scope, watchdog))
-
-    def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
-        if self.no_reboot:
-            self._end(Outcome("reset", cause))
-            return
-        with self._ended:
-            if self._resetting or self._outcome is not None:
-                return
-            self._resetting = True
-        self._later(reboot)
-
-    def _reboot(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
-        with self.vm.quiet():
-            self.vm.flush_code()  # after a reset no cache holds anything: new code needs no icbi
-            with self.lock:
-                for device in (*self.built.everything(), self.mpic):
-                    device.reset()
-                self._power_on(scope, watchdog)
-            self._resetting = False
-
-    def _end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome) -> None:
+        """This is the end, unless there was one: whoever waits is told."""
         self._drain()
         with self._ended:
             if self._outcome is None:
                 self._outcome = outcome
             self._ended.notify_all()
+        if self.on_end is not None:
+            self.on_end()
 
     def _failed(self, error: BaseException) -> None:
         with self._ended:
@@ -413,10 +274,13 @@ class Machine:
         elif isinstance(exit_, Checkstop):
             with self._ended:
                 dump = vcpu.regs.dump()
-            self._end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
+            self.end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
             return False
         elif isinstance(exit_, Reset):
-            self._guest_reset(vcpu, exit_)
+            self.power.guest_reset(vcpu, exit_)
+        elif isinstance(exit_, Debug | Watched) and self.on_stop is not None:
+            self.hold()
+            self.on_stop(vcpu, exit_)
         elif not isinstance(exit_, (Kick, Budget)):
             raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
         if self.mpic.events:
@@ -454,27 +318,59 @@ class Machine:
             return self._run_counted(instructions)
         if not self._started:
             self.start()
-        self._release_vcpus()
+        self.release()
         outcome = self.wait(seconds)
-        self._hold_vcpus()
+        self.hold()
         return outcome
 
-    def _hold_vcpus(self) -> None:
-        if not self._held:
-            self._held = True
-            self.vm.pause()
-            self._drain()
-            self._held_since = time.monotonic_ns()
+    def hold(self) -> None:
+        """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
+        with self._holding:
+            if not self._held:
+                self._held = True
+                self.vm.pause()
+                self.clock.hold()
+                self.vm.stop_clock()
+                self._drain()
 
-    def _release_vcpus(self) -> None:
-        if self._held:
-            self._held = False
-            self.vm.state.clock_pause += time.monotonic_ns() - self._held_since  # the time base stood still
-            self.vm.resume()
+    def release(self) -> None:
+        """Let the vCPUs go on where `hold` stopped them."""
+        with self._holding:
+            if self._held:
+                self._held = False
+                self.vm.start_clock()
+                self.clock.release()
+                self.vm.resume()
+
+    def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
+        """Execute at most so many instructions of one vCPU on the calling thread, while all are held.
+
+        Answers why it came back, devices and resets being served already; time does not pass but for a nanosecond an
+        instruction.
+        """
+        before = vcpu.instructions
+        self._counting = True
+        try:
+            exit_ = self.vm.run(vcpu, instructions)
+            if exit_ is not None and not isinstance(exit_, Debug | Watched):
+                self._handle(vcpu, exit_)
+            while self._due:
+                self._due.pop(0)()
+        finally:
+            self._counting = False
+        self.vm.move_clock(vcpu.instructions - before)
+        return exit_
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is an outcome."""
+        return self._outcome is not None
 
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
-            self._hold_vcpus()
+            self.hold()
+        if self._held:
+            self.vm.start_clock()
         vcpu = self.vcpus[0]
         end = vcpu.instructions + instructions
         self._counting = True
@@ -486,14 +382,24 @@ class Machine:
                     self._due.pop(0)()
         finally:
             self._counting = False
+            if self._held:
+                self.vm.stop_clock()
             self._drain()
         if self._failure is not None:
             raise self._failure
         return self._outcome
 
+    def reset(self) -> None:
+        """As the board's reset button, or its end under `no_reboot`; the vCPUs may be held."""
+        self.power.button()
+
+    def quit(self) -> None:
+        """End the machine: whoever waits for it gets the outcome "stopped"."""
+        self.end(Outcome("stopped"))
+
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
-        self._end(Outcome("stopped"))
+        self.quit()
         if self._vm is not None:
             self._vm.stop()
         self._drain()
@@ -509,15 +415,11 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
-        if self._netdevs is not None:
-            self._netdevs.close()  # its threads store in guest memory
+        self._backends.close_networks()
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()
-        if self._drives is not None:
-            self._drives.close()
-        if self._exports is not None:
-            self._exports.close()
+        self._backends.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
@@ -547,7 +449,7 @@ class Machine:
 
         Raises PowervisorError for a machine without one.
         """
-        from .devices.virtio.balloon import VirtioBalloon
+        from ..devices.virtio.balloon import VirtioBalloon
 
         for device in self.built.everything():
             if isinstance(device, VirtioBalloon):

@@ -1,0 +1,1 @@
+"""Looking into a running machine and stopping it: what gdb, the monitor and tests share."""

@@ -1,0 +1,180 @@
+"""Stopping a machine and letting it go on, one instruction or for good; its memory as a program on it sees it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import PowervisorError
+from ..hv.exits import Budget, Debug, Kick, Mmio, Watched
+from ..hv.stops import Breakpoint, Watchpoint
+from ..hv.vcpu import Vcpu
+from ..machine import Machine
+from ..memory.space import BusError
+
+PAGE = 4096
+QUANTUM = 1000
+"""Instructions that other vCPUs execute while one executes a single one."""
+
+
+class Stop(NamedTuple):
+    """Why the machine stopped: where `vcpu` is, and what it met there (None: it was asked to, or made its step)."""
+
+    vcpu: Vcpu
+    why: Debug | Watched | None
+
+
+class Unmapped(PowervisorError):
+    """Nothing is at an address."""
+
+
+class Control:
+    """What debuggers do to a machine. One thread uses it; `on_stop` is called on threads of vCPUs."""
+
+    def __init__(self, machine: Machine, on_stop: Callable[[], None]) -> None:
+        self.machine = machine
+        self.breakpoints: set[Breakpoint] = set()
+        self.watchpoints: set[Watchpoint] = set()
+        self._set: tuple[frozenset[Breakpoint], frozenset[Watchpoint]] = frozenset(), frozenset()
+        self._stops: queue.SimpleQueue[Stop] = queue.SimpleQueue()
+        self._on_stop = on_stop
+        machine.on_stop, machine.on_end = self._stopped, on_stop
+
+    def close(self) -> None:
+        """Leave no trace: nothing stops any more, and the machine goes on."""
+        self.breakpoints.clear()
+        self.watchpoints.clear()
+        self.go()
+        self.machine.on_stop = self.machine.on_end = None
+
+    @property
+    def vcpus(self) -> list[Vcpu]:
+        """The machine's vCPUs."""
+        return self.machine.vcpus
+
+    # ---- stop and go -----------------------------------------------------------------------------------------------
+
+    def _stopped(self, vcpu: Vcpu, exit_: Debug | Watched) -> None:
+        self._stops.put(Stop(vcpu, exit_))
+        self._on_stop()
+
+    def stopped(self) -> Stop | None:
+        """What stopped the machine since `go`; None when nothing did. Who came later meets it again."""
+        try:
+            stop = self._stops.get_nowait()
+        except queue.Empty:
+            return None
+        self.hold()
+        return stop
+
+    def hold(self) -> None:
+        """Stop every vCPU between two instructions; time stands still."""
+        self.machine.hold()
+
+    def go(self) -> None:
+        """Let all vCPUs go on until one meets a breakpoint or watchpoint."""
+        wanted = frozenset(self.breakpoints), frozenset(self.watchpoints)
+        if wanted != self._set:
+            self.machine.vm.set_stops(*wanted)
+            self._set = wanted
+        while not self._stops.empty():
+            self._stops.get_nowait()
+        self.machine.release()
+
+    def step(self, vcpu: Vcpu, others: bool = False) -> Stop:
+        """Execute one instruction, interrupts waiting; with `others`, other vCPUs execute some meanwhile."""
+        if others:
+            for other in self.vcpus:
+                if other is not vcpu and not other.halted and not int(other.state.waiting):
+                    if (stop := self._execute(other, QUANTUM)) is not None:
+                        return stop
+        if not int(vcpu.state.waiting):
+            vcpu.pass_stop()
+        return self._execute(vcpu, 1) or Stop(vcpu, None)
+
+    def _execute(self, vcpu: Vcpu, count: int) -> Stop | None:
+        """Execute so many instructions on this thread, or until something stops it."""
+        end = vcpu.instructions + count
+        while (left := end - vcpu.instructions) > 0:
+            exit_ = self.machine.run_held(vcpu, left)
+            if isinstance(exit_, Debug | Watched):
+                return Stop(vcpu, exit_)
+            if self.machine.ended or isinstance(exit_, Budget | Kick) and vcpu.halted:
+                break
+            if isinstance(exit_, Kick) and int(vcpu.state.waiting):
+                break
+            assert exit_ is None or isinstance(exit_, Budget | Kick | Mmio) or self.machine.ended or vcpu.halted
+        return None
+
+    # ---- memory ----------------------------------------------------------------------------------------------------
+
+    def _pieces(self, vcpu: Vcpu, ea: int, length: int) -> list[tuple[int, int]]:
+        """Physical runs of an effective one. Raises Unmapped."""
+        runs = []
+        while length:
+            run = min(length, PAGE - ea % PAGE)
+            pa = vcpu.translate(ea)
+            if pa is None:
+                raise Unmapped(f"0x{ea:x}: no translation on cpu{vcpu.index}")
+            runs.append((pa, run))
+            ea, length = ea + run, length - run
+        return runs
+
+    def read(self, vcpu: Vcpu, ea: int, length: int) -> bytes:
+        """Memory as a vCPU sees it; less than asked for where it ends. Raises Unmapped when there is none."""
+        data = bytearray()
+        while len(data) < length:
+            at = ea + len(data)
+            run = min(length - len(data), PAGE - at % PAGE)
+            try:
+                ((pa, _),) = self._pieces(vcpu, at, run)
+                data += self.read_physical(pa, run)
+            except Unmapped:
+                if data:
+                    break
+                raise
+        return bytes(data)
+
+    def write(self, vcpu: Vcpu, ea: int, data: bytes) -> None:
+        """Change memory as a vCPU sees it, permissions aside. Raises Unmapped, having written nothing."""
+        done = 0
+        for pa, run in self._pieces(vcpu, ea, len(data)):
+            self.write_physical(pa, data[done : done + run])
+            done += run
+
+    def read_physical(self, pa: int, length: int) -> bytes:
+        """Physical memory, or a device's registers. Raises Unmapped."""
+        machine = self.machine
+        with machine.lock:
+            try:
+                if pa + length <= machine.ram.size:
+                    return bytes(machine.memory[pa : pa + length])
+                return b"".join(
+                    machine.space.read(at, size).to_bytes(size, "big") for at, size in _accesses(pa, length)
+                )
+            except BusError as error:
+                raise Unmapped(str(error)) from None
+
+    def write_physical(self, pa: int, data: bytes) -> None:
+        """Change physical memory, or a device's registers. Raises Unmapped."""
+        machine = self.machine
+        with machine.lock:
+            try:
+                if pa + len(data) <= machine.ram.size:
+                    machine.memory[pa : pa + len(data)] = data
+                    return
+                for at, size in _accesses(pa, len(data)):
+                    machine.space.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
+            except BusError as error:
+                raise Unmapped(str(error)) from None
+
+
+def _accesses(pa: int, length: int) -> list[tuple[int, int]]:
+    """Aligned accesses of 4, 2 and 1 bytes that cover a range, as a driver would make them."""
+    found = []
+    while length:
+        size = next(size for size in (4, 2, 1) if pa % size == 0 and size <= length)
+        found.append((pa, size))
+        pa, length = pa + size, length - size
+    return found

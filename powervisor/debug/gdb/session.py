@@ -1,0 +1,305 @@
+"""What a connected gdb asks for: registers, memory, stops, threads (gdb manual, "Remote Protocol").
+
+Each vCPU is a thread, numbered from 1, of process 1. All of them stop together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ...hv.exits import Watched
+from ...hv.stops import Breakpoint, Watchpoint
+from ...hv.vcpu import Vcpu
+from ..control import Control, Stop, Unmapped
+from .packets import LONGEST, escaped, unescaped
+from .target import target_of
+
+INTERRUPTED, TRAPPED = 2, 5
+"""SIGINT and SIGTRAP, by which gdb knows why a program stopped."""
+_FAULT, _SYNTAX, _UNKNOWN = b"E14", b"E22", b""
+_PROCESS = 1
+_SUPPORTED = (
+    b"PacketSize=%x;QStartNoAckMode+;multiprocess+;swbreak+;hwbreak+;vContSupported+;qXfer:features:read+;"
+    b"qXfer:memory-map:read+" % LONGEST
+)
+
+
+class Detached(Exception):
+    """gdb is done with the machine; `kill` says whether the machine is to end."""
+
+    def __init__(self, kill: bool) -> None:
+        super().__init__()
+        self.kill = kill
+
+
+class Session:
+    """Answers packets. While `running`, there is no answer before the machine stops."""
+
+    def __init__(self, control: Control, monitor: Callable[[str], str]) -> None:
+        self.control = control
+        self.target = target_of(control.vcpus[0].core)
+        self.running = False
+        self.no_acknowledge = False
+        self._monitor = monitor
+        self._chosen = {b"g": control.vcpus[0], b"c": control.vcpus[0]}
+        self._last = Stop(control.vcpus[0], None)
+        self._multiprocess = False
+        self._documents = {
+            (b"features", b"read", b"target.xml"): self.target.xml().encode(),
+            (b"memory-map", b"read", b""): memory_map(control.vcpus[0].core.bits).encode(),
+        }
+
+    # ---- stops -----------------------------------------------------------------------------------------------------
+
+    def stopped(self, stop: Stop, signal: int = TRAPPED) -> bytes:
+        """The reply that tells where the machine stopped."""
+        self.running = False
+        self._last = stop
+        self._chosen = dict.fromkeys(self._chosen, stop.vcpu)
+        reason = b""
+        if isinstance(stop.why, Watched):
+            kinds = {w for w in self.control.watchpoints if w.address <= stop.why.address < w.address + w.length}
+            both = any(w.reads and w.writes for w in kinds)
+            word = b"awatch" if both else b"watch" if stop.why.write else b"rwatch"
+            reason = b"%s:%x;" % (word, stop.why.address)
+        elif stop.why is not None:
+            reason = b"swbreak:;"
+        return b"T%02x%sthread:%s;" % (signal, reason, self._thread(stop.vcpu))
+
+    def ended(self) -> bytes:
+        """The reply when the machine has ended by itself."""
+        self.running = False
+        return b"W00"
+
+    @property
+    def current(self) -> Vcpu:
+        """The vCPU that gdb is looking at."""
+        return self._chosen[b"g"]
+
+    def _thread(self, vcpu: Vcpu) -> bytes:
+        return b"p%x.%x" % (_PROCESS, vcpu.index + 1) if self._multiprocess else b"%x" % (vcpu.index + 1)
+
+    def _vcpu(self, text: bytes) -> Vcpu | None:
+        """The vCPU of a thread-id; the chosen one for "any" and "all", None for one that is not there."""
+        number = text.rpartition(b".")[2].removeprefix(b"p")
+        if number in (b"0", b"-1", b""):
+            return self._chosen[b"g"]
+        try:
+            return self.control.vcpus[int(number, 16) - 1] if int(number, 16) > 0 else None
+        except (ValueError, IndexError):
+            return None
+
+    # ---- packets ---------------------------------------------------------------------------------------------------
+
+    def answer(self, packet: bytes) -> bytes | None:
+        """The reply; None when it comes once the machine stops. Raises Detached."""
+        for prefix, method in _COMMANDS:
+            if packet.startswith(prefix):
+                try:
+                    return method(self, packet[len(prefix) :])
+                except Unmapped:
+                    return _FAULT
+                except (ValueError, IndexError, KeyError):
+                    return _SYNTAX
+        return _UNKNOWN
+
+    def _supported(self, text: bytes) -> bytes:
+        self._multiprocess = b"multiprocess+" in text
+        return _SUPPORTED
+
+    def _start_no_acknowledge(self, _: bytes) -> bytes:
+        self.no_acknowledge = True
+        return b"OK"
+
+    def _why(self, _: bytes) -> bytes:
+        return self.stopped(self._last)
+
+    def _attached(self, _: bytes) -> bytes:
+        return b"1"
+
+    def _current(self, _: bytes) -> bytes:
+        return b"QC" + self._thread(self._chosen[b"g"])
+
+    def _first_threads(self, _: bytes) -> bytes:
+        return b"m" + b",".join(self._thread(vcpu) for vcpu in self.control.vcpus)
+
+    def _more_threads(self, _: bytes) -> bytes:
+        return b"l"
+
+    def _extra_info(self, text: bytes) -> bytes:
+        vcpu = self._vcpu(text)
+        if vcpu is None:
+            return _SYNTAX
+        state = "held" if vcpu.halted else "waiting" if int(vcpu.state.waiting) else "runs"
+        return f"CPU {vcpu.index} [{state}]".encode().hex().encode()
+
+    def _choose(self, text: bytes) -> bytes:
+        vcpu = self._vcpu(text[1:])
+        if vcpu is None or text[:1] not in self._chosen:
+            return _SYNTAX
+        self._chosen[text[:1]] = vcpu
+        return b"OK"
+
+    def _alive(self, text: bytes) -> bytes:
+        return b"OK" if self._vcpu(text) is not None else _SYNTAX
+
+    # ---- registers -------------------------------------------------------------------------------------------------
+
+    def _read_registers(self, _: bytes) -> bytes:
+        vcpu = self._chosen[b"g"]
+        return b"".join(self._register(vcpu, number) for number in range(len(self.target.registers)))
+
+    def _register(self, vcpu: Vcpu, number: int) -> bytes:
+        register = self.target.registers[number]
+        return b"%0*x" % (register.bits // 4, vcpu.regs[register.ours] & (1 << register.bits) - 1)
+
+    def _write_registers(self, text: bytes) -> bytes:
+        vcpu, at = self._chosen[b"g"], 0
+        for register in self.target.registers:
+            digits = text[at : at + register.bits // 4]
+            at += len(digits)
+            value = int(digits, 16) if digits else None
+            if value is not None and value != vcpu.regs[register.ours]:
+                vcpu.regs[register.ours] = value
+        return b"OK"
+
+    def _read_register(self, text: bytes) -> bytes:
+        return self._register(self._chosen[b"g"], int(text, 16))
+
+    def _write_register(self, text: bytes) -> bytes:
+        number, _, value = text.partition(b"=")
+        self._chosen[b"g"].regs[self.target.registers[int(number, 16)].ours] = int(value, 16)
+        return b"OK"
+
+    # ---- memory ----------------------------------------------------------------------------------------------------
+
+    def _read_memory(self, text: bytes) -> bytes:
+        address, length = (int(part, 16) for part in text.split(b","))
+        return self.control.read(self._chosen[b"g"], address, min(length, LONGEST // 2)).hex().encode()
+
+    def _write_memory(self, text: bytes) -> bytes:
+        where, _, digits = text.partition(b":")
+        return self._store(where, bytes.fromhex(digits.decode("ascii")))
+
+    def _write_binary(self, text: bytes) -> bytes:
+        where, _, data = text.partition(b":")
+        return self._store(where, unescaped(data))
+
+    def _store(self, where: bytes, data: bytes) -> bytes:
+        address, length = (int(part, 16) for part in where.split(b","))
+        if length != len(data):
+            return _SYNTAX
+        self.control.write(self._chosen[b"g"], address, data)
+        return b"OK"
+
+    # ---- breakpoints -----------------------------------------------------------------------------------------------
+
+    def _insert(self, text: bytes) -> bytes:
+        return self._change(text, set.add)
+
+    def _remove(self, text: bytes) -> bytes:
+        return self._change(text, set.discard)
+
+    def _change(self, text: bytes, change: Callable[[set[object], object], None]) -> bytes:
+        kind, address, length = (int(part, 16) for part in text.split(b";")[0].split(b","))
+        match kind:
+            case 0 | 1:
+                change(self.control.breakpoints, Breakpoint(address & ~3))  # type: ignore[arg-type]
+            case 2 | 3 | 4 if 0 < length <= 1 << 20:
+                watch = Watchpoint(address, length, reads=kind != 2, writes=kind != 3)
+                change(self.control.watchpoints, watch)  # type: ignore[arg-type]
+            case _:
+                return _UNKNOWN
+        return b"OK"
+
+    # ---- going on --------------------------------------------------------------------------------------------------
+
+    def _actions(self, _: bytes) -> bytes:
+        return b"vCont;c;C;s;S;t"
+
+    def _continue_by_thread(self, text: bytes) -> bytes | None:
+        """vCont: the first action that names a thread, or no thread, is that thread's."""
+        actions: dict[int, bytes] = {}
+        for action in text.lstrip(b";").split(b";"):
+            word, _, thread = action.partition(b":")
+            if not re.fullmatch(rb"[cs]|[CS][0-9a-fA-F]{2}|t", word):
+                return _SYNTAX
+            whole = thread.rpartition(b".")[2] in (b"", b"-1") or re.fullmatch(rb"p[0-9a-fA-F]+", thread) is not None
+            vcpu = None if whole else self._vcpu(thread)
+            for index in range(len(self.control.vcpus)) if whole else [] if vcpu is None else [vcpu.index]:
+                actions.setdefault(index, word[:1].lower())
+        stepping = [index for index, word in actions.items() if word == b"s"]
+        if stepping:
+            others = b"c" in actions.values() or len(stepping) > 1
+            chosen = self._chosen[b"c"].index
+            number = chosen if chosen in stepping else stepping[0]
+            return self._step(self.control.vcpus[number], others)
+        if b"c" not in actions.values():
+            return self.stopped(self._last)
+        self._continue(b"")
+        return None
+
+    def _continue(self, text: bytes) -> None:
+        if text:
+            self._chosen[b"c"].regs["pc"] = int(text, 16)
+        self.running = True
+        self.control.go()
+
+    def _continue_with_signal(self, text: bytes) -> None:
+        self._continue(text.partition(b";")[2])
+
+    def _step_at(self, text: bytes) -> bytes:
+        if text:
+            self._chosen[b"c"].regs["pc"] = int(text, 16)
+        return self._step(self._chosen[b"c"], False)
+
+    def _step(self, vcpu: Vcpu, others: bool) -> bytes:
+        stop = self.control.step(vcpu, others)
+        return self.ended() if self.control.machine.ended else self.stopped(stop)
+
+    # ---- the rest --------------------------------------------------------------------------------------------------
+
+    def _transfer(self, text: bytes) -> bytes:
+        kind, verb, annex, where = text.split(b":")
+        offset, length = (int(part, 16) for part in where.split(b","))
+        document = self._documents.get((kind, verb, annex))
+        if document is None:
+            return b"E00"
+        piece = document[offset : offset + min(length, LONGEST // 2)]
+        return (b"l" if offset + len(piece) >= len(document) else b"m") + escaped(piece)
+
+    def _command(self, text: bytes) -> bytes:
+        line = bytes.fromhex(text.decode("ascii")).decode(errors="replace")
+        output = self._monitor(line)
+        return output.encode().hex().encode() if output else b"OK"
+
+    def _detach(self, _: bytes) -> bytes:
+        raise Detached(kill=False)
+
+    def _kill(self, _: bytes) -> bytes:
+        raise Detached(kill=True)
+
+
+def memory_map(bits: int) -> str:
+    """What lies at effective addresses (gdb manual, "Memory Map Format"): anything, as the TLBs have it now."""
+    return (
+        '<?xml version="1.0"?>\n<!DOCTYPE memory-map PUBLIC "+//IDN gnu.org//DTD GDB Memory Map V1.0//EN" '
+        '"http://sourceware.org/gdb/gdb-memory-map.dtd">\n'
+        f'<memory-map><memory type="ram" start="0x0" length="0x{min(1 << bits, (1 << 64) - 1):x}"/></memory-map>\n'
+    )
+
+
+Handler = Callable[[Session, bytes], bytes | None]
+
+_COMMANDS: list[tuple[bytes, Handler]] = [
+    (b"qSupported", Session._supported), (b"QStartNoAckMode", Session._start_no_acknowledge),
+    (b"qXfer:", Session._transfer), (b"qRcmd,", Session._command), (b"qAttached", Session._attached),
+    (b"qC", Session._current), (b"qfThreadInfo", Session._first_threads), (b"qsThreadInfo", Session._more_threads),
+    (b"qThreadExtraInfo,", Session._extra_info), (b"vCont?", Session._actions), (b"vCont", Session._continue_by_thread),
+    (b"vKill", Session._kill), (b"?", Session._why), (b"g", Session._read_registers), (b"G", Session._write_registers),
+    (b"p", Session._read_register), (b"P", Session._write_register), (b"m", Session._read_memory),
+    (b"M", Session._write_memory), (b"X", Session._write_binary), (b"Z", Session._insert), (b"z", Session._remove),
+    (b"H", Session._choose), (b"T", Session._alive), (b"c", Session._continue), (b"C", Session._continue_with_signal),
+    (b"s", Session._step_at), (b"D", Session._detach), (b"k", Session._kill),
+]  # fmt: skip

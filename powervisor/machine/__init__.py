@@ -1,0 +1,7 @@
+"""Machine: the one public object behind the command line, the API and the tests."""
+
+from ..boot.loader import LoaderDevice
+from .machine import Machine
+from .outcome import Outcome
+
+__all__ = ["LoaderDevice", "Machine", "Outcome"]

@@ -1,0 +1,136 @@
+"""Power-on and resets of a machine: of everything, of a core, of a secondary CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..devices.spintable import MAP_SIZE, SpinTable
+from ..hv.exits import Reset, Scope
+from ..hv.vcpu import Vcpu
+from ..hv.vm import word_addresses
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+class Power:
+    """What a machine does when it is switched on, and when the guest or a person resets it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._starting = threading.Lock()
+        self._resetting = False
+
+    def power_on(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
+        """The state after a reset and loading: CPU 0 (and those a loader names) at their entry, others held.
+
+        `scope` and `watchdog` (by vCPU) are what the guest finds of the reset's cause.
+        """
+        machine = self._machine
+        machine.plan.load(machine.space)
+        machine.vm.start_time()
+        for vcpu in machine.vcpus:
+            self._reset_vcpu(vcpu, scope, (watchdog or {}).get(vcpu.index, 0))
+        for index in machine.plan.entries:
+            self._enter(index)
+
+    def _reset_vcpu(self, vcpu: Vcpu, scope: int, watchdog: int) -> None:
+        machine = self._machine
+        vcpu.reset(scope, watchdog)
+        vcpu.regs["pir"] = machine.topology.pir(vcpu.index)
+
+    def _enter(self, index: int) -> None:
+        """Let a vCPU begin where the loader says."""
+        machine = self._machine
+        entry = machine.plan.entries[index]
+        machine.vcpus[index].map_initial(0, 0, entry.map_size)
+        machine.vcpus[index].start(entry.pc, entry.gpr)
+
+    def release_cpu(self, index: int, pc: int, r3: int, map_base: int) -> None:
+        """The spin table lets a CPU go."""
+        machine = self._machine
+        vcpu = machine.vcpus[index]
+        if vcpu.halted:
+            vcpu.follow_timebase(machine.vcpus[0])  # whoever keeps a spin table synchronises time bases
+            vcpu.map_initial(1, map_base, MAP_SIZE, coherent=True)
+            vcpu.start(pc, {3: r3, 7: MAP_SIZE})
+
+    def core_reset(self, index: int, held: bool) -> None:
+        """MPIC PIR: a core goes back to its spin-table entry."""
+        machine = self._machine
+        if held:
+            machine.later(lambda: self._reset_core(index))
+
+    def _core_of(self, index: int) -> range:
+        """The vCPUs that are threads of one core."""
+        machine = self._machine
+        first = index - index % machine.topology.threads
+        return range(first, first + machine.topology.threads)
+
+    def _reset_core(self, index: int, by_guest: Reset | None = None) -> None:
+        """Reset the core of a vCPU, all its threads: they share its TLBs. The others go on, and so does the time base.
+
+        It waits in its spin-table entry. One that boots begins anew where the loader said, if it asked for the reset
+        itself; RAM stays as it is.
+        """
+        machine = self._machine
+        spin_table = machine.built.devices[machine.board.spin_table]
+        assert isinstance(spin_table, SpinTable)
+        core = self._core_of(index)
+        with machine.vm.quiet():
+            machine.vm.flush_code()  # the core's caches hold nothing: new code needs no icbi
+            with machine.lock:
+                if by_guest is not None and not machine.vcpus[index].asking:  # another reset came first
+                    return
+                for thread in core:
+                    self._reset_vcpu(machine.vcpus[thread], Scope.CORE, by_guest.watchdog if by_guest else 0)
+                    # Drives what the reset wiped out.
+                    machine.mpic.attach(thread, *word_addresses(machine.vcpus[thread]))
+                spin_table.hold(core[0])
+                if by_guest is not None and core[0] in machine.plan.entries:
+                    self._enter(core[0])
+
+    def board_reset(self) -> None:
+        """GUTS RSTCR: the board pulls HRESET, which looks like power-on to every core."""
+        self._reset("board reset", self._reboot)
+
+    def guest_reset(self, vcpu: Vcpu, reset: Reset) -> None:
+        """DBCR0[RST] or the watchdog: of the vCPU's core, or of everything."""
+        machine = self._machine
+        with machine.lock:
+            if not vcpu.asking:  # another reset came first
+                return
+            vcpu.hold()
+        if reset.scope == Scope.CORE:
+            machine.later(lambda: self._reset_core(vcpu.index, reset))
+        else:
+            watchdog = dict.fromkeys(self._core_of(vcpu.index), reset.watchdog)
+            self._reset(f"cpu{vcpu.index}: {reset.cause}", lambda: self._reboot(reset.scope, watchdog))
+
+    def button(self) -> None:
+        """The board's reset button."""
+        self._reset("reset button", self._reboot)
+
+    def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
+        machine = self._machine
+        if machine.no_reboot:
+            machine.end(Outcome("reset", cause))
+            return
+        with self._starting:
+            if self._resetting or machine.ended:
+                return
+            self._resetting = True
+        machine.later(reboot)
+
+    def _reboot(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
+        machine = self._machine
+        with machine.vm.quiet():
+            machine.vm.flush_code()  # after a reset no cache holds anything: new code needs no icbi
+            with machine.lock:
+                for device in (*machine.built.everything(), machine.mpic):
+                    device.reset()
+                self.power_on(scope, watchdog)
+            self._resetting = False
