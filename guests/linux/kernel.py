@@ -33,7 +33,7 @@ def installed(name: str) -> Path | None:
 
 
 def build(name: str, path: Path, work: Path, progress: Progress) -> None:
-    """Make the uImage of `KERNELS[name]`. Raises UserError."""
+    """Make the uImage of `KERNELS[name]`, and beside it vmlinux-NAME with its symbols for gdb. Raises UserError."""
     kernel = KERNELS[name]
     target = TARGETS[kernel.bits]
     debian.require((*HOST_PACKAGES, *_TOOLS, *target.packages), progress)
@@ -56,6 +56,8 @@ def build(name: str, path: Path, work: Path, progress: Progress) -> None:
         progress.step("packing")
         binary = objects / "vmlinux.bin"
         debian.run([f"{target.prefix}objcopy", "-O", "binary", "-S", str(objects / "vmlinux"), str(binary)], "objcopy")
+        symbols = path.with_name(f"vmlinux-{name}")
+        debian.run([f"{target.prefix}objcopy", "-g", str(objects / "vmlinux"), str(symbols)], "objcopy")
         release = (objects / "include" / "config" / "kernel.release").read_text().strip()
         path.write_bytes(uimage(gzip.compress(binary.read_bytes(), 9, mtime=0), f"Linux-{release}"))
     finally:
