@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import PowervisorError
-from ..hv.exits import Budget, Debug, Kick, Mmio, Watched
+from ..hv.exits import Debug, Kick, Watched
 from ..hv.stops import Breakpoint, Watchpoint
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
@@ -100,11 +100,8 @@ class Control:
             exit_ = self.machine.run_held(vcpu, left)
             if isinstance(exit_, Debug | Watched):
                 return Stop(vcpu, exit_)
-            if self.machine.ended or isinstance(exit_, Budget | Kick) and vcpu.halted:
+            if self.machine.ended or vcpu.halted or isinstance(exit_, Kick) and int(vcpu.state.waiting):
                 break
-            if isinstance(exit_, Kick) and int(vcpu.state.waiting):
-                break
-            assert exit_ is None or isinstance(exit_, Budget | Kick | Mmio) or self.machine.ended or vcpu.halted
         return None
 
     # ---- memory ----------------------------------------------------------------------------------------------------

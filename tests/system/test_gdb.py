@@ -61,8 +61,8 @@ def test_a_program_is_loaded_stepped_and_watched_by_its_source(tmp_path, cpu, pr
         machine.hold()
         machine.start()
         text = gdb(
-            server.address, "load", "set $r1 = 0x200000", "break square", "continue", "continue", "print x", "backtrace",
-            "finish", "next", "info locals", "print last", "delete", "watch counter", "continue", "print counter",
+            server.address, "load", "set $r1 = 0x200000", "break square", "continue", "continue", "print x",
+            "backtrace", "finish", "next", "print last", "delete", "watch counter", "continue", "print counter",
             "tbreak *$pc", "monitor info cpus", "detach", file=program,
         )  # fmt: skip
         server.close()
