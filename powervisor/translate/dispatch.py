@@ -245,12 +245,13 @@ def next_code(cpu: Vcpu) -> u64:
     while True:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
-        if cpu.left <= 0 and cpu.exit_reason == 0:
-            cpu.exit_reason = u32(ExitReason.BUDGET)
         # No interrupt before a device access asked for is done and the instruction at PC was executed again with it.
         if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled | cpu.passing == 0:
             take_pending(cpu)
         if cpu.exit_reason:
+            return u64(0)
+        if cpu.left <= 0:
+            cpu.exit_reason = u32(ExitReason.BUDGET)
             return u64(0)
         if cpu.waiting == IDLE and idle_ends(cpu):
             cpu.waiting = u32(0)
@@ -266,8 +267,8 @@ def next_code(cpu: Vcpu) -> u64:
             return u64(0)
         if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME or cpu.passing or stopping:
             step(cpu)
-            if cpu.exit_reason != ExitReason.HANDLER:
-                cpu.passing = u32(0)
+            if cpu.passing:
+                pass_one(cpu)
             continue
         page_ea = cpu.pc & PAGE
         soft = soft_code(cpu)
@@ -298,6 +299,16 @@ def next_code(cpu: Vcpu) -> u64:
             if cpu.exit_reason:
                 return u64(0)
         return known
+
+
+@native
+def pass_one(cpu: Vcpu) -> None:
+    """An instruction that a debugger let pass was executed; if it was the last of the run, no interrupt comes after."""
+    if cpu.exit_reason != ExitReason.HANDLER:
+        cpu.passing = u32(0)
+    settle(cpu)
+    if cpu.left <= 0 and cpu.exit_reason == 0:
+        cpu.exit_reason = u32(ExitReason.BUDGET)
 
 
 ABANDONED = 2
