@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import PowervisorError, UserError
+from ..hv.stops import Breakpoint
 from ..hv.vcpu import Vcpu
 from ..insns import disassemble
 from ..isa.registers import MAS1, MAS2, MAS3, MAS8, get_field
@@ -16,6 +17,7 @@ from .control import Control, Unmapped
 Command = Callable[["Monitor", list[str]], str]
 _UNITS = {"b": 1, "h": 2, "w": 4, "g": 8}
 _MOST = 4096
+MAX_LPID = MAS8.TLPID
 
 
 class Monitor:
@@ -140,6 +142,35 @@ class Monitor:
             raise Unmapped("no translation now")
         return f"0x{pa:x}"
 
+    # ---- breakpoints of partitions -----------------------------------------------------------------------------------
+
+    def break_(self, words: list[str]) -> str:
+        """Stop where gdb's own breakpoints would, but in one partition only."""
+        match words:
+            case [address, "lpid", number] if number.isdecimal() and int(number) <= MAX_LPID:
+                self.control.breakpoints.add(Breakpoint(self._number(address) & ~3, int(number)))
+            case [address]:
+                self.control.breakpoints.add(Breakpoint(self._number(address) & ~3))
+            case _:
+                raise UserError(f"write break ADDRESS [lpid N] (0 is the hypervisor, partitions are 1 to {MAX_LPID})")
+        return self.info_breakpoints([])
+
+    def delete(self, words: list[str]) -> str:
+        """Take breakpoints away: of an address, or all."""
+        if len(words) > 1:
+            raise UserError("write delete [ADDRESS]")
+        keep = {b for b in self.control.breakpoints if words and b.address != self._number(words[0]) & ~3}
+        self.control.breakpoints.intersection_update(keep)
+        return self.info_breakpoints([])
+
+    def info_breakpoints(self, _: list[str]) -> str:
+        """All there are, gdb's own as well."""
+        lines = [
+            f"0x{b.address:x}" + ("" if b.lpid is None else f" lpid {b.lpid}")
+            for b in sorted(self.control.breakpoints, key=lambda b: (b.address, -1 if b.lpid is None else b.lpid))
+        ]
+        return "\n".join(lines) or "no breakpoints"
+
     # ---- doing -----------------------------------------------------------------------------------------------------
 
     def system_reset(self, _: list[str]) -> str:
@@ -183,6 +214,9 @@ COMMANDS: dict[str, tuple[Command, str, str]] = {
     "x": (Monitor.x, "x /FORMAT ADDRESS", "memory as the cpu sees it: x /8xw $r1, x /4i $pc"),
     "xp": (Monitor.xp, "xp /FORMAT ADDRESS", "physical memory"),
     "gva2gpa": (Monitor.translate, "gva2gpa ADDRESS", "the physical address behind an effective one"),
+    "break": (Monitor.break_, "break ADDRESS [lpid N]", "stop there, in one partition only (0: the hypervisor)"),
+    "delete": (Monitor.delete, "delete [ADDRESS]", "take breakpoints away"),
+    "info breakpoints": (Monitor.info_breakpoints, "info breakpoints", "breakpoints, gdb's own as well"),
     "system_reset": (Monitor.system_reset, "system_reset", "reset the board"),
     "quit": (Monitor.quit, "quit", "end the machine"),
 }

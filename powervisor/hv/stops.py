@@ -12,7 +12,7 @@ from ..vcpu.state import Stop, Watch
 from ..vcpu.stops import READS, WRITES
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Breakpoint:
     """Stop before the instruction at an effective address: of any program, or of a partition (0: the hypervisor)."""
 
@@ -20,7 +20,7 @@ class Breakpoint:
     lpid: int | None = None
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Watchpoint:
     """Stop before accesses to the bytes `address` .. `address + length - 1`, effective."""
 
@@ -39,7 +39,7 @@ class Stops:
 
     def set(self, breakpoints: Iterable[Breakpoint], watchpoints: Iterable[Watchpoint]) -> None:
         """Replace all of them. No vCPU may be in native code; translated code and soft TLBs are forgotten then."""
-        stops, watches = sorted(set(breakpoints)), sorted(set(watchpoints))
+        stops, watches = list(breakpoints), list(watchpoints)
         vm = self._vm
         memory = ctypes.create_string_buffer(Stop.size * len(stops) + Watch.size * len(watches))
         first_stop = ctypes.addressof(memory)
@@ -49,8 +49,8 @@ class Stops:
             row = Stop.at(first_stop + n * Stop.size)
             row.ea = breakpoint_.address
             if breakpoint_.lpid is not None:
-                row.space_mask = KEY_GS | KEY_LPID
-                row.space = breakpoint_.lpid << KEY_LPID_AT | (KEY_GS if breakpoint_.lpid else 0)
+                row.space_mask = KEY_GS | KEY_LPID if breakpoint_.lpid else KEY_GS
+                row.space = KEY_GS | breakpoint_.lpid << KEY_LPID_AT if breakpoint_.lpid else 0
             index = breakpoint_.address >> 2 & 1023
             words[index >> 6] |= 1 << (index & 63)
         for n, watch in enumerate(watches):

@@ -290,6 +290,121 @@ def test_random_packets_hurt_nobody(debugged):
     assert gdb.ask(b"qC").startswith(b"QCp1.1")
 
 
+def monitor(gdb, line: str) -> str:
+    return bytes.fromhex(gdb.ask(b"qRcmd," + line.encode().hex().encode()).decode()).decode()
+
+
+GUEST = """
+    load32 r3, 5
+    mtspr 338, r3              # LPIDR
+    load32 r3, 0x10000000 | 1 << 16    # MAS0: TLB1 entry 1
+    mtspr 624, r3
+    load32 r3, 0x80000000 | 2 << 7
+    mtspr 625, r3
+    li    r3, 0x1000
+    mtspr 626, r3
+    ori   r3, r3, 0x3F
+    mtspr 627, r3
+    li    r3, 0
+    mtspr 944, r3
+    load32 r3, 0x80000005      # MAS8: TGS, TLPID 5
+    mtspr 341, r3
+    isync
+    tlbwe
+    isync
+    vector 434, called         # IVOR40
+again:
+    load32 r3, 0x10000000      # MSR[GS]
+    mtspr 27, r3
+    load32 r3, shared
+    mtspr 26, r3
+    rfi
+    .align 4
+called:
+    load32 r3, shared + 4
+    mtspr 26, r3
+    addi  r6, r6, 1
+    bl    shared
+    b     again
+shared:
+    addi  r4, r4, 1
+    mfmsr r5
+    andis. r5, r5, 0x1000
+    bne   guest
+    blr
+guest:
+    sc    1
+"""
+
+
+@pytest.mark.parametrize("cpu", CORES)
+def test_a_breakpoint_of_a_partition_stops_there_only(debugged, cpu):
+    machine, gdb = debugged(GUEST, cpu)
+    shared = machine.symbols["shared"]
+    assert monitor(gdb, f"break {shared:#x} lpid 5") == f"{shared:#x} lpid 5\n"
+    for _ in range(3):
+        gdb.ask(b"vCont;c")
+        assert gdb.register("pc") == shared and gdb.register("msr") & 1 << 28
+        gdb.ask(b"vCont;s:p1.1")
+    assert monitor(gdb, "delete") == "no breakpoints\n"
+    monitor(gdb, f"break {shared:#x} lpid 0")
+    for _ in range(3):
+        gdb.ask(b"vCont;c")
+        assert gdb.register("pc") == shared and not gdb.register("msr") & 1 << 28
+        gdb.ask(b"vCont;s:p1.1")
+    monitor(gdb, f"break {shared:#x} lpid 6")
+    assert monitor(gdb, f"delete {shared + 4:#x}").count("lpid") == 2
+    monitor(gdb, "delete")
+    monitor(gdb, f"break {shared:#x} lpid 6")
+    gdb.send(b"vCont;c")
+    time.sleep(0.05)
+    gdb.socket.sendall(b"\x03")
+    assert gdb.reply().startswith(b"T02")
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("", "OK"),
+        ("help", "list the commands"),
+        ("info cpus", "cpu0: pc 0x"),
+        ("info registers pc msr", "pc 0x"),
+        ("info registers nonsense", "no register 'nonsense'"),
+        ("info tlb", "64M   0"),
+        ("info mtree", "0000000000-0003ffffff RAM"),
+        ("info exits", "instructions"),
+        ("x /2i 0x1000", "lis r3,16"),
+        ("x /3xb 0x1000", "0x1000: 3c 60 00"),
+        ("x /q 0x1000", "write x /COUNTxw ADDRESS"),
+        ("xp 0xfff00000000", "no device or RAM"),
+        ("gva2gpa 0x1234", "0x1234"),
+        ("gva2gpa 0xf0000000", "no translation now"),
+        ("cpu 1", "there are cpus 0 to 0"),
+        ("break", "write break ADDRESS"),
+        ("break 4 lpid 999", "write break ADDRESS"),
+        ("delete 1 2", "write delete"),
+        ("no 'such", "No closing quotation"),
+        ("nonsense", "no such command; help lists them"),
+    ],
+)
+def test_the_monitor_answers(debugged, line, answer):
+    _, gdb = debugged(COUNTS)
+    reply = gdb.ask(b"qRcmd," + line.encode().hex().encode())
+    assert answer in (reply if reply == b"OK" else bytes.fromhex(reply.decode())).decode()
+
+
+def test_the_monitor_resets_and_ends_the_machine(debugged):
+    machine, gdb = debugged(COUNTS)
+    monitor_resets = gdb.ask(b"qRcmd," + b"system_reset".hex().encode())
+    assert monitor_resets == b"OK"
+    deadline = time.monotonic() + 5
+    while gdb.register("pc") != ORIGIN:
+        assert time.monotonic() < deadline, "no reset"
+    assert machine.vcpus[0].regs["r4"] == 0
+    gdb.ask(b"qRcmd," + b"quit".hex().encode())
+    assert machine.wait(10).kind == "stopped"
+
+
 def test_a_unix_socket_is_made_and_removed(tmp_path):
     from tests.debug.conftest import Client
 
