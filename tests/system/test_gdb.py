@@ -83,7 +83,7 @@ def test_the_kernel_is_stopped_in_a_function_on_whichever_cpu_calls_it():
         console.send("grep ' ksys_sync$' /proc/kallsyms\n")
         address = int(console.expect(r"([0-9a-f]{8}) T ksys_sync", timeout=20, regex=True).split()[-3], 16)
         idle = gdb(server.address, "info threads", "detach")
-        assert len(re.findall(r"Thread 1\.[12] \(CPU [01] \[\w+\]\) +0xc\w+", idle)) == 2
+        assert len(re.findall(r"Thread 1\.[12] \(CPU [01] \[\w+\]\) +0x\w+", idle)) == 2
         threading.Timer(1, lambda: console.send("sync; echo syn''ced\n")).start()
         text = gdb(
             server.address, f"hbreak *{address:#x}", "continue", "print $pc", "info registers pid pvr msr", "x/i $pc",
