@@ -27,7 +27,8 @@ $(READY): pyproject.toml
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends python3-venv; \
 	  else echo "make setup: the venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check \
+	  --config-settings editable_mode=compat -e '.[$(EXTRAS)]'  # else a clone's name hides the package beside it
 	@$(VENV)/bin/python -m compileall -q powervisor  # also where PYTHONDONTWRITEBYTECODE is set: starts are faster
 	@touch $@
 

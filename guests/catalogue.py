@@ -19,6 +19,7 @@ from typing import Any
 
 import powervisor
 from powervisor.boards import registry
+from powervisor.boards.hypervisor import has_uarts
 from powervisor.cache.place import root
 from powervisor.errors import UserError
 from powervisor.isa import cores
@@ -64,6 +65,8 @@ class Guest:
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Artifact] = field(default_factory=dict)
     program: str | None = None
+    needs: frozenset[str] = frozenset()
+    """"64": a core of 64 bits; "uart": serial lines that are UARTs; "ehv": a core with category E.HV."""
 
 
 def _linux(name: str, cpu: str, bits: int, summary: str) -> Guest:
@@ -71,16 +74,21 @@ def _linux(name: str, cpu: str, bits: int, summary: str) -> Guest:
         "kernel": Artifact(f"uImage-{name}", "linux.kernel", name),
         "initrd": Artifact(f"initramfs{bits}.cpio.gz", "linux.initramfs", str(bits)),
     }
-    return Guest(name, summary, {"cpu": cpu, "cores": 2, "append": "console=ttyS0"}, files)
+    return Guest(name, summary, {"cpu": cpu, "cores": 2, "append": "console=ttyS0"}, files, needs=_width(bits))
 
 
-def _kvm(name: str, cpu: str) -> Guest:
+def _width(bits: int) -> frozenset[str]:
+    return frozenset({"64"} if bits == 64 else ())
+
+
+def _kvm(name: str, cpu: str, bits: int) -> Guest:
     files = {
         "kernel": Artifact(f"uImage-{name}", "linux.kernel", name),
         "initrd": Artifact(f"kvm-{name}.cpio.gz", "kvm.guest", name, packed=True),
     }
     options = {"cpu": cpu, "cores": 2, "append": "console=ttyS0 run=/kvm/run"}
-    return Guest(f"kvm-{name}", f"{name}, whose KVM boots another {name} (docs/kvm.md)", options, files)
+    summary = f"{name}, whose KVM boots another {name} (docs/kvm.md)"
+    return Guest(f"kvm-{name}", summary, options, files, needs=_width(bits) | {"ehv"})
 
 
 GUESTS = {
@@ -90,11 +98,11 @@ GUESTS = {
         _linux("k32", "e500mc", 32, "Linux 6.1, 32-bit SMP, for e500mc; a shell from busybox (also called linux)"),
         _linux("k64", "e5500", 64, "Linux 6.1, 64-bit SMP, for e5500"),
         _linux("k64av", "e6500", 64, "Linux 6.1, 64-bit SMP with AltiVec, for e6500"),
-        *(_kvm(name, cpu) for name, cpu in (("k32", "e500mc"), ("k64", "e5500"), ("k64av", "e6500"))),
+        _kvm("k32", "e500mc", 32), _kvm("k64", "e5500", 64), _kvm("k64av", "e6500", 64),
         Guest("uboot", "U-Boot for the ppce500 board", {"cpu": "e500mc"},
-              {"bios": Artifact("uboot.elf", "uboot", "uboot.elf")}),
+              {"bios": Artifact("uboot.elf", "uboot", "uboot.elf")}, needs=frozenset({"uart"})),
         Guest("hypervisor-demo", "a small hypervisor that shows two partitions what E.HV is (docs/hypervisor)",
-              {"no_reboot": True}, program="hypervisor_demo"),
+              {"no_reboot": True}, program="hypervisor_demo", needs=frozenset({"uart", "ehv"})),
     )
 }  # fmt: skip
 ALIASES = {"linux": "k32"}
@@ -154,11 +162,20 @@ def build(guest: Guest, force: bool = False) -> list[Path]:
 
 
 def machine_arguments(guest: Guest, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """Keywords for `Machine` that boot `guest` where `given` wins; builds what is missing."""
+    """Keywords for `Machine` that boot `guest` where `given` wins; builds what is missing.
+
+    Raises UserError for a machine on which the guest would be silent.
+    """
+    board = registry.get(given.get("board", registry.DEFAULT))
+    core = cores.get(given.get("cpu", guest.options.get("cpu", board.default_core)))
+    if "64" in guest.needs and core.bits == 32:
+        raise UserError(f"-guest {guest.name}: it is for cores of 64 bits, {core.name} has 32; leave -cpu out")
+    if "ehv" in guest.needs and board.hypercalls:
+        raise UserError(f"-guest {guest.name}: it needs category E.HV, which hypervisor=on hides; leave that out")
+    if "uart" in guest.needs and not has_uarts(board):
+        raise UserError(f"-guest {guest.name}: it knows UARTs only; add serial=uart after hypervisor=on")
     arguments = {**guest.options, **dict(zip(guest.files, map(str, build(guest)), strict=True))}
     if guest.program is not None:
-        board = registry.get(given.get("board", registry.DEFAULT))
-        core = cores.get(given.get("cpu", board.default_core))
         module = importlib.import_module(f"powervisor.guests.{guest.program}")
         arguments["kernel"] = str(module.image(core.bits))
     return arguments

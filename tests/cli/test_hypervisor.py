@@ -29,3 +29,20 @@ def test_the_built_in_guest_wants_a_uart(command):
     assert (done.status, done.out) == (1, "")
     assert "-M ppce500,hypervisor=on: the built-in guest knows UARTs only; add serial=uart" in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-guest", "uboot", "-M", "ppce500,hypervisor=on"], "-guest uboot: it knows UARTs only; add serial=uart"),
+        (
+            ["hypervisor-demo", "-M", "ppce500,hypervisor=on,serial=uart"],
+            "needs category E.HV, which hypervisor=on hides",
+        ),
+        (["kvm-k32", "-M", "ppce500,hypervisor=on"], "needs category E.HV, which hypervisor=on hides"),
+        (["k64", "-cpu", "e500mc"], "-guest k64: it is for cores of 64 bits, e500mc has 32; leave -cpu out"),
+    ],
+)
+def test_a_guest_that_would_be_silent_is_refused(command, words, message):
+    done = command("run", *words)
+    assert done.status == 1 and message in done.err and done.err.count("\n") == 1
