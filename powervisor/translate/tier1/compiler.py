@@ -137,11 +137,14 @@ class RegionCompiler:
         request = Request(self._epoch, home, index, page, mapped)
         if self._failure is not None:
             raise self._failure
-        if not self._threads:
-            for name, run in (("regions", self._look), ("regions-compiler", self._compile)):
-                self._threads.append(threading.Thread(target=run, name=name, daemon=True))
-                self._threads[-1].start()
-        self._looked_for.put(request)
+        with self._lock:  # vCPUs may be the first at the same time
+            if self._closed:
+                return
+            if not self._threads:
+                for name, run in (("regions", self._look), ("regions-compiler", self._compile)):
+                    self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+                    self._threads[-1].start()
+            self._looked_for.put(request)
         if self._wait:
             request.done.wait()
             if self._failure is not None:

@@ -1,0 +1,48 @@
+"""The threads behind hot code: one of each, however many vCPUs ask first, and none after `close`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from powervisor.isa import cores
+from powervisor.translate.tier1.compiler import RegionCompiler
+
+
+class Deaf(RegionCompiler):
+    """Takes requests, and does nothing about them."""
+
+    def _find(self, request, store):
+        request.done.set()
+
+
+@pytest.fixture
+def impatient():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_vcpus_that_find_hot_code_at_the_same_time_start_each_thread_once(impatient):
+    store = SimpleNamespace(close=lambda: None)
+    for _ in range(200):
+        compiler = Deaf(cores.get("e500mc"), None, {}, lambda *_: lambda *_: None, lambda: store)
+        together = threading.Barrier(4)
+
+        def ask(compiler=compiler, together=together):
+            together.wait()
+            compiler.ask(0, 0, 0, {})
+
+        vcpus = [threading.Thread(target=ask) for _ in range(4)]
+        for vcpu in vcpus:
+            vcpu.start()
+        for vcpu in vcpus:
+            vcpu.join()
+        assert len(compiler._threads) == 2
+        compiler.close()
+        compiler.ask(0, 0, 0, {})
+        assert not compiler._threads
