@@ -101,40 +101,28 @@ void set_irq(unsigned source, bool level)
 	CONTROL(mpic, KVM_SET_DEVICE_ATTR, &attr);
 }
 
-/* A number in the kernel's pool of large pages. */
-static unsigned long pool(const char *name, const unsigned long *set)
+/* Lets the kernel make large pages as they are asked for; it takes them back when their process ends. */
+static void allow_large_pages(void)
 {
 	char path[80];
-	unsigned long value = 0;
 
-	snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%ukB/%s", LARGE_PAGE >> 10, name);
-	FILE *file = fopen(path, set ? "w" : "r");
+	snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%ukB/nr_overcommit_hugepages", LARGE_PAGE >> 10);
+	FILE *file = fopen(path, "w");
 
 	if (!file)
-		return 0;
-	if (set)
-		fprintf(file, "%lu\n", *set);
-	else if (fscanf(file, "%lu", &value) != 1)
-		value = 0;
+		return;
+	fprintf(file, "%u\n", UINT32_MAX / LARGE_PAGE);
 	fclose(file);
-	return value;
 }
 
 /* Large pages if there are enough or can be: KVM maps them by large entries of the core's TLB1, which never miss. */
 static void *large_pages(size_t size)
 {
-	unsigned long wanted = size / LARGE_PAGE, before = pool("nr_hugepages", NULL);
-	unsigned long idle = pool("free_hugepages", NULL), more = before + (wanted > idle ? wanted - idle : 0);
-
 	if (size % LARGE_PAGE)
 		return MAP_FAILED;
-	pool("nr_hugepages", &more);
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | __builtin_ctz(LARGE_PAGE) << MAP_HUGE_SHIFT, -1, 0);
-
-	if (memory == MAP_FAILED)
-		pool("nr_hugepages", &before);
-	return memory;
+	allow_large_pages();
+	return mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | __builtin_ctz(LARGE_PAGE) << MAP_HUGE_SHIFT, -1, 0);
 }
 
 static void *add_memory(unsigned slot, uint64_t address, size_t size)

@@ -81,6 +81,7 @@ def rfgi(cpu: Vcpu) -> None:
     """Return From Guest Interrupt"""
     require_ehv(cpu)
     require_supervisor(cpu)
+    return_event(cpu, DBCR0.RET, DBSR.RET)
     return_from(cpu, SPR.GSRR0, SPR.GSRR1)
 
 

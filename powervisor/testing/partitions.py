@@ -62,6 +62,8 @@ INTERRUPTS_CHANGE = frozenset(
 """Hypervisor registers that an interrupt changes; the hypervisor uses SPRG0 to SPRG3 besides."""
 OFTEN = frozenset("special system mmu external cache".split())
 CODE_SPACE, CODE_LIMIT = 64 << 20, 24 << 20
+TURN = 20.0
+"""Seconds that a core has before the next one comes."""
 
 
 class Escaped(Exception):
@@ -384,7 +386,10 @@ class _Before:
             raise Escaped(f"partition {partition}'s memory holds what another's has")
 
     def _check_tlbs(self, running: dict[int, int]) -> None:
-        """Entries changed only as their own guests may: invalidated, or (e6500) replaced in TLB0 by the guest's own."""
+        """Entries changed only as their own guests may: invalidated, or (e6500) replaced in TLB0 by the guest's own.
+
+        TLB1 is made whole again, which leaves nothing cached that is wrong: the next guests meet the others' caches.
+        """
         machine = self.machine
         own = {machine.lpid(vcpu, partition): partition for vcpu, partition in running.items()}
         for index, image in enumerate(machine.tlbs):
@@ -398,9 +403,9 @@ class _Before:
             for start in range(0, Tlb.offset("next_victim"), TlbEntry.size):
                 if now[start : start + TlbEntry.size] != image[start : start + TlbEntry.size]:
                     self._check_entry(TlbEntry.at(address + start), image, start, own)
-            ctypes.memmove(address, image, Tlb.offset("lock"))
-        for cpu in machine.cpus:
-            machine.engine.forget_all(cpu.address)
+            first = Tlb.offset("tlb1")
+            ctypes.memmove(address + first, image[first:], Tlb.offset("lock") - first)
+            machine.tlbs[index] = ctypes.string_at(address, size_of(Tlb))
 
     def _check_entry(self, entry: Any, image: bytes, start: int, own: dict[int, int]) -> None:
         first = Tlb.offset("tlb1")
@@ -409,10 +414,12 @@ class _Before:
         if start >= first:
             if entry.valid or mas8 & MAS8.TLPID not in own or not mas8 & MAS8.TGS:
                 raise Escaped(f"{name} changed")
-        elif entry.valid:
+        else:
             partition = own.get(int(entry.mas8) & MAS8.TLPID)
             if partition is None or not entry.mas8 & MAS8.TGS or not self.machine.core.mav2:
                 raise Escaped(f"{name} is not the guest's own: MAS8 {int(entry.mas8):#x}")
+            if not entry.valid:
+                return
             if not base(partition) <= int(entry.pa) < base(partition + 1) or int(entry.mask) != 0xFFF:
                 raise Escaped(f"{name} leads to {int(entry.pa):#x}, which is not partition {partition}'s")
 
@@ -461,11 +468,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}", file=sys.stderr)
     rounds = Counter[str]()
     end = time.monotonic() + options.seconds if options.seconds else float("inf")
+    share = min(TURN, options.seconds / len(machines)) if options.seconds else TURN
     try:
         while True:
             for guests in machines:
                 name = guests.core.name
-                turn = 0.0 if options.round is not None else min(end, time.monotonic() + 20)
+                turn = 0.0 if options.round is not None else min(end, time.monotonic() + share)
                 rounds[name] += run(guests, turn, options.round if options.round is not None else rounds[name])
                 print(summary(guests, rounds[name]), flush=True)
             if options.round is not None or time.monotonic() >= end:

@@ -168,6 +168,8 @@ def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.pc = vector
     cpu.waiting = 0
     cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IRPT:
+        interrupt_event(cpu, number, msr)
     update_mode(cpu)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..isa.registers import TMR
+from ..isa.registers import MSR, TMR
 from ..native.ints import u32, u64
 from ..native.lang import address_of, at, atomic_cas, atomic_store, field_addr, native
 from .locks import wake
@@ -81,6 +81,8 @@ def write_tmr(cpu: Vcpu, n: u32, value: u64) -> None:
     other = at(Vcpu, where)
     if other.disabled == ThreadState.STOPPED:  # before that its own host thread may be using what changes here
         if n == TMR.IMSR0 or n == TMR.IMSR1:
+            other.msr = other.msr & ~u32(MSR.GS)  # the hypervisor writes it: a guest that was stopped protects nothing
             set_msr(other, u32(value))
         else:
             other.pc = value & ~u64(3)
+            other.waiting = u32(0)

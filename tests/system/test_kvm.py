@@ -86,9 +86,12 @@ def test_two_inner_guests_run_at_once(outer, tmp_path):
 
 @pytest.mark.slow
 def test_a_monitor_that_is_killed_leaves_a_healthy_host(tmp_path):
-    """Its virtual machine goes with it, and the next one finds nothing of it in the TLBs."""
-    killed = f"({RUN} >/dev/null & sleep 1", "kill -9 $!", "wait)", f"{RUN} >{KEPT}"
-    check_inner(run("k64", Inner("k64"), ("-smp", "2"), killed, tmp_path / "initrd"), 1, 1)
+    """Its virtual machine and large pages go with it, and the next one finds nothing of it in the TLBs."""
+    pages = "grep HugePages_Total /proc/meminfo"
+    killed = f"({RUN} >/dev/null & usleep 200000", pages, "kill -9 $!", "wait)", pages, f"{RUN} >{KEPT}"
+    done = run("k64", Inner("k64"), ("-smp", "2"), killed, tmp_path / "initrd")
+    check_inner(done, 1, 1)
+    assert re.findall(r"HugePages_Total:\s+(\d+)", done.output) == ["32", "0"]
 
 
 KILLED = "killed"

@@ -210,6 +210,27 @@ def test_an_interrupt_taken_is_an_event(bench, msr, bits):
     assert bench.taken() == (IVOR.DEBUG if msr else IVOR.SYSTEM_CALL)
 
 
+@pytest.mark.parametrize(("msr", "bits"), [(MSR.DE, DBSR.IRPT), (0, DBSR.IRPT | DBSR.IDE)])
+def test_an_interrupt_that_a_guest_takes_is_an_event_at_its_vector(both, msr, bits):
+    both.cpu.spr[SPR.GIVPR], both.cpu.spr[SPR.GIVOR8] = 0x7_0000, 0x80
+    enable(both, DBCR0.IRPT, MSR.GS | msr)
+    both.do("sc")
+    both.poll()
+    assert both.cpu.spr[SPR.DBSR] == bits
+    assert both.taken() == (IVOR.DEBUG if msr else None)
+    assert int(both.cpu.spr[SPR.DSRR0] if msr else both.cpu.pc) == 0x7_0080
+    assert not msr or both.cpu.spr[SPR.DSRR1] == MSR.GS | MSR.DE
+
+
+@pytest.mark.parametrize("text", ["rfi", "rfgi"])
+def test_a_guests_returns_are_events_by_either_name(both, text):
+    enable(both, DBCR0.RET, MSR.GS | MSR.DE, GSRR0=0x3000, GSRR1=MSR.GS | MSR.DE)
+    both.do(text)
+    both.poll()
+    assert both.taken() == IVOR.DEBUG and both.cpu.spr[SPR.DBSR] == DBSR.RET
+    assert (both.cpu.spr[SPR.DSRR0], both.cpu.spr[SPR.DSRR1]) == (0x3000, MSR.GS | MSR.DE)
+
+
 @pytest.mark.parametrize(
     ("text", "event", "before", "after", "recorded", "taken"),
     [

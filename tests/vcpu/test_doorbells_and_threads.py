@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from powervisor.isa.registers import IVOR, MSR, SPR, TMR
+from powervisor.isa.registers import IVOR, MSR, MSRP, SPR, TMR
 from powervisor.vcpu.locks import sleep, wake
 from powervisor.vcpu.state import Doorbell, ExitReason, Mode, Request
 
@@ -88,6 +88,17 @@ def test_thread_0_starts_its_sibling(make):
     assert (second.pc, second.msr) == (0xC000_0000_0000_0100, MSR.CM | MSR.ME)
     assert second.mode & Mode.CM
     assert bench.read(SPR.TENSR) == 3
+
+
+def test_a_guest_that_was_stopped_becomes_the_hypervisors_thread(side):
+    """What its MSR[GS], MSRP and `wait` were is no matter."""
+    bench = side("e6500", 2, 2)
+    second = bench.cpus[1]
+    second.disabled, second.waiting, second.msr = 2, 1, MSR.GS | MSR.DE
+    second.spr[SPR.MSRP] = MSRP.DEP
+    bench.do(f"mttmr {TMR.IMSR1},r3", r3=MSR.ME)
+    bench.do(f"mttmr {TMR.INIA1},r3", r3=0x2000)
+    assert (second.pc, second.msr, second.mode & Mode.GS, second.waiting) == (0x2000, MSR.ME, 0, 0)
 
 
 def test_a_thread_stops_its_sibling_and_sees_it(make):
