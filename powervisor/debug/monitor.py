@@ -12,12 +12,13 @@ from ..hv.vcpu import Vcpu
 from ..insns import disassemble
 from ..isa.registers import MAS1, MAS2, MAS3, MAS8, get_field
 from ..machine import Machine
+from ..vcpu.sprs import LPIDS
 from .control import Control, Unmapped
 
 Command = Callable[["Monitor", list[str]], str]
 _UNITS = {"b": 1, "h": 2, "w": 4, "g": 8}
 _MOST = 4096
-MAX_LPID = MAS8.TLPID
+MAX_LPID = LPIDS
 
 
 class Monitor:

@@ -91,10 +91,8 @@ def write_entry(cpu: Vcpu) -> None:
     pa = (cpu.spr[SPR.MAS7] << 32 | cpu.spr[SPR.MAS3] & MAS3.RPN) & cpu.core.pa_mask
     mas8 = u32(cpu.spr[SPR.MAS8])
     if cpu.msr & MSR.GS:
-        if mas1 & MAS1.V:
-            # What an indirect entry names is a page table: a doubleword for each 4 KiB.
-            table = ((mask + 1) >> 9) - 1
-            pa = guest_page(cpu, pa, mask if mas1 & MAS1.IND == 0 or cpu.core.mav2 == 0 else table)
+        if mas1 & MAS1.V:  # no indirect one: only TLB0 has GTWE
+            pa = guest_page(cpu, pa, mask)
         mas8 = (mas8 & MAS8.VF) | MAS8.TGS | u32(cpu.spr[SPR.LPIDR])
     lock_tlb(cpu)
     if selected_tlb(mas0) == 0:

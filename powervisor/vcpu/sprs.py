@@ -110,11 +110,16 @@ for e500mc and e5500. The bits of DBCR0 are those of Freescale's MPC57xx (e200z7
 that DBSR has the same bits, and DBCR5 the layout of DBCR1, is assumed."""
 
 
+LPIDS = 0x3F
+"""The bits of an LPID: MMUCFG[LPIDSIZE] is 6."""
+
+
 def core_mask(name: str, core: Core) -> int:
     """What the model leaves of a register's fields."""
-    tid = ((1 << core.pid_bits) - 1) << 16
+    pid = (1 << core.pid_bits) - 1
+    tid = pid << 16
     if name == "PID":
-        return (1 << core.pid_bits) - 1
+        return pid
     if name == "DBCR0":
         lacking = 0 if "iac8" in core.categories else MORE_COMPARATORS
         # How a time base that threads share would be frozen is not known.
@@ -127,8 +132,12 @@ def core_mask(name: str, core: Core) -> int:
         return (1 << core.physical_bits - 32) - 1
     if name == "EPCR" and core.bits == 32:
         return ~(EPCR.ICM | EPCR.GICM)
-    if name in ("EPLC", "EPSC") and "ehv" not in core.categories:
-        return ~(EPLC.EGS | EPLC.ELPID)
+    if name in ("EPLC", "EPSC"):
+        return EPLC.EPR | EPLC.EAS | pid | (EPLC.EGS | LPIDS << 16 if "ehv" in core.categories else 0)
+    if name == "MAS5":
+        return MAS5.SGS | LPIDS
+    if name == "MAS8":
+        return MAS8.TGS | MAS8.VF | LPIDS
     if name == "MAS0" and not core.mav2:
         return ~(MAS0.ATSEL | MAS0.HES | MAS0.WQ)
     if name == "MAS0":  # no TLB write conditional: MMUCFG[TWC] is 0
@@ -234,7 +243,7 @@ GROUPS: dict[str, tuple[SprRow, ...]] = {
         _row("EPCR", "hh", EPCR.ICM, _E, needs="64", lacks="ehv"),
         *(_row(name, "hh", mask, needs="ehv") for name, mask in _PARTITION_REGISTERS.items()),
         *(_row(name, access, mask, needs="ehv") for name, (access, mask) in _GUESTS_OWN.items()),
-        _row("LPIDR", "hh", 0x3F, _E, needs="ehv"),
+        _row("LPIDR", "hh", LPIDS, _E, needs="ehv"),
     ),
     "threads": (
         _row("TIR", "h-", needs="em"), _row("TENSR", "h-", WORD, _E, "em"), _row("TENS", "hh", WORD, _E, "em"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from powervisor.insns import assemble
+from powervisor.isa.cores import Core
 from powervisor.isa.registers import EPCR, EPLC, ESR, IVOR, MAS5, MAS8, MSR, MSRP, SPR
 from powervisor.vcpu.sprs import ROWS, rows
 
@@ -119,24 +120,25 @@ def test_a_guest_reads_what_the_hypervisor_lets_it_see(both, name):
 EPCR32 = (
     EPCR.EXTGS | EPCR.DTLBGS | EPCR.ITLBGS | EPCR.DSIGS | EPCR.ISIGS | EPCR.DUVD | EPCR.DGTMI | EPCR.DMIUH
 )  # fmt: skip
-BITS: dict[str, Callable[[int], int]] = {
-    # what all ones leave in a register, by the width of the core
-    "EPCR": lambda width: EPCR32 | (EPCR.ICM | EPCR.GICM if width == 64 else 0),
-    "MSRP": lambda width: MSRP.UCLEP | MSRP.DEP | MSRP.PMMP,
-    "LPIDR": lambda width: 0x3F,
-    "MAS5": lambda width: MAS5.SGS | MAS5.SLPID,
-    "MAS8": lambda width: MAS8.TGS | MAS8.VF | MAS8.TLPID,
-    "EPLC": lambda width: EPLC.EPR | EPLC.EAS | EPLC.EGS | EPLC.ELPID | EPLC.EPID,
-    "EPSC": lambda width: EPLC.EPR | EPLC.EAS | EPLC.EGS | EPLC.ELPID | EPLC.EPID,
-    "GIVPR": lambda width: (1 << width) - 0x10000,
-    "IVPR": lambda width: (1 << width) - 0x10000,
-    "GIVOR2": lambda width: 0xFFF0, "GIVOR14": lambda width: 0xFFF0, "IVOR41": lambda width: 0xFFF0,
-    "GSRR0": lambda width: (1 << width) - 4,
-    "GSRR1": lambda width: 0xFFFF_FFFF,
-    "GSPRG2": lambda width: (1 << width) - 1,
-    "GDEAR": lambda width: (1 << width) - 1,
-    "GESR": lambda width: 0xFFFF_FFFF,
-    "GPIR": lambda width: 0xFFFF_FFFF,
+LPIDS = 0x3F  # MMUCFG[LPIDSIZE] is 6
+BITS: dict[str, Callable[[Core], int]] = {
+    # what all ones leave in a register, by core
+    "EPCR": lambda core: EPCR32 | (EPCR.ICM | EPCR.GICM if core.bits == 64 else 0),
+    "MSRP": lambda core: MSRP.UCLEP | MSRP.DEP | MSRP.PMMP,
+    "LPIDR": lambda core: LPIDS,
+    "MAS5": lambda core: MAS5.SGS | LPIDS,
+    "MAS8": lambda core: MAS8.TGS | MAS8.VF | LPIDS,
+    "EPLC": lambda core: EPLC.EPR | EPLC.EAS | EPLC.EGS | LPIDS << 16 | (1 << core.pid_bits) - 1,
+    "EPSC": lambda core: EPLC.EPR | EPLC.EAS | EPLC.EGS | LPIDS << 16 | (1 << core.pid_bits) - 1,
+    "GIVPR": lambda core: (1 << core.bits) - 0x10000,
+    "IVPR": lambda core: (1 << core.bits) - 0x10000,
+    "GIVOR2": lambda core: 0xFFF0, "GIVOR14": lambda core: 0xFFF0, "IVOR41": lambda core: 0xFFF0,
+    "GSRR0": lambda core: (1 << core.bits) - 4,
+    "GSRR1": lambda core: 0xFFFF_FFFF,
+    "GSPRG2": lambda core: (1 << core.bits) - 1,
+    "GDEAR": lambda core: (1 << core.bits) - 1,
+    "GESR": lambda core: 0xFFFF_FFFF,
+    "GPIR": lambda core: 0xFFFF_FFFF,
 }  # fmt: skip
 
 
@@ -144,7 +146,7 @@ BITS: dict[str, Callable[[int], int]] = {
 def test_reserved_bits_stay_zero(both, name):
     number = NUMBERS[name]
     both.write(number, ONES)
-    assert both.read(number) == BITS[name](both.core.bits)
+    assert both.read(number) == BITS[name](both.core)
     both.write(number, 0)
     assert both.read(number) == 0
 
