@@ -293,6 +293,7 @@ def test_vmms_by_name_and_twice_the_same(tmp_path):
 def test_a_revision_runs_from_its_own_tree(tmp_path, monkeypatch):
     tree = tmp_path / "repository"
     (tree / "powervisor").mkdir(parents=True)
+    (tree / "powervisor" / "__init__.py").touch()
     where = "print('BOOT-OK', __file__)"
     (tree / "powervisor" / "__main__.py").write_text(where)
     identity = ["-c", "user.name=x", "-c", "user.email=x", "-c", "commit.gpgsign=false"]

@@ -114,12 +114,12 @@ guest:
 
     .balign 16
 guest_external:
-    count 4
     acknowledge
     mfmsr r12
     stw   r12, 0x50(r10)
     mfspr r12, 26
     stw   r12, 0x54(r10)
+    count 4                     # last: a message that comes before it is acknowledged would be one with it
     rfi
 
     .balign 16
@@ -136,8 +136,8 @@ call:                           # the hypervisor, ready for interrupts itself
 
     .balign 16
 external:
-    count 0x14
     acknowledge
+    count 0x14
     rfi
 
     .balign 16
