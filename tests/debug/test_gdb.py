@@ -372,7 +372,7 @@ def test_a_breakpoint_of_a_partition_stops_there_only(debugged, cpu):
         ("info registers nonsense", "no register 'nonsense'"),
         ("info tlb", "64M   0"),
         ("info mtree", "0000000000-0003ffffff RAM"),
-        ("info exits", "instructions"),
+        ("info exits", "cpu0"),
         ("x /2i 0x1000", "lis r3,16"),
         ("x /3xb 0x1000", "0x1000: 3c 60 00"),
         ("x /q 0x1000", "write x /COUNTxw ADDRESS"),

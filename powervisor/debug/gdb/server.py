@@ -124,6 +124,8 @@ class _Connection:
                     self._acknowledge()
                     self._packet(packet)
                 self._acknowledge()
+                if self._session.running:  # it may have ended before it was let go on
+                    self._look()
             except Detached as detached:
                 if detached.kill:
                     self._control.machine.quit()
