@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..errors import PowervisorError
@@ -106,37 +106,31 @@ class Control:
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
-    def _pieces(self, vcpu: Vcpu, ea: int, length: int) -> list[tuple[int, int]]:
-        """Physical runs of an effective one. Raises Unmapped."""
-        runs = []
+    def _pieces(self, vcpu: Vcpu, ea: int, length: int) -> Iterator[tuple[int, int]]:
+        """Physical runs of an effective one, page by page. Raises Unmapped where it comes to a page without one."""
         while length:
             run = min(length, PAGE - ea % PAGE)
             pa = vcpu.translate(ea)
             if pa is None:
                 raise Unmapped(f"0x{ea:x}: no translation on cpu{vcpu.index}")
-            runs.append((pa, run))
+            yield pa, run
             ea, length = ea + run, length - run
-        return runs
 
     def read(self, vcpu: Vcpu, ea: int, length: int) -> bytes:
         """Memory as a vCPU sees it; less than asked for where it ends. Raises Unmapped when there is none."""
         data = bytearray()
-        while len(data) < length:
-            at = ea + len(data)
-            run = min(length - len(data), PAGE - at % PAGE)
-            try:
-                ((pa, _),) = self._pieces(vcpu, at, run)
+        try:
+            for pa, run in self._pieces(vcpu, ea, length):
                 data += self.read_physical(pa, run)
-            except Unmapped:
-                if data:
-                    break
+        except Unmapped:
+            if not data:
                 raise
         return bytes(data)
 
     def write(self, vcpu: Vcpu, ea: int, data: bytes) -> None:
         """Change memory as a vCPU sees it, permissions aside. Raises Unmapped, having written nothing."""
         done = 0
-        for pa, run in self._pieces(vcpu, ea, len(data)):
+        for pa, run in list(self._pieces(vcpu, ea, len(data))):
             self.write_physical(pa, data[done : done + run])
             done += run
 

@@ -490,6 +490,3 @@ class Machine:
         finally:
             if running:
                 self.vm.resume()
-
-
-__all__ = ["LoaderDevice", "Machine", "Outcome"]

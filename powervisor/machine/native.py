@@ -18,9 +18,7 @@ from ..memory.ram import Ram
 from ..memory.space import PhysicalSpace
 
 
-def new_vm(
-    board: Board, cpus: CpuTopology, ram: Ram, cache: bool, progress: Callable[[str], None] | None
-) -> Vm:  # fmt: skip
+def new_vm(board: Board, cpus: CpuTopology, ram: Ram, cache: bool, progress: Callable[[str], None] | None) -> Vm:
     """vCPUs over RAM, with the code of the devices that have some."""
     natives = [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()]
     return Vm(

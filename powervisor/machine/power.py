@@ -38,9 +38,8 @@ class Power:
             self._enter(index)
 
     def _reset_vcpu(self, vcpu: Vcpu, scope: int, watchdog: int) -> None:
-        machine = self._machine
         vcpu.reset(scope, watchdog)
-        vcpu.regs["pir"] = machine.topology.pir(vcpu.index)
+        vcpu.regs["pir"] = self._machine.topology.pir(vcpu.index)
 
     def _enter(self, index: int) -> None:
         """Let a vCPU begin where the loader says."""
@@ -60,15 +59,14 @@ class Power:
 
     def core_reset(self, index: int, held: bool) -> None:
         """MPIC PIR: a core goes back to its spin-table entry."""
-        machine = self._machine
         if held:
-            machine.later(lambda: self._reset_core(index))
+            self._machine.later(lambda: self._reset_core(index))
 
     def _core_of(self, index: int) -> range:
         """The vCPUs that are threads of one core."""
-        machine = self._machine
-        first = index - index % machine.topology.threads
-        return range(first, first + machine.topology.threads)
+        threads = self._machine.topology.threads
+        first = index - index % threads
+        return range(first, first + threads)
 
     def _reset_core(self, index: int, by_guest: Reset | None = None) -> None:
         """Reset the core of a vCPU, all its threads: they share its TLBs. The others go on, and so does the time base.

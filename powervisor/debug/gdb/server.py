@@ -92,9 +92,8 @@ class GdbServer:
                 control = Control(self._machine, self._nudge)
                 try:
                     control.hold()
-                    _Connection(client, control, self).run()
-                except OSError:
-                    pass  # gdb is gone, which is as good as detaching
+                    with contextlib.suppress(OSError):  # a gdb that is gone has detached
+                        _Connection(client, control, self).run()
                 finally:
                     control.close()
 
