@@ -1,29 +1,12 @@
-/* A program without an operating system: accesses to devices, and interrupts, there and back.
- *
- * CPU 0 of the ppce500 board enters here as the ePAPR says, with the first 64 MiB mapped. PERCENTAGE is the share of the
- * usual repetitions. The lines are those of bench.h. */
-#include <stdint.h>
+/* A program without an operating system: accesses to devices, and interrupts, there and back. */
+#include "bare.h"
 
-#define DEVICES 0xE0000000u /* where the registers of the chip, at 0xF_E000_0000, are mapped */
-#define SERIAL (DEVICES + 0x4500)
 #define MPIC (DEVICES + 0x40000)
-#define TICKS_PER_US 400u
 
-enum { SERIAL_DATA = 0, SERIAL_LSR = 5, SERIAL_SCRATCH = 7 };
 enum { IPI_DISPATCH = 0x40, TASK_PRIORITY = 0x80, GLOBAL_CONFIG = 0x1020, IPI_VECTOR = 0x10A0 };
 
 __asm__(
-    "    .set devices, 0xE0000000\n"
-    "    .section .text.start, \"ax\"\n"
-    "    .globl _start\n"
-    "_start:\n"
-    "    lis 1, stack_end@ha\n    addi 1, 1, stack_end@l\n"
-    "    lis 3, 0x100E\n    mtspr 624, 3\n"                    /* MAS0: TLB1 entry 14 */
-    "    lis 3, 0xC000\n    ori 3, 3, 10 << 7\n    mtspr 625, 3\n" /* MAS1: valid, protected, 1 MiB */
-    "    lis 3, devices@h\n    ori 3, 3, 0xA\n    mtspr 626, 3\n" /* MAS2: cache-inhibited, guarded */
-    "    lis 3, 0xE000\n    ori 3, 3, 0x3F\n    mtspr 627, 3\n" /* MAS3, MAS7: 0xF_E000_0000, every permission */
-    "    li 3, 0xF\n    mtspr 944, 3\n"
-    "    isync\n    tlbwe\n    isync\n"
+    BARE_START
     "    lis 3, _start@h\n    mtspr 63, 3\n"                   /* IVPR; the vectors are in these 64 KiB */
     "    li 3, on_external@l\n    mtspr 404, 3\n"              /* IVOR4 */
     "    li 3, on_call@l\n    mtspr 408, 3\n"                  /* IVOR8 */
@@ -50,11 +33,7 @@ __asm__(
     "    enter\n    leave\n"
     "    .text\n");
 
-uint8_t stack[4096] __attribute__((aligned(16)));
-__asm__(".globl stack_end\n.set stack_end, stack + 4080\n");
 volatile uint32_t interrupts;
-
-static volatile uint8_t *const serial = (volatile uint8_t *)SERIAL;
 
 static uint32_t mpic_read(uint32_t offset) { return *(volatile uint32_t *)(MPIC + offset); }
 
@@ -64,57 +43,12 @@ static void mpic_write(uint32_t offset, uint32_t value)
     __asm__ volatile("mbar" ::: "memory");
 }
 
-static uint32_t ticks(void)
-{
-    uint32_t low;
-    __asm__ volatile("mfspr %0, 268" : "=r"(low));
-    return low;
-}
-
-static void put(const char *text)
-{
-    for (; *text; text++) {
-        while (!(serial[SERIAL_LSR] & 0x20)) {
-        }
-        serial[SERIAL_DATA] = (uint8_t)*text;
-    }
-}
-
-static void put_number(uint32_t number, uint32_t base, int digits)
-{
-    char text[12], *at = text + sizeof text - 1;
-    for (*at = 0; number || digits > 0; number /= base, digits--)
-        *--at = "0123456789abcdef"[number % base];
-    put(at);
-}
-
 static void measure(const char *name, uint32_t (*work)(uint32_t), uint32_t repetitions, const char *unit)
 {
     uint32_t count = repetitions / 100 * PERCENTAGE, start = ticks();
     uint32_t done = work(count ? count : 1), us = (ticks() - start) / TICKS_PER_US;
     us += us == 0;
-    put("BENCH ");
-    put(name);
-    put(" time_s=");
-    put_number(us / 1000000, 10, 1);
-    put(".");
-    put_number(us % 1000000, 10, 6);
-    put(" score=");
-    put_number((uint32_t)((uint64_t)count * 1000000 / us), 10, 1);
-    put(" ");
-    put(unit);
-    put(" check=");
-    put_number(done == (count ? count : 1), 16, 8);
-    put("\n");
-}
-
-static uint32_t device_read(uint32_t count)
-{
-    uint32_t good = 0;
-    serial[SERIAL_SCRATCH] = 0x5A;
-    for (uint32_t i = 0; i < count; i++)
-        good += serial[SERIAL_SCRATCH] == 0x5A;
-    return good;
+    report(name, count, us, unit, done == (count ? count : 1));
 }
 
 static uint32_t device_write(uint32_t count)
