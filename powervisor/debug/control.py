@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ..errors import PowervisorError
 from ..hv.exits import Debug, Kick, Watched
-from ..hv.stops import Breakpoint, Watchpoint
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
 from ..memory.space import BusError
@@ -34,19 +33,17 @@ class Control:
 
     def __init__(self, machine: Machine, on_stop: Callable[[], None]) -> None:
         self.machine = machine
-        self.breakpoints: set[Breakpoint] = set()
-        self.watchpoints: set[Watchpoint] = set()
-        self._set: tuple[frozenset[Breakpoint], frozenset[Watchpoint]] = frozenset(), frozenset()
+        self._stopper = machine.stops.open(self._stopped)
+        self.breakpoints, self.watchpoints = self._stopper.breakpoints, self._stopper.watchpoints
         self._stops: queue.SimpleQueue[Stop] = queue.SimpleQueue()
         self._on_stop = on_stop
-        machine.on_stop, machine.on_end = self._stopped, on_stop
+        machine.on_end.append(on_stop)
 
     def close(self) -> None:
         """Leave no trace: nothing stops any more, and the machine goes on."""
-        self.breakpoints.clear()
-        self.watchpoints.clear()
-        self.go()
-        self.machine.on_stop = self.machine.on_end = None
+        self._stopper.close()
+        self.machine.on_end.remove(self._on_stop)
+        self.machine.release()
 
     @property
     def vcpus(self) -> list[Vcpu]:
@@ -74,10 +71,7 @@ class Control:
 
     def go(self) -> None:
         """Let all vCPUs go on until one meets a breakpoint or watchpoint."""
-        wanted = frozenset(self.breakpoints), frozenset(self.watchpoints)
-        if wanted != self._set:
-            self.machine.vm.set_stops(*wanted)
-            self._set = wanted
+        self._stopper.apply()
         while not self._stops.empty():
             self._stops.get_nowait()
         self.machine.release()

@@ -25,6 +25,8 @@ class Mmio:
     size: int
     value: int
     write: bool
+    failed: bool = False
+    """Nothing answered: the guest gets a machine check."""
 
 
 @dataclass(frozen=True, slots=True)

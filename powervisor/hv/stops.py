@@ -19,6 +19,18 @@ class Breakpoint:
     address: int
     lpid: int | None = None
 
+    @property
+    def space(self) -> tuple[int, int]:
+        """Mask and value of a context's key (`vcpu.modes`) where it stops."""
+        if self.lpid is None:
+            return 0, 0
+        return (KEY_GS | KEY_LPID, KEY_GS | self.lpid << KEY_LPID_AT) if self.lpid else (KEY_GS, 0)
+
+    def concerns(self, key: int) -> bool:
+        """Whether it stops a vCPU in the context of this key."""
+        mask, value = self.space
+        return key & mask == value
+
 
 @dataclass(frozen=True)
 class Watchpoint:
@@ -28,6 +40,10 @@ class Watchpoint:
     length: int
     reads: bool = True
     writes: bool = True
+
+    def covers(self, address: int, write: bool) -> bool:
+        """Whether it stops an access to this byte."""
+        return self.address <= address < self.address + self.length and (self.writes if write else self.reads)
 
 
 class Stops:
@@ -48,9 +64,7 @@ class Stops:
         for n, breakpoint_ in enumerate(stops):
             row = Stop.at(first_stop + n * Stop.size)
             row.ea = breakpoint_.address
-            if breakpoint_.lpid is not None:
-                row.space_mask = KEY_GS | KEY_LPID if breakpoint_.lpid else KEY_GS
-                row.space = KEY_GS | breakpoint_.lpid << KEY_LPID_AT if breakpoint_.lpid else 0
+            row.space_mask, row.space = breakpoint_.space
             index = breakpoint_.address >> 2 & 1023
             words[index >> 6] |= 1 << (index & 63)
         for n, watch in enumerate(watches):

@@ -51,6 +51,8 @@ class Vcpu:
         """Whether the last exit is an Mmio, Hcall or Reset without an answer, and the vCPU was not reset since."""
         self.inside = False
         """Whether it is in native code or was let in, see `Vm`."""
+        self.entered = self.left = 0
+        """When it went into native code last and came back, in ns of CLOCK_MONOTONIC; 0 without observers."""
         self._access = (0, 0, 0, 0, 0)  # the last exit's pa, data, size, write, and how many were done before
         self._wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
 

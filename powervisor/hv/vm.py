@@ -18,6 +18,7 @@ from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
+from .observer import Observer
 from .resident import resident_bytes
 from .stops import Breakpoint, Stops, Watchpoint
 from .vcpu import UNLIMITED, Vcpu
@@ -51,6 +52,8 @@ class Vm:
             if threads == 2:
                 first, second = self.vcpus[-2:]
                 first.state.sibling, second.state.sibling = second.address, first.address
+        self.observers: tuple[Observer, ...] = ()
+        """Told of every exit. Setting it takes effect with each vCPU's next exit."""
         self._ports: list[Any] = []
         self._stops = Stops(self.state)
         self._gate = threading.Condition()
@@ -142,20 +145,30 @@ class Vm:
 
     def _run(self, vcpu: Vcpu, budget: int) -> Exit | None:
         """The exit of a vCPU that was let in; None when it is to go on."""
+        vcpu.entered = time.monotonic_ns() if self.observers else 0
         try:
             exit_ = vcpu.run(budget)
         finally:
+            if vcpu.entered:
+                vcpu.left = time.monotonic_ns()
             self._leave(vcpu)
         if isinstance(exit_, CodeFull):
             self.flush_code()
-            return None
-        if isinstance(exit_, Hot):
+        elif isinstance(exit_, Hot):
             self.engine.hot(vcpu.state)
-            return None
-        if isinstance(exit_, NoHandler):
+        elif isinstance(exit_, NoHandler):
             self.engine.compile_handler(exit_.word)
-            return None
-        return exit_
+        else:
+            return exit_
+        self.answered(vcpu, exit_)
+        return None
+
+    def answered(self, vcpu: Vcpu, exit_: Exit) -> None:
+        """Tell observers that the last exit was answered, on the vCPU's thread."""
+        if vcpu.entered:
+            now = time.monotonic_ns()
+            for observer in self.observers:
+                observer.exit(vcpu, exit_, vcpu.entered, vcpu.left, now)
 
     def run(self, vcpu: Vcpu, budget: int) -> Exit | None:
         """Run a vCPU on the calling thread, even while the others are paused; None when nothing is to be answered."""

@@ -32,6 +32,7 @@ from .backends import BackendOptions, Backends
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
+from .stops import MachineStops
 
 if TYPE_CHECKING:
     from ..console.chardev import Chardev, PortChardev
@@ -99,10 +100,9 @@ class Machine:
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._started = False
-        self.on_stop: Callable[[Vcpu, Debug | Watched], None] | None = None
-        """Told on a vCPU's thread, with the machine held, that it met what `Vm.set_stops` set."""
-        self.on_end: Callable[[], None] | None = None
-        """Told on any thread that the machine has ended."""
+        self.stops = MachineStops(self)
+        self.on_end: list[Callable[[], None]] = []
+        """Called on any thread when the machine has ended."""
         self._held = False
         self._holding = threading.RLock()
         self._counting = False
@@ -245,8 +245,8 @@ class Machine:
             if self._outcome is None:
                 self._outcome = outcome
             self._ended.notify_all()
-        if self.on_end is not None:
-            self.on_end()
+        for told in list(self.on_end):
+            told()
 
     def _failed(self, error: BaseException) -> None:
         with self._ended:
@@ -264,6 +264,11 @@ class Machine:
         self.vm.start(self._handle, self._failed)
 
     def _handle(self, vcpu: Vcpu, exit_: Exit) -> bool:
+        goes_on = self._answer(vcpu, exit_)
+        self.vm.answered(vcpu, exit_)
+        return goes_on
+
+    def _answer(self, vcpu: Vcpu, exit_: Exit) -> bool:
         """Answer an exit, on the vCPU's thread; False ends the thread."""
         if type(exit_) is Mmio:
             self._mmio(vcpu, exit_)
@@ -278,9 +283,8 @@ class Machine:
             return False
         elif isinstance(exit_, Reset):
             self.power.guest_reset(vcpu, exit_)
-        elif isinstance(exit_, Debug | Watched) and self.on_stop is not None:
-            self.hold()
-            self.on_stop(vcpu, exit_)
+        elif isinstance(exit_, Debug | Watched):
+            self.stops.met(vcpu, exit_)
         elif not isinstance(exit_, (Kick, Budget)):
             raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
         if self.mpic.events:
@@ -297,8 +301,10 @@ class Machine:
                     self.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
                     vcpu.complete_write()
                 else:
-                    vcpu.complete_read(self.space.read(exit_.pa, exit_.size, vcpu.index))
+                    exit_.value = self.space.read(exit_.pa, exit_.size, vcpu.index)
+                    vcpu.complete_read(exit_.value)
         except BusError:
+            exit_.failed = True
             vcpu.fail_access()
 
     def wait(self, timeout: float | None = None) -> Outcome | None:

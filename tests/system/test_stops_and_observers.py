@@ -1,0 +1,108 @@
+"""Several who stop one machine, and those who watch its exits."""
+
+from __future__ import annotations
+
+import threading
+
+from powervisor.hv.exits import Debug, Exit, Mmio
+from powervisor.hv.stops import Breakpoint, Watchpoint
+from powervisor.hv.vcpu import Vcpu
+from tests.system.bare import ORIGIN, bare_machine, results
+
+LOOP = """
+    li    r3, 0
+again:
+    addi  r3, r3, 1
+    b     again
+"""
+LOAD = """
+    devices
+    load32 r4, DEVICES + 0xE00A4  # GUTS SVR
+    lwz   r5, 0(r4)
+    load32 r6, RESULTS
+    stw   r5, 0(r6)
+again:
+    b     again
+"""
+
+
+def test_a_stopper_that_does_not_hold_sees_each_passage_and_the_guest_goes_on():
+    with bare_machine(LOOP) as machine:
+        seen: list[int] = []
+        done = threading.Event()
+
+        def look(vcpu: Vcpu, exit_: Debug) -> None:
+            seen.append(vcpu.regs["r3"])
+            if len(seen) == 50:
+                done.set()
+
+        hook = machine.stops.open(look, holds=False)
+        hook.breakpoints.add(Breakpoint(ORIGIN + 4))
+        hook.apply()
+        machine.start()
+        assert done.wait(20)
+        hook.close()
+        assert seen[:50] == list(range(50))
+
+
+def test_each_stopper_is_told_of_its_own_stops_only():
+    with bare_machine(LOOP) as machine:
+        told: list[str] = []
+        held = threading.Event()
+
+        def stop(vcpu: Vcpu, exit_: Debug) -> None:
+            told.append("debugger")
+            held.set()
+
+        hook = machine.stops.open(lambda *_: told.append("hook"), holds=False)
+        debugger, idle = machine.stops.open(stop), machine.stops.open(lambda *_: told.append("idle"))
+        hook.breakpoints.add(Breakpoint(ORIGIN + 4))
+        debugger.breakpoints.add(Breakpoint(ORIGIN + 8))
+        idle.breakpoints.add(Breakpoint(ORIGIN + 0x800))
+        for stopper in hook, debugger, idle:
+            stopper.apply()
+        machine.start()
+        assert held.wait(20)
+        machine.hold()
+        assert told == ["hook", "debugger"]
+        assert machine.vcpus[0].regs["pc"] == ORIGIN + 8
+
+
+def test_a_closed_stopper_takes_only_its_own_stops_with_it():
+    with bare_machine(LOOP) as machine:
+        first, second = machine.stops.open(lambda *_: None), machine.stops.open(lambda *_: None)
+        first.breakpoints.add(Breakpoint(ORIGIN))
+        second.breakpoints.add(Breakpoint(ORIGIN + 4))
+        second.watchpoints.add(Watchpoint(0x100000, 4))
+        first.apply()
+        assert (machine.vm.state.stop_count, machine.vm.state.watch_count) == (2, 1)
+        first.close()
+        assert (machine.vm.state.stop_count, machine.vm.state.watch_count) == (1, 1)
+        second.close()
+        assert (machine.vm.state.stop_count, machine.vm.state.watch_count) == (0, 0)
+
+
+class Notes:
+    """An observer that writes down device accesses and their times."""
+
+    def __init__(self) -> None:
+        self.accesses: list[tuple[Mmio, int, int, int]] = []
+        self.met = threading.Event()
+
+    def exit(self, vcpu: Vcpu, exit_: Exit, entered: int, left: int, answered: int) -> None:
+        if isinstance(exit_, Mmio):
+            self.accesses.append((exit_, entered, left, answered))
+            self.met.set()
+
+
+def test_an_observer_sees_a_device_access_with_what_was_read_and_its_times():
+    with bare_machine(LOAD) as machine:
+        notes = Notes()
+        machine.vm.observers = (notes,)
+        machine.start()
+        assert notes.met.wait(20)
+        machine.hold()
+        access, entered, left, answered = notes.accesses[0]
+        assert 0 < entered <= left <= answered
+        assert not access.write and not access.failed
+        assert access.value == results(machine, 1)[0]
