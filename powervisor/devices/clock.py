@@ -73,6 +73,10 @@ class ManualClock:
             heapq.heappop(self._heap).fn()
         self._now = end
 
+    def set(self, ns: int) -> None:
+        """Be at another time. What was to be called before it is called with the next `advance`."""
+        self._now = ns
+
 
 class HostClock:
     """The host's monotonic clock, with one daemon thread that makes the calls under `lock`.
@@ -114,6 +118,12 @@ class HostClock:
                 for follower in self._followers:
                     follower(lost)
                 self._wake.notify()
+
+    def set(self, ns: int) -> None:
+        """Be at another time, from which it goes on with `release`; it is held."""
+        with self._wake:
+            assert self._held_at is not None, "a clock is set while it is held"
+            self._held_at = ns
 
     def on_release(self, follower: Callable[[int], None]) -> None:
         """Have whoever reads the host's clock itself told how long, in ns, this one was held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from powervisor.devices.irq import IrqOutput
@@ -203,8 +204,16 @@ class Device:
         Called after construction, reset and restore; must depend on saved state alone.
         """
 
+    def still(self) -> AbstractContextManager[object]:
+        """Nothing is done for the guest meanwhile by threads of the device's own; entered under the machine's lock."""
+        return nullcontext()
+
+    def unsaved(self) -> str:
+        """What the guest has of the device that cannot be saved, for people; empty when there is nothing."""
+        return ""
+
     def save(self) -> dict[str, Any]:
-        """All state by name, in plain values."""
+        """All state by name, in plain values; while the device is `still`."""
         saved: dict[str, Any] = {
             "registers": {name: [reg.value for reg in regs] for name, regs in self.registers.items()}
         }
@@ -214,7 +223,7 @@ class Device:
         return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take the state `save` returned. Names that are missing get their reset value.
+        """Take the state `save` returned, while the device is `still`. Names that are missing get their reset value.
 
         Raises ValueError for names or sizes this device does not have; the device is then unchanged.
         """

@@ -41,6 +41,10 @@ class IrqOutput:
         self.raised += level
         self.line.set(level)
 
+    def tell(self) -> None:
+        """Tell the line the level once more."""
+        self.line.set(self.level)
+
 
 class OrGate:
     """One controller input shared by several pins: asserted while any of them is."""

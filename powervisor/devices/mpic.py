@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from powervisor.devices.clock import Clock, HostClock, Timer
@@ -19,6 +21,7 @@ from powervisor.devices.mpic_native import ENTRY_POINTS
 from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_name
 from powervisor.devices.mpic_state import INPUTS, IPI0, PRIORITIES, TIMER0, Event, MpicState
 from powervisor.devices.mpic_timers import NEVER
+from powervisor.native.ints import u32
 from powervisor.native.lang import NativeFunction
 from powervisor.native.locks import host_syscall
 from powervisor.native.struct import ArrayView, Struct
@@ -203,13 +206,24 @@ class Mpic(Device):
 
     # -- saving
 
+    @contextmanager
+    def _by_clock(self) -> Iterator[None]:
+        """Native code takes the time from `clock`, which may be held, instead of the host's."""
+        native, self.state.clock = int(self.state.clock), 0
+        try:
+            yield
+        finally:
+            self.state.clock = native
+
     def save(self) -> dict[str, Any]:
         """All registers and pending interrupts; the vCPUs must not run."""
-        self._tick()
+        with self._by_clock():
+            self._tick()
         saved: dict[str, Any] = {name: _plain(getattr(self.state, name)) for name in _SAVED}
         saved["cpu_count"] = int(self.state.cpu_count)
-        for array, names in _SAVED_ARRAYS.items():
-            saved[array] = {name: [_column(part, name) for part in self._parts(array)] for name in names}
+        for rows, names in _SAVED_ARRAYS.items():
+            parts = self._parts(rows)
+            saved[rows] = {name: _column(parts, name) for name in names}
         return saved
 
     def _parts(self, array: str) -> list[Any]:
@@ -232,15 +246,16 @@ class Mpic(Device):
             n >= INPUTS for inputs in served.get("service", ()) for n in inputs
         ):
             raise ValueError(f"{self.name}: saved state has interrupts in service that do not exist")
-        self._call("reset")
-        for name in saved.keys() & _SAVED:
-            _assign(self.state, name, saved[name])
-        for array in saved.keys() & _SAVED_ARRAYS.keys():
-            for name, values in saved[array].items():
-                for part, value in zip(self._parts(array), values, strict=True):
-                    _assign_column(part, name, value)
-        self._call("rebuild")
-        self._tick()
+        with self._by_clock():
+            self._call("reset")
+            for name in saved.keys() & _SAVED:
+                _assign(self.state, name, saved[name])
+            for rows in saved.keys() & _SAVED_ARRAYS.keys():
+                parts = self._parts(rows)
+                for name, values in saved[rows].items():
+                    _assign_column(parts, name, values)
+            self._call("rebuild")
+            self._tick()
 
     # -- counters
 
@@ -298,11 +313,23 @@ def _plain(value: Any) -> Any:
     return [int(item) for item in _parts(value)] if isinstance(value, ArrayView) else int(value)
 
 
-def _column(part: Any, name: str) -> Any:
-    """A field of a part, or of each of its timers."""
-    if name in type(part).fields:
-        return _plain(getattr(part, name))
-    return [int(getattr(timer, name)) for timer in _parts(part.timers)]
+def _words(parts: list[Any], name: str) -> memoryview | None:
+    """A word of each of an array's structs, as it lies there; None for what is no word."""
+    kind = type(parts[0])
+    if name not in kind.fields or kind.fields[name].type is not u32:
+        return None
+    step = kind.size // 4
+    lying = (ctypes.c_uint32 * (step * len(parts))).from_address(parts[0].address)
+    return memoryview(lying).cast("B").cast("I")[kind.offset(name) // 4 :: step]
+
+
+def _column(parts: list[Any], name: str) -> list[Any]:
+    """A field of each part, or of each of its timers."""
+    if (words := _words(parts, name)) is not None:
+        return words.tolist()
+    if name in type(parts[0]).fields:
+        return [_plain(getattr(part, name)) for part in parts]
+    return [[int(getattr(timer, name)) for timer in _parts(part.timers)] for part in parts]
 
 
 def _assign(part: Struct, name: str, value: Any) -> None:
@@ -314,12 +341,16 @@ def _assign(part: Struct, name: str, value: Any) -> None:
         setattr(part, name, value)
 
 
-def _assign_column(part: Any, name: str, value: Any) -> None:
-    if name in type(part).fields:
-        _assign(part, name, value)
-    else:
-        for timer, item in zip(_parts(part.timers), value, strict=True):
-            setattr(timer, name, item)
+def _assign_column(parts: list[Any], name: str, values: list[Any]) -> None:
+    if (words := _words(parts, name)) is not None:
+        words[:] = memoryview(array("I", [value & 0xFFFF_FFFF for value in values]))
+        return
+    for part, value in zip(parts, values, strict=True):
+        if name in type(part).fields:
+            _assign(part, name, value)
+        else:
+            for timer, item in zip(_parts(part.timers), value, strict=True):
+                setattr(timer, name, item)
 
 
 def _check_shape(where: str, given: Any, shape: Any, path: str = "") -> None:
@@ -332,7 +363,8 @@ def _check_shape(where: str, given: Any, shape: Any, path: str = "") -> None:
     elif isinstance(shape, list) and isinstance(given, (list, tuple)):
         if len(given) != len(shape):
             raise ValueError(f"{where}: saved state has {len(given)} of {path.rstrip('.')}, not {len(shape)}")
-        for item, like in zip(given, shape, strict=True):
-            _check_shape(where, item, like, path)
+        if not all(isinstance(item, int) and isinstance(like, int) for item, like in zip(given, shape, strict=True)):
+            for item, like in zip(given, shape, strict=True):
+                _check_shape(where, item, like, path)
     elif not isinstance(shape, int) or not isinstance(given, int):
         raise ValueError(f"{where}: saved state has a wrong {path.rstrip('.')}")

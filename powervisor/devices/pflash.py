@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -118,6 +120,7 @@ class Pflash(PlatformCard):
         self._shown: Callable[[bool], None] = lambda shown: None
         self._query = self._query_table()
         self._unflushed = self._flush_wanted = False
+        self._busy = threading.RLock()  # the worker is at I/O; taken after the machine's lock
         super().__init__(name, options, services)
         self._bell = services.worker()(name, self._work)
 
@@ -125,16 +128,17 @@ class Pflash(PlatformCard):
         """Claim a window, and read the image; a node as Linux's physmap and U-Boot know it. Raises UserError too."""
         offset = bus.claim_window(self.name, self.capacity, self)
         self.array = mmap.mmap(-1, self.capacity)
-        view = memoryview(self.array)
         try:
-            self.drive.backend.readv([view], 0)
+            self._read_array()
         except OSError as error:
             raise UserError(f"{self.drive.where}: cannot be read ({error.strerror}); name another image") from None
-        finally:
-            view.release()
         self.array_address = ctypes.addressof(ctypes.c_char.from_buffer(self.array))
         node: TreeNode = bus.add_node(f"nor@{offset:x}")
         node.set("compatible", *self.compatible).set("reg", offset, self.capacity).set("bank-width", self.width)
+
+    def _read_array(self) -> None:
+        with memoryview(self.array) as view:
+            self.drive.backend.readv([view], 0)
 
     def follow(self, shown: Callable[[bool], None]) -> None:
         """Have `shown` called, now too, with whether reads show the array as it lies at `array_address`."""
@@ -310,6 +314,7 @@ class Pflash(PlatformCard):
                 data = b"\xff" * self.sector if erase else self._programmed(offset) if pending else b""
                 self._flush_wanted = False
                 self._unflushed = bool(pending)
+                self._busy.acquire()
             try:
                 if pending:
                     store(self.drive.backend, [memoryview(data)], offset)
@@ -319,13 +324,16 @@ class Pflash(PlatformCard):
             except OSError as error:
                 failure = error
                 self._host_errors.tell("erase" if erase else "write", error)
+            finally:
+                self._busy.release()
             with self.services.lock:
+                if self.pending is not pending:  # another moment was restored
+                    continue
                 if failure is None:
                     self.array[offset : offset + len(data)] = data
                 elif pending:
                     self.errors |= Status.ERASE_FAILED if erase else Status.PROGRAM_FAILED
-                if self.pending is pending:
-                    self.pending = []
+                self.pending = []
 
     def _programmed(self, offset: int) -> bytes:
         """The array where the buffer goes: programming only makes zeros out of ones."""
@@ -341,9 +349,15 @@ class Pflash(PlatformCard):
         super().reset()
         self.pending, self.buffer = pending, buffer
 
+    def still(self) -> AbstractContextManager[object]:
+        """The worker has done with the image; what it stored is stored once more after a restore."""
+        return self._busy
+
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take the state `save` returned; the array is the image's."""
+        """Take the state `save` returned; the array is the image's, which is as it was then. Raises OSError too."""
         super().restore(saved)
+        if not self.drive.backend.read_only:
+            self._read_array()
         if self.pending:
             self._bell.ring()
 

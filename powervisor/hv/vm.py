@@ -7,7 +7,7 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..isa.cores import Core
@@ -25,6 +25,8 @@ from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
 """Seconds a Python thread keeps the GIL while another waits: an exit must not wait 5 ms for a busy console."""
+MANY = 64 << 20
+"""Bytes of RAM that changed at once, from which on all translated code is dropped."""
 
 
 class Vm:
@@ -67,6 +69,16 @@ class Vm:
     def start_time(self) -> None:
         """Power-on: the time base is 0 now. No vCPU may run."""
         self.state.timebase_start, self.state.clock_pause = self._now(), 0
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the time bases have run, without the time they stood still."""
+        return self._now() - int(self.state.timebase_start) - int(self.state.clock_pause)
+
+    @elapsed_ns.setter
+    def elapsed_ns(self, ns: int) -> None:
+        """No vCPU may run."""
+        self.state.timebase_start, self.state.clock_pause = self._now() - ns, 0
 
     def _now(self) -> int:
         """What vCPUs take for the host's clock."""
@@ -113,6 +125,14 @@ class Vm:
             rom.open = shown
 
         return show
+
+    def memory_replaced(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Much of RAM (offsets, lengths) is other than it was: drop code translated from there. No vCPU may run."""
+        if sum(length for _, length in runs) > MANY:
+            self.flush_code()
+        else:
+            for pa, length in runs:
+                self.memory_written(pa, length)
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""

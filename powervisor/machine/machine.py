@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..boards import registry
@@ -32,6 +33,7 @@ from .backends import BackendOptions, Backends
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
+from .snapshot import Snapshot, put_back, take
 from .stops import MachineStops
 
 if TYPE_CHECKING:
@@ -293,19 +295,19 @@ class Machine:
         return self._outcome is None
 
     def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
-        try:
-            with self.lock:
-                if not vcpu.asking:  # reset while this thread waited for the lock
-                    return
+        with self.lock:
+            if not vcpu.asking:  # reset while this thread waited for the lock
+                return
+            try:
                 if exit_.write:
                     self.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
                     vcpu.complete_write()
                 else:
                     exit_.value = self.space.read(exit_.pa, exit_.size, vcpu.index)
                     vcpu.complete_read(exit_.value)
-        except BusError:
-            exit_.failed = True
-            vcpu.fail_access()
+            except BusError:
+                exit_.failed = True
+                vcpu.fail_access()
 
     def wait(self, timeout: float | None = None) -> Outcome | None:
         """Wait for the machine to end; None when `timeout` seconds pass first."""
@@ -348,6 +350,18 @@ class Machine:
                 self.clock.release()
                 self.vm.resume()
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """`hold`, and nobody else lets the vCPUs go on meanwhile; then they are as before."""
+        with self._holding:
+            before = self._held
+            self.hold()
+            try:
+                yield
+            finally:
+                if not before:
+                    self.release()
+
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
         """Execute at most so many instructions of one vCPU on the calling thread, while all are held.
 
@@ -371,6 +385,11 @@ class Machine:
     def ended(self) -> bool:
         """Whether there is an outcome."""
         return self._outcome is not None
+
+    @property
+    def resetting(self) -> bool:
+        """Whether a thread is about to stop the vCPUs, for a reset mostly."""
+        return bool(self._due) or any(t.is_alive() and t is not threading.current_thread() for t in self._control)
 
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
@@ -399,9 +418,31 @@ class Machine:
         """As the board's reset button, or its end under `no_reboot`; the vCPUs may be held."""
         self.power.button()
 
+    def snapshot(self) -> Snapshot:
+        """The whole machine as it is now, in memory; it goes on as before. Costs what changed since the last one.
+
+        Raises PowervisorError for a machine that has ended, and for what cannot be saved of a device.
+        """
+        return take(self)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Be as the machine was at a moment: this one, or one made alike. Held, it stays so.
+
+        Time goes on where it stood. Input from outside that came since then is lost; what the guest printed stays
+        printed. Raises UserError when the machine is another one, saying what differs.
+        """
+        put_back(self, snapshot)
+
     def quit(self) -> None:
         """End the machine: whoever waits for it gets the outcome "stopped"."""
         self.end(Outcome("stopped"))
+
+    def revive(self) -> None:
+        """Another moment is restored: the end, if there was one, has not come yet."""
+        with self._ended:
+            if self._outcome is not None and self._started:
+                raise PowervisorError("the machine has ended; make another one of the snapshot (fork)")
+            self._outcome = None
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""

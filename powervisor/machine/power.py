@@ -85,11 +85,16 @@ class Power:
                     return
                 for thread in core:
                     self._reset_vcpu(machine.vcpus[thread], Scope.CORE, by_guest.watchdog if by_guest else 0)
-                    # Drives what the reset wiped out.
-                    machine.mpic.attach(thread, *word_addresses(machine.vcpus[thread]))
+                self.drive_interrupts(core)
                 spin_table.hold(core[0])
                 if by_guest is not None and core[0] in machine.plan.entries:
                     self._enter(core[0])
+
+    def drive_interrupts(self, vcpus: range | None = None) -> None:
+        """Have the interrupt controller drive its outputs to vCPUs (all) whose state is another one now."""
+        machine = self._machine
+        for index in vcpus if vcpus is not None else range(len(machine.vcpus)):
+            machine.mpic.attach(index, *word_addresses(machine.vcpus[index]))
 
     def board_reset(self) -> None:
         """GUTS RSTCR: the board pulls HRESET, which looks like power-on to every core."""

@@ -6,16 +6,20 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from powervisor.errors import UserError, argument
+from powervisor.memory import pagemap
+from powervisor.memory.contents import Base, Contents
+from powervisor.memory.pagemap import Run
 
 MIB = 1 << 20
 HUGE_PAGE = 2 * MIB
 
 _PROT_NONE, _PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
-_MADV_REMOVE, _MADV_HUGEPAGE, _MADV_DONTDUMP, _MADV_POPULATE_WRITE = 9, 14, 16, 23
+_MADV_DONTNEED, _MADV_REMOVE, _MADV_HUGEPAGE, _MADV_DONTDUMP, _MADV_POPULATE_WRITE = 4, 9, 14, 16, 23
 _HUGETLBFS_MAGIC = 0x958458F6
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -47,13 +51,17 @@ def host_memory(*names: str) -> int:
 class Ram:
     """`size` bytes of guest RAM, zero and untouched until used.
 
-    The mapping is shared (another process may map `fd`), aligned to huge pages, and has inaccessible
+    The mapping is shared until the first `keep`, aligned to huge pages, and has inaccessible
     guard pages on both sides, so that a stray native access faults instead of reaching the VMM.
     `mem_path` names a directory of a hugetlbfs, which holds the backing file; `prealloc`
-    makes the host commit every page now. Raises UserError when the host cannot provide it.
+    makes the host commit every page now, until the first `keep`. With `contents` it begins as them. Raises UserError
+    when the host cannot provide it.
     """
 
-    def __init__(self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False) -> None:
+    def __init__(
+        self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False,
+        contents: Contents | None = None,
+    ) -> None:  # fmt: skip
         if size <= 0 or size % mmap.PAGESIZE:
             raise UserError(f"{_wanted(size)}: RAM must be a positive number of whole host pages")
         if size > (available := host_memory()):
@@ -63,6 +71,7 @@ class Ram:
             )
         self.size = size
         self._reserved = 0
+        self._base: Base | None = None
         if mem_path is None:
             page = HUGE_PAGE
             self.fd = os.memfd_create("powervisor-ram", os.MFD_CLOEXEC)
@@ -79,21 +88,25 @@ class Ram:
             self._map(max(page, HUGE_PAGE))
             if prealloc:
                 self._populate()
+            self.view = memoryview((ctypes.c_ubyte * size).from_address(self.address)).cast("B")
+            if contents is not None:
+                self.restore(contents)
         except BaseException:
             self.close()
             raise
-        self.view = memoryview((ctypes.c_ubyte * size).from_address(self.address)).cast("B")
 
     def _map(self, align: int) -> None:
         reserved = self.size + 3 * align
         base = _libc.mmap(None, reserved, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, -1, 0)
         if base == _MAP_FAILED:
             raise UserError(f"{_wanted(self.size)}: no room in the host's address space (see ulimit -v)")
-        self._base, self._reserved = base, reserved
+        self._reserved_at, self._reserved = base, reserved
         self.address = (base + 2 * align - 1) // align * align
         # Huge pages are reserved at mmap: without that, a missing page would kill the VMM at first touch.
-        flags = mmap.MAP_SHARED | _MAP_FIXED | (0 if self._hugetlb else _MAP_NORESERVE)
-        if _libc.mmap(self.address, self.size, _PROT_RW, flags, self.fd, 0) == _MAP_FAILED:
+        self._map_file(mmap.MAP_SHARED | (0 if self._hugetlb else _MAP_NORESERVE), self.fd)
+
+    def _map_file(self, flags: int, fd: int) -> None:
+        if _libc.mmap(self.address, self.size, _PROT_RW, flags | _MAP_FIXED, fd, 0) == _MAP_FAILED:
             code = ctypes.get_errno()
             raise UserError(f"{_wanted(self.size)}: the host cannot map guest RAM ({os.strerror(code)})")
         _libc.madvise(self.address, self.size, _MADV_HUGEPAGE)
@@ -145,6 +158,9 @@ class Ram:
     def clear(self, start: int, stop: int) -> None:
         """Zero `start`..`stop` and give whole pages back to the host, unless they are reserved huge pages."""
         start, stop = self._span(slice(start, stop))
+        if self._base is not None:
+            self._hide(start, stop)
+            return
         first = -(-start // HUGE_PAGE) * HUGE_PAGE
         last = stop // HUGE_PAGE * HUGE_PAGE
         if first < last and not self._hugetlb and _libc.madvise(self.address + first, last - first, _MADV_REMOVE) == 0:
@@ -157,20 +173,123 @@ class Ram:
         """Give the host's pages that lie wholly in `start`..`stop` back; they read as 0. Reserved huge pages stay."""
         start, stop = self._span(slice(start, stop))
         first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
-        if first < last and not self._hugetlb and _libc.madvise(self.address + first, last - first, _MADV_REMOVE):
+        if self._base is not None:
+            self._hide(first, last)
+        elif first < last and not self._hugetlb and _libc.madvise(self.address + first, last - first, _MADV_REMOVE):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+
+    # -- moments kept
+
+    def keep(self) -> Contents:
+        """What the RAM holds now, while nobody writes to it; costs what was written since the last time, mostly."""
+        base = self._base
+        if self._hugetlb or not pagemap.available():
+            return Contents.filled(self.size, self._pieces())
+        if base is None:
+            base, self.fd = Base(self.size, self.fd), -1
+            self._use(base)
+            return Contents(base)
+        runs = pagemap.own_pages(self.address, self.size)
+        with base.lock:
+            newest = base.newest
+            if not runs and newest is not None:
+                return newest
+            if base.users == 1:
+                if newest is not None:
+                    newest = newest.replace(runs, self.view)
+                else:
+                    self._write_to(base, runs)
+                    newest = Contents(base)
+                self._forget(runs)
+                return newest
+        base = base.copy()
+        self._write_to(base, runs)
+        self._use(base)
+        return Contents(base)
+
+    def restore(self, contents: Contents) -> list[Run]:
+        """Hold what was kept of this RAM or another of this size, while nobody looks; answers what may have changed."""
+        if contents.size != self.size:
+            raise ValueError(f"{contents.size} bytes of RAM kept, {self.size} there")
+        if self._hugetlb or not pagemap.available():
+            return self._overwrite(contents)
+        if contents.base is self._base:
+            changed = pagemap.own_pages(self.address, self.size)
+            self._forget(changed)
+        else:
+            changed = [(0, self.size)]
+            self._use(contents.base)
+        for offset, data in contents.differences():
+            self.view[offset : offset + len(data)] = data
+            changed.append((offset, len(data)))
+        return pagemap.joined(sorted(changed))
+
+    def _use(self, base: Base) -> None:
+        """Map `base` from now on, of which only this RAM sees what is written."""
+        with base.lock:
+            base.users += 1
+        self._map_file(mmap.MAP_PRIVATE | _MAP_NORESERVE, base.fd)
+        self._leave()
+        self._base = base
+
+    def _leave(self) -> None:
+        """The base that was mapped is not used any more, nor the file before there was one."""
+        if self._base is not None:
+            with self._base.lock:
+                self._base.users -= 1
+            self._base = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _write_to(self, base: Base, runs: list[Run]) -> None:
+        for offset, length in runs:
+            base.write(offset, self.view[offset : offset + length])
+
+    def _forget(self, runs: list[Run]) -> None:
+        """Show the base again where pages are RAM's own."""
+        for offset, length in runs:
+            _libc.madvise(self.address + offset, length, _MADV_DONTNEED)
+
+    def _hide(self, start: int, stop: int) -> None:
+        """Zero a range over a base; pages that it does not have go back to the host."""
+        page = mmap.PAGESIZE
+        first, last = -(-start // page) * page, stop // page * page
+        if first >= last:
+            ctypes.memset(self.address + start, 0, max(stop - start, 0))
+            return
+        ctypes.memset(self.address + start, 0, first - start)
+        ctypes.memset(self.address + last, 0, stop - last)
+        self._forget([(first, last - first)])
+        assert self._base is not None
+        for offset, length in pagemap.data_runs(self._base.fd, first, last):
+            ctypes.memset(self.address + offset, 0, length)
+
+    def _pieces(self) -> Iterator[tuple[int, bytes]]:
+        """What is not 0, where a base cannot be mapped."""
+        for at in range(0, self.size, HUGE_PAGE):
+            data = os.pread(self.fd, min(HUGE_PAGE, self.size - at), at)
+            if data.count(0) != len(data):
+                yield at, data
+
+    def _overwrite(self, contents: Contents) -> list[Run]:
+        changed = []
+        for at in range(0, self.size, HUGE_PAGE):
+            wanted = contents.read(at, min(HUGE_PAGE, self.size - at))
+            if wanted != os.pread(self.fd, len(wanted), at):
+                self.view[at : at + len(wanted)] = wanted
+                changed.append((at, len(wanted)))
+        return changed
 
     def close(self) -> None:
         """Unmap the RAM. Nothing may use `address` or `view` afterwards."""
         if hasattr(self, "view"):
             self.view.release()
         if self._reserved:
-            _libc.munmap(self._base, self._reserved)
+            _libc.munmap(self._reserved_at, self._reserved)
             self._reserved = 0
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._leave()
 
 
 def _wanted(size: int) -> str:

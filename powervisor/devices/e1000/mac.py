@@ -10,6 +10,8 @@ import struct
 import threading
 from binascii import crc32
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from powervisor.devices.device import Device, state
 from powervisor.devices.e1000 import phy
@@ -92,6 +94,8 @@ class E1000(Device):
     eeprom_state: list[int] = state(lambda: [0, 0, 0])
     context: list[int] = state(lambda: list(NO_CONTEXT))
     """The last context descriptor, for data descriptors that come after it."""
+    owed: int = state(int)
+    """Causes that the worker has found and not told of yet."""
 
     def __init__(
         self, name: str, services: Services, words: Sequence[int], memory: Callable[[], Dma | None],
@@ -100,9 +104,8 @@ class E1000(Device):
         self._services, self._words, self._memory, self._interrupt = services, words, memory, interrupt
         self.netdev: Netdev | None = None
         self.dropped = 0
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
         self._bell = services.worker()(name, self._work)
-        self._owed = 0
         super().__init__(name)
 
     def _settle(self) -> None:
@@ -124,6 +127,18 @@ class E1000(Device):
         """Forget the driver. Waits until nothing is on its way in guest memory."""
         with self._busy:
             super().reset()
+        if self.netdev:
+            self.netdev.resume()
+
+    def still(self) -> AbstractContextManager[object]:
+        """The device's lock: the worker and the netdev have done with guest memory, and wait."""
+        return self._busy
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take a saved state, and go on where that left off."""
+        with self._busy:
+            super().restore(saved)
+        self._bell.ring()
         if self.netdev:
             self.netdev.resume()
 
@@ -262,15 +277,18 @@ class E1000(Device):
         self._bell.ring()
 
     def _work(self) -> None:
-        while True:
+        more = True
+        while more:
             with self._busy:
                 more = self._send()
-                owed, self._owed = self._owed, 0
-            if owed:
-                with self._services.lock:
-                    self.cause(owed)
-            if not more:
-                return
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the driver of the causes that are owed, unless it has reset the device meanwhile."""
+        if self.owed:
+            with self._services.lock, self._busy:
+                owed, self.owed = self.owed, 0
+                self.cause(owed)
 
     def _send(self) -> bool:
         """Send whole frames of the ring, a batch at most; whether there are more."""
@@ -315,7 +333,7 @@ class E1000(Device):
         for place in reports:
             self._report(dma, base + _SIZE * place)
         if begin != self.tdh.index:
-            self._owed |= r.TXQE | (r.TXDW if reports else 0)
+            self.owed |= r.TXQE | (r.TXDW if reports else 0)
             self.tdh.index = begin
         return more
 
@@ -379,7 +397,7 @@ class E1000(Device):
     def receive(self, frames: Sequence[memoryview]) -> int:
         """Store frames in the driver's buffers; what finds none waits until there are some."""
         skip = HEADER if self.netdev and self.netdev.headers else 0
-        taken, cause = 0, 0
+        taken = 0
         with self._busy:
             dma = self._memory()
             if dma is None or not self.rctl.enable:
@@ -389,13 +407,11 @@ class E1000(Device):
                 if self._wanted(data):
                     stored = self._store(dma, data)
                     if stored is None:
-                        cause |= r.RXO
+                        self.owed |= r.RXO
                         break
-                    cause |= stored
+                    self.owed |= stored
                 taken += 1
-        if cause:
-            with self._services.lock:
-                self.cause(cause)
+        self._tell()
         return taken
 
     def _wanted(self, data: memoryview) -> bool:

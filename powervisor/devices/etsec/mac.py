@@ -6,8 +6,10 @@ to the machine's lock, rings and guest memory to the device's own, which is take
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from powervisor.devices.device import Device, state
@@ -103,18 +105,21 @@ class Etsec(Device):
     phy_registers: list[int] = state(phy.initial)
     filer_control: list[int] = state(lambda: [0] * ENTRIES)
     filer_properties: list[int] = state(lambda: [0] * ENTRIES)
+    owed: int = state(int)
+    """Events, found under the device's lock and not told yet."""
 
     def __init__(self, name: str, services: Services) -> None:
         self.transmit_irq, self.receive_irq, self.error_irq = IrqOutput(), IrqOutput(), IrqOutput()
         self.netdev: Netdev | None = None
         self._services = services
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
         self._bell = services.worker()(name, self._work)
         self._wanted = [False] * r.QUEUES
         """Transmit rings that the driver wants looked at since the worker began to."""
         self._refilled = [False] * r.QUEUES
         """Receive rings that the driver has given buffers to since the receiver began to look for some."""
-        self._owed = 0  # events, found under the device's lock
+        self._untold: list[Callable[[], None]] = []
+        """What was done in guest memory and the driver has to be told of, under the machine's lock."""
         self._resets = 0  # what a thread found before one is not told after it
         self._complained = False
         self._transmitter, self._receiver = Transmitter(self), Receiver(self)
@@ -134,14 +139,27 @@ class Etsec(Device):
         with self._busy:
             super().reset()
             self._complained = False
-            self._resets += 1
+            self._begin_anew()
         if self.netdev:
             self.netdev.resume()
+
+    def _begin_anew(self) -> None:
+        """What was done before is nobody's concern any more."""
+        self._resets += 1
+        self._untold.clear()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """The worker and the netdev have done with guest memory, and wait; the driver was told."""
+        with self._busy:
+            self._tell()
+            yield
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take a saved state, and go on where that left off."""
         with self._busy:
             super().restore(saved)
+            self._begin_anew()
         self._begin()
 
     def close(self) -> None:
@@ -189,7 +207,7 @@ class Etsec(Device):
                 car, cam = (self.car1, self.cam1) if counter.carry < 32 else (self.car2, self.cam2)
                 car.value |= 1 << counter.carry % 32
                 if not cam.value >> counter.carry % 32 & 1:
-                    self._owed |= r.MSRO
+                    self.owed |= r.MSRO
 
     @statistic.read
     def _read_statistic(self, index: int) -> int:
@@ -374,21 +392,30 @@ class Etsec(Device):
                 trouble = trouble or batch.trouble
                 if not batch.halted:
                     more = self._wanted[queue] = True
-            events |= self._owed
-            self._owed, resets = 0, self._resets
+            events |= self.owed
+            self.owed, resets = 0, self._resets
+            self._untold.append(lambda: self._sent(events, halted, sent, trouble))
         with self._services.lock:
             if resets != self._resets:
                 return True
-            for queue in range(r.QUEUES):
-                if halted & _RING0_TRANSMIT >> queue and not self._wanted[queue]:
-                    self.tstat.value |= _RING0_TRANSMIT >> queue
-            self.tstat.value |= sent
-            if events:
-                self.event(events)
-            self._complain(trouble)
+            self._tell()
         if looped:
             self._receive(looped)
         return more
+
+    def _tell(self) -> None:
+        """Tell the driver of what was done; under the machine's lock."""
+        while self._untold:
+            self._untold.pop(0)()
+
+    def _sent(self, events: int, halted: int, sent: int, trouble: str) -> None:
+        for queue in range(r.QUEUES):
+            if halted & _RING0_TRANSMIT >> queue and not self._wanted[queue]:
+                self.tstat.value |= _RING0_TRANSMIT >> queue
+        self.tstat.value |= sent
+        if events:
+            self.event(events)
+        self._complain(trouble)
 
     # -- receiving
 
@@ -412,19 +439,20 @@ class Etsec(Device):
                     return len(frames)
                 self._refilled = [False] * r.QUEUES
                 taken = self._receiver.take(self._services.memory, frames[done:])
-                taken.events |= self._owed
-                self._owed, resets = 0, self._resets
+                taken.events |= self.owed
+                self.owed, resets = 0, self._resets
+                self._untold.append(functools.partial(self._account, taken))
             done += taken.frames
             with self._services.lock:
-                again = resets != self._resets or self._account(taken)
-            if not again:
-                return done
+                self._tell()
+                if resets == self._resets and not taken.again:
+                    return done
 
-    def _account(self, taken: Taken) -> bool:
-        """Tell the driver what came in; whether it has given buffers meanwhile to the ring that had none."""
+    def _account(self, taken: Taken) -> None:
+        """Tell the driver what came in."""
         queue = taken.starved
-        again = queue is not None and self._refilled[queue]
-        if queue is not None and not again:
+        taken.again = queue is not None and self._refilled[queue]
+        if queue is not None and not taken.again:
             taken.events |= r.BSY
             self.rstat.value |= _RING0_RECEIVE >> queue
         if taken.failed is not None:
@@ -433,4 +461,3 @@ class Etsec(Device):
         self.rstat.value |= taken.received
         if taken.events:
             self.event(taken.events)
-        return again

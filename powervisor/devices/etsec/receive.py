@@ -48,6 +48,8 @@ class Taken:
     failed: int | None = None
     """A ring that is not in memory."""
     trouble: str = ""
+    again: bool = False
+    """Told of this, the driver had given buffers meanwhile to the ring that had none."""
 
 
 class Receiver:

@@ -136,7 +136,7 @@ class Esdhc(Device):
         self._dma = dma
         self.card: SdCard | None = None
         self._lock: AbstractContextManager[object] = threading.RLock()
-        self._busy = threading.Lock()  # the worker is at I/O; taken after the machine's lock
+        self._busy = threading.RLock()  # the worker is at I/O; taken after the machine's lock
         self._step: _Step | None = None
         self._bell: Bell | None = None
         super().__init__(name)
@@ -165,10 +165,9 @@ class Esdhc(Device):
         self._cancel()
         super().reset()
 
-    def save(self) -> dict[str, Any]:
-        """All state by name; a step on its way will be done again."""
-        with self._busy:
-            return super().save()
+    def still(self) -> AbstractContextManager[object]:
+        """The worker is done with guest memory and storage, though not with its step, which will be done again."""
+        return self._busy
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take the state `save` returned. Raises ValueError for what this device does not have."""

@@ -6,6 +6,8 @@ A device type is a subclass: its number, its own features, its configuration, an
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 from powervisor.devices.device import Device, state
@@ -69,15 +71,15 @@ class VirtioDevice(Device):
     """Those the driver accepted."""
     owes_interrupt: bool = state(bool)
     """The driver has not heard yet that the status changed."""
+    generation: int = state(int, keep=True)
+    """Changes with the configuration."""
 
     def __init__(self, name: str, services: Services, queue_sizes: tuple[int, ...], features: int) -> None:
         self.services = services
         self.offered = features
         self.queues = [Queue(index, size) for index, size in enumerate(queue_sizes)]
         self.transport: Transport | None = None
-        self.generation = 0
-        """Changes with the configuration."""
-        self._busy = threading.Lock()  # rings and guest memory are in use; taken after the machine's lock
+        self._busy = threading.RLock()  # rings and guest memory are in use; taken after the machine's lock
         self._complaints = 0
         self._bell = services.worker()(name, self._work)
         super().__init__(name)
@@ -187,6 +189,13 @@ class VirtioDevice(Device):
                 queue.ring = None
 
     # -- saving
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """The worker has done with guest memory, and waits."""
+        with self._busy:
+            self.finish()
+            yield
 
     def save(self) -> dict[str, Any]:
         """All state by name, with chains given back that the worker has; under the machine's lock."""

@@ -146,7 +146,10 @@ class VirtioNet(VirtioDevice):
     def set_status(self, value: int, modern: bool) -> None:
         """The netdev hears what the driver can take when it begins."""
         super().set_status(value, modern)
-        if value & Status.DRIVER_OK and self.has(GUEST_CSUM):
+        self._tell_offloads()
+
+    def _tell_offloads(self) -> None:
+        if self.driver_status & Status.DRIVER_OK and self.has(GUEST_CSUM):
             self.netdev.offload(True, self.has(GUEST_TSO4), self.has(GUEST_TSO6), self.has(GUEST_ECN))
 
     def reset(self) -> None:
@@ -192,6 +195,13 @@ class VirtioNet(VirtioDevice):
                 self._held = []
         self.netdev.resume()
         return super().save()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take the state `save` returned; the netdev hears what that driver takes."""
+        super().restore(saved)
+        self.netdev.offload(False, False, False, False)
+        self._tell_offloads()
+        self.netdev.resume()
 
     # -- sending
 

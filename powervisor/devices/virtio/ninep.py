@@ -45,6 +45,10 @@ class VirtioNinep(VirtioDevice):
     def _settle(self) -> None:
         self.server.reset()  # under the lock that keeps the worker out; handles are not saved
 
+    def unsaved(self) -> str:
+        """The driver's handles of files, which are the host's."""
+        return "it has the directory mounted; unmount it before" if self.server.fids else ""
+
     def handle(self, queue: Queue, chain: Chain) -> int:
         """One message."""
         try:
