@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "properties": set(),
     "buffers": set(),
     "cache": set(),
+    "snapshots": set(),
     "native": set(),
     "isa": {"native"},
     "vcpu": {"native", "isa"},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "guests": {"boot", "cache", "native", "isa", "insns", "memory", "devices", "boards"},
     "machine": {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
-        "guests",
+        "guests", "snapshots",
     },
     "debug": {"isa", "vcpu", "insns", "hv", "memory", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
@@ -50,7 +51,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 """What each room may import besides itself and what serves everybody: `errors`, `properties`, `buffers`. The package
 itself (`from powervisor import Machine`) is the machine's room, its version nobody's."""
-PROGRAMS = {"isa.document": {"insns"}}
+PROGRAMS = {"isa.document": {"insns"}, "testing.snapshots": {"guests", "machine"}}
 """Modules that are run (`python -m`) and imported by none, with what they may import besides."""
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "guests/" not in str(path.relative_to(PACKAGE))) + sorted(

@@ -33,7 +33,7 @@ from .backends import BackendOptions, Backends
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
-from .snapshot import Snapshot, put_back, take
+from .snapshot import Snapshot, keywords, put_back, take
 from .stops import MachineStops
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Machine:
     `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
     chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. Without
     `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
-    "powervisor". Raises UserError for what cannot be had.
+    "powervisor". With `moment` it goes on from there, see `load`. Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -84,13 +84,21 @@ class Machine:
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
         warn: Callable[[str], None] | None = None,
+        moment: Snapshot | None = None,
     ) -> None:
         self.board: Board = registry.get(board)
         core = core_models.get(cpu or self.board.default_core)
         size = memory if memory is not None else self.board.ram_default
         self.board.check(core.name, cores, threads, size)
         self.board.check_serials(len(serial or ()))
-        if kernel is None and bios is None and not loaders:
+        self.options: dict[str, Any] = {
+            "board": board, "cpu": core.name, "cores": cores, "threads": threads, "memory": size,
+            "devices": list(devices), "drives": list(drives), "blockdevs": list(blockdevs), "fsdevs": list(fsdevs),
+            "virtfs": list(virtfs), "snapshot": snapshot, "netdevs": list(netdevs), "objects": list(objects),
+        }  # fmt: skip
+        """What the machine is, as it was given; goes with snapshots."""
+        self._moment = moment
+        if kernel is None and bios is None and not loaders and moment is None:
             from ..guests.builtin import image
 
             if not has_uarts(self.board):
@@ -132,7 +140,11 @@ class Machine:
             if devices or self._backends:
                 self._plug(devices, chardevs, warn)
             options = BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders))
-            self.plan: BootPlan = plan_boot(options, size, self.built.tree, core.bits, self.topology.vcpus)
+            self.plan: BootPlan = (
+                plan_boot(options, size, self.built.tree, core.bits, self.topology.vcpus)
+                if moment is None
+                else moment.plan
+            )
         except BaseException:
             self.close()
             raise
@@ -179,7 +191,11 @@ class Machine:
         """The hypervisor half, made when first asked for: a device tree or a mistake in an image needs none."""
         if self._vm is None:
             self._vm = self._new_vm()
-            self.power.power_on()
+            if self._moment is None:
+                self.power.power_on()
+            else:
+                moment, self._moment = self._moment, None
+                put_back(self, moment)
         return self._vm
 
     @property
@@ -424,6 +440,19 @@ class Machine:
         Raises PowervisorError for a machine that has ended, and for what cannot be saved of a device.
         """
         return take(self)
+
+    def fork(self, **options: Any) -> Machine:
+        """Another machine that goes on from now, as `load` makes it of a snapshot; this one goes on too."""
+        return Machine.load(self.snapshot(), **options)
+
+    @classmethod
+    def load(cls, source: Snapshot | Path, **options: Any) -> Machine:
+        """A machine that goes on from a snapshot or its file, when it is started.
+
+        What the machine is comes with the snapshot. `options` are keywords of `Machine`: those about the host (serial,
+        chardevs, netdevs, pcap, no_reboot ...), and others as far as they say the same. Raises UserError.
+        """
+        return cls(**keywords(source, options))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Be as the machine was at a moment: this one, or one made alike. Held, it stays so.

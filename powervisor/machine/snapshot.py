@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PowervisorError, UserError
+from ..boot.loader import BootPlan
+from ..errors import PowervisorError, UserError, argument
 from ..hv.saved import restore_vcpus, save_vcpus
 from ..memory.contents import Contents
+from ..memory.ram import describe_size
 from .standstill import standstill
 
 if TYPE_CHECKING:
     from .machine import Machine
+
+Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """What `Machine.snapshot` returned: it can be restored any number of times, and is gone when nobody holds it."""
 
-    machine: dict[str, Any]
-    """What the machine is: board, core, vCPUs, memory in bytes."""
+    options: dict[str, Any]
+    """Keywords of `Machine` that say what the machine is."""
     state: dict[str, Any]
     """vCPUs, devices and time, in plain values."""
     memory: Contents
+    plan: BootPlan
+    """What a reset loads."""
     taken: float
     """When it was taken, in seconds since 1970."""
+
+    def fork(self, **options: Any) -> Machine:
+        """A machine that goes on from here; see `Machine.load`."""
+        from .machine import Machine
+
+        return Machine.load(self, **options)
+
+    def save(self, path: Path, progress: Callable[[str], None] | None = None) -> None:
+        """Write it to a file, which is there as a whole or not at all. Raises UserError where that cannot be."""
+        from .stored import save
+
+        save(self, path, progress)
+
+    @classmethod
+    def load(cls, path: Path, progress: Callable[[str], None] | None = None) -> Snapshot:
+        """Read a file that `save` wrote. Raises UserError for one that is damaged or of another version."""
+        from .stored import load
+
+        return load(path, progress)
 
 
 def take(machine: Machine) -> Snapshot:
@@ -43,16 +70,26 @@ def take(machine: Machine) -> Snapshot:
             "mpic": machine.mpic.save(),
             "vcpus": save_vcpus(machine.vcpus),
         }
-        return Snapshot(identity(machine), state, machine.ram.keep(), time.time())
+        return Snapshot(machine.options, state, machine.ram.keep(), machine.plan, time.time())
 
 
-def identity(machine: Machine) -> dict[str, Any]:
-    """What has to be alike where a snapshot is restored, by the names users know."""
-    cpus = machine.topology
-    return {
-        "board": machine.board.name, "cpu": cpus.core, "cores": cpus.cores, "threads": cpus.threads,
-        "memory": machine.ram.size,
-    }  # fmt: skip
+IDENTITY = ("board", "cpu", "cores", "threads", "memory")
+"""Options that have to be alike where a snapshot is restored."""
+WITH_SNAPSHOT = ("kernel", "bios", "initrd", "append", "dtb", "loaders")
+"""Those that say what is in memory at the beginning."""
+
+
+def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options that contradict it."""
+    snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
+    for name, value in options.items():
+        if name in IDENTITY and value is not None and value != snapshot.options[name]:
+            given, have = (describe_size(n) if name == "memory" else n for n in (value, snapshot.options[name]))
+            raise UserError(f"{argument(name)} {given}: the snapshot is of a machine with {have}; leave the option out")
+        if name in WITH_SNAPSHOT and value:
+            raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
+    given = {name: value for name, value in options.items() if value is not None and name not in WITH_SNAPSHOT}
+    return {**snapshot.options, **given, "moment": snapshot}
 
 
 def put_back(machine: Machine, snapshot: Snapshot) -> None:
@@ -77,15 +114,15 @@ def put_back(machine: Machine, snapshot: Snapshot) -> None:
 
 def check(machine: Machine, snapshot: Snapshot) -> None:
     """Raise UserError, saying what differs, unless the snapshot is of a machine like this one."""
-    here = identity(machine)
-    for name, value in snapshot.machine.items():
-        if here[name] != value:
-            raise UserError(f"snapshot: {name} {value}, the machine has {here[name]}; make the machine alike")
-    there = [(name, kind) for name, kind, _ in snapshot.state["devices"]]
+    for name in IDENTITY:
+        there, here = snapshot.options[name], machine.options[name]
+        if there != here:
+            raise UserError(f"snapshot: {name} {there}, the machine has {here}; make the machine alike")
+    saved = [(name, kind) for name, kind, _ in snapshot.state["devices"]]
     own = [(device.name, type(device).__name__) for device in machine.built.everything()]
-    if there != own:
-        missing = ", ".join(name for name, _ in there if name not in dict(own))
-        more = ", ".join(name for name, _ in own if name not in dict(there))
+    if saved != own:
+        missing = ", ".join(name for name, _ in saved if name not in dict(own))
+        more = ", ".join(name for name, _ in own if name not in dict(saved))
         what = " and ".join(
             part for part in (f"without {missing}" * bool(missing), f"with {more} besides" * bool(more)) if part
         )

@@ -54,14 +54,10 @@ class Ram:
     The mapping is shared until the first `keep`, aligned to huge pages, and has inaccessible
     guard pages on both sides, so that a stray native access faults instead of reaching the VMM.
     `mem_path` names a directory of a hugetlbfs, which holds the backing file; `prealloc`
-    makes the host commit every page now, until the first `keep`. With `contents` it begins as them. Raises UserError
-    when the host cannot provide it.
+    makes the host commit every page now, until the first `keep`. Raises UserError when the host cannot provide it.
     """
 
-    def __init__(
-        self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False,
-        contents: Contents | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, size: int, mem_path: str | os.PathLike[str] | None = None, prealloc: bool = False) -> None:
         if size <= 0 or size % mmap.PAGESIZE:
             raise UserError(f"{_wanted(size)}: RAM must be a positive number of whole host pages")
         if size > (available := host_memory()):
@@ -89,8 +85,6 @@ class Ram:
             if prealloc:
                 self._populate()
             self.view = memoryview((ctypes.c_ubyte * size).from_address(self.address)).cast("B")
-            if contents is not None:
-                self.restore(contents)
         except BaseException:
             self.close()
             raise

@@ -1,0 +1,89 @@
+"""Snapshots of machines in files: what is in the sections and the header of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..boot.loader import BootPlan, EntryState
+from ..errors import UserError
+from ..hv.saved import layout_text
+from ..memory.contents import Base, Contents
+from ..snapshots import file
+from ..snapshots.file import SnapshotFile
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
+
+Path = str | os.PathLike[str]
+_LAYOUT = sha256(layout_text().encode()).hexdigest()[:16]
+MEMORY, BLOBS = "memory", "boot"
+
+
+def save(snapshot: Snapshot, path: Path, progress: Callable[[str], None] | None) -> None:
+    """As `Snapshot.save`."""
+    plan = snapshot.plan
+    starts, blobs = [], []
+    at = 0
+    for pa, data in plan.blobs:
+        starts.append((pa, at, len(data)))
+        blobs += [(at + n, bytes(data[n : n + file.CHUNK])) for n in range(0, len(data), file.CHUNK)]
+        at += len(data)
+    header = {
+        "powervisor": __version__, "layout": _LAYOUT, "taken": snapshot.taken, "options": snapshot.options,
+        "state": snapshot.state,
+        "plan": {
+            "blobs": starts, "zeros": plan.zeros, "placed": plan.placed, "device-tree": plan.device_tree,
+            "entries": [(cpu, e.pc, list(e.gpr.items()), e.map_size) for cpu, e in plan.entries.items()],
+        },
+    }  # fmt: skip
+    file.write(path, header, {MEMORY: snapshot.memory.pieces(file.CHUNK), BLOBS: blobs}, progress)
+
+
+def load(path: Path, progress: Callable[[str], None] | None) -> Snapshot:
+    """As `Snapshot.load`."""
+    from .snapshot import Snapshot
+
+    found = file.read(path)
+    header = found.header
+    try:
+        if header["layout"] != _LAYOUT:
+            raise UserError(
+                f"{found.path}: a snapshot of Powervisor {header['powervisor']}, whose vCPUs have other fields than "
+                f"those of this one ({__version__}); restore it with the one that took it"
+            )
+        options = header["options"]
+        base = Base(options["memory"])
+        found.read(MEMORY, base.write, progress)
+        return Snapshot(options, header["state"], Contents(base), _plan(found), header["taken"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise file.damaged(path, f"{type(error).__name__} in its header") from None
+
+
+def _plan(found: SnapshotFile) -> BootPlan:
+    kept = found.header["plan"]
+    parts: dict[int, bytes] = {}
+    found.read(BLOBS, parts.__setitem__)
+    lying = b"".join(parts[at] for at in sorted(parts))
+    plan = BootPlan()
+    plan.blobs = [(pa, lying[at : at + length]) for pa, at, length in kept["blobs"]]
+    plan.zeros = [(pa, length) for pa, length in kept["zeros"]]
+    plan.placed = [(what, pa, size) for what, pa, size in kept["placed"]]
+    plan.device_tree = kept["device-tree"]
+    plan.entries = {cpu: EntryState(pc, dict(gpr), size) for cpu, pc, gpr, size in kept["entries"]}
+    return plan
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a file holds, for people, by name. Raises UserError as `load`."""
+    found = file.read(path)
+    options = found.header["options"]
+    return {
+        "taken": found.header["taken"], "powervisor": found.header["powervisor"], "options": options,
+        "guest-seconds": found.header["state"]["guest-ns"] / 1e9,
+        "devices": [name for name, _, _ in found.header["state"]["devices"]],
+        "file-bytes": found.size, "sections": found.sections,
+    }  # fmt: skip

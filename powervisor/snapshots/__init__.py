@@ -1,0 +1,1 @@
+"""Files that hold a machine at one moment, knowing nothing of machines."""

@@ -1,0 +1,102 @@
+"""Snapshots under load: random cycles of taking and restoring while Linux boots and computes, and what they take.
+
+python -m powervisor.testing.snapshots -cycles 500 -cpus 2 -seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import PowervisorError
+from ..guests import catalogue
+from ..machine import Machine
+from ..machine.snapshot import Snapshot
+
+TROUBLE = re.compile(
+    r"Oops|BUG:|WARNING:|Call Trace|Kernel panic|rcu_\w+ detected|soft lockup|Bad page|segfault|SUM-IS-BAD"
+)
+PROMPT, READY = "/ # ", "CPUS-READY"
+WORK = (
+    "sum() { cat /bin/* /sbin/* | md5sum; }; first=$(sum); "
+    '(while [ "$(sum)" = "$first" ]; do :; done; echo SUM-IS""-BAD) & '
+    'while [ "$(sum)" = "$first" ]; do :; done; echo SUM-IS""-BAD\n'
+)
+"""Two processes that compute the same again and again, and say when it is something else."""
+FINISH = "\x03\nkill %1; echo STILL-$((6 * 7)); poweroff -f\n"
+
+
+def linux(cpus: int = 1, memory: int = 512 << 20) -> dict[str, Any]:
+    """Keywords of `Machine` for 32-bit Linux with a shell. Raises PowervisorError where it is not built."""
+    guest = catalogue.get("k32")
+    found = {role: catalogue.locate(artifact) for role, artifact in guest.files.items()}
+    if None in found.values():
+        raise PowervisorError("guest k32 is not there; powervisor guests build k32")
+    files = {role: str(path) for role, path in found.items()}
+    return {**guest.options, **files, "cores": cpus, "memory": memory}
+
+
+class Cycles:
+    """Takes snapshots of one machine at random moments, and restores them."""
+
+    def __init__(self, machine: Machine, seed: int, longest: float = 0.03) -> None:
+        """Between two of them at most `longest` seconds pass."""
+        self.machine, self.longest = machine, longest
+        self.random = random.Random(seed)
+        self.done = 0
+        self._kept: list[Snapshot] = []
+
+    def one(self) -> None:
+        """Go on, take one, go on, and return to it; now and then to an older one."""
+        self._pass()
+        self._kept = [*self._kept[-3:], self.machine.snapshot()]
+        self._pass()
+        back = self._kept[-1] if self.random.random() < 0.9 else self.random.choice(self._kept)
+        self.machine.restore(back)
+        self.done += 1
+
+    def _pass(self) -> None:
+        time.sleep(self.random.random() * self.longest)
+
+
+def run_cycles(cpus: int, count: int, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
+    """`count` cycles, the first while Linux boots. Raises PowervisorError when the guest is not healthy afterwards."""
+    with Machine(**linux(cpus), no_reboot=True) as machine:
+        console = machine.console
+        machine.start()
+        cycles = Cycles(machine, seed)
+        while PROMPT not in console.text and cycles.done < count // 2:
+            cycles.one()
+        say(f"{cycles.done} cycles while it booted")
+        console.expect(PROMPT, timeout=60)
+        console.send(WORK)
+        while cycles.done < count:
+            cycles.one()
+            if found := TROUBLE.search(console.text):
+                raise PowervisorError(f"after {cycles.done} cycles: {found[0]}\n{console.text[-3000:]}")
+        console.send(FINISH)
+        console.expect("STILL-42", timeout=60)
+        if machine.wait(60) is None or (found := TROUBLE.search(console.text)):
+            raise PowervisorError(f"after {count} cycles the guest is not healthy:\n{console.text[-3000:]}")
+
+
+def main(words: list[str]) -> int:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="python -m powervisor.testing.snapshots", description=__doc__)
+    parser.add_argument("-cycles", type=int, default=500, help="how many (0: only measure)")
+    parser.add_argument("-cpus", type=int, default=1)
+    parser.add_argument("-seed", type=int, default=1)
+    options = parser.parse_args(words)
+    begin = time.monotonic()
+    run_cycles(options.cpus, options.cycles, options.seed, print)
+    print(f"{options.cycles} cycles with {options.cpus} CPUs: healthy, {time.monotonic() - begin:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
