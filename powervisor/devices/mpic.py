@@ -7,6 +7,7 @@ Python, interrupt lines, timers' appointments, saving, counters.
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 import time
 from array import array
@@ -41,6 +42,15 @@ _SAVED_ARRAYS: dict[str, tuple[str, ...]] = {
 """What is saved: fields of MpicState, and those of the structs in its arrays (of groups also of their timers)."""
 
 
+@functools.cache
+def _after_reset(cpus: int) -> bytes:
+    """A new controller's state at time 0. As Python finding it takes milliseconds, it is found once."""
+    state = MpicState.new()
+    state.cpu_count, state.syscall = cpus, host_syscall()
+    ENTRY_POINTS["reset"](state.address)
+    return ctypes.string_at(state.address, MpicState.size)
+
+
 class Mpic(Device):
     """One controller for `cpus` CPUs; `base` is the physical address of its window.
 
@@ -67,9 +77,8 @@ class Mpic(Device):
         self.on_core_reset = on_core_reset
         self.state = MpicState.new()
         self.state_address: int = self.state.address
+        ctypes.memmove(self.state_address, _after_reset(cpus), MpicState.size)
         self._events = ctypes.c_uint32.from_address(self.state_address + MpicState.offset("events"))
-        self.state.cpu_count = cpus
-        self.state.syscall = host_syscall()
         if isinstance(clock, HostClock):
             # Read in this order, the native clock is never behind `clock`, and no appointment comes too early.
             now = time.monotonic_ns()
@@ -83,7 +92,7 @@ class Mpic(Device):
             entry: self._interpreted(function) for entry, function in ENTRY_POINTS.items()
         }
         super().__init__(name)
-        self.reset()
+        self._tick()
 
     # -- native code
 

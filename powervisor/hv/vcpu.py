@@ -160,7 +160,7 @@ class Vcpu:
         DBSR[MRR] becomes `scope` and TSR[WRS] `watchdog`: 0 after power-on, else what a `Reset` exit says.
         """
         self.asking = False
-        reset(self.state, self.core, scope, watchdog)
+        reset(self.state, self.core, scope, watchdog, self.engine.reset_contexts)
         self.state.halted = int(int(self.state.thread) == 0)
 
     def map_initial(self, index: int, base: int, size: int, coherent: bool = False) -> None:

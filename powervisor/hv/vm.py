@@ -49,7 +49,8 @@ class Vm:
         for number in range(cores):
             tlb = Tlb.new()
             for thread in range(threads):
-                processor = new_vcpu(self.state, seen, config, number * threads + thread, tlb, thread)
+                index = number * threads + thread
+                processor = new_vcpu(self.state, seen, config, index, tlb, thread, self.engine.reset_contexts)
                 self.vcpus.append(Vcpu(self.engine, processor, seen))
             if threads == 2:
                 first, second = self.vcpus[-2:]
@@ -99,17 +100,19 @@ class Vm:
 
     def attach_registers(self, base: int, size: int, registers: Iterable[tuple[int, int, Any]]) -> None:
         """Let native code answer for registers that only hold bits: offset in a device's window, bytes, the Reg."""
+        found = list(registers)
+        if not found:
+            return
         table = (ctypes.c_uint64 * size)()
-        for offset, length, register in registers:
+        for offset, length, register in found:
             plain, value = PlainRegister.new(), register.share()
             plain.value, plain.mask, plain.length = ctypes.addressof(value), register.plain_mask, length
             table[offset] = plain.address
             self._ports += plain, value
-        if any(table):
-            bank = Bank.new()
-            bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
-            bank.next, self.state.banks = self.state.banks, bank.address
-            self._ports += bank, table
+        bank = Bank.new()
+        bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
+        bank.next, self.state.banks = self.state.banks, bank.address
+        self._ports += bank, table
 
     def attach_rom(self, base: int, size: int, host: int) -> Callable[[bool], None]:
         """Let native code read a device's memory at a host address, while it is shown: call what is answered.

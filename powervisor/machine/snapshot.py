@@ -16,6 +16,7 @@ from ..memory.ram import describe_size
 from .standstill import standstill
 
 if TYPE_CHECKING:
+    from ..devices.device import Device
     from .machine import Machine
 
 Path = str | os.PathLike[str]
@@ -60,17 +61,23 @@ def take(machine: Machine) -> Snapshot:
     if machine.ended:
         raise PowervisorError("the machine has ended: there is nothing to go on from")
     with standstill(machine):
-        for device in machine.built.everything():
+        devices = _devices(machine)
+        for device in devices:
             if why := device.unsaved():
                 raise PowervisorError(f"{device.name}: {why}")
         state = {
             "guest-ns": machine.vm.elapsed_ns,
             "clock-ns": machine.clock.now_ns(),
-            "devices": [(d.name, type(d).__name__, d.save()) for d in machine.built.everything()],
+            "devices": [(d.name, type(d).__name__, d.save()) for d in devices],
             "mpic": machine.mpic.save(),
             "vcpus": save_vcpus(machine.vcpus),
         }
         return Snapshot(machine.options, state, machine.ram.keep(), machine.plan, time.time())
+
+
+def _devices(machine: Machine) -> list[Device]:
+    """All but the interrupt controller, which comes after those that drive its pins."""
+    return [device for device in machine.built.everything() if device is not machine.mpic]
 
 
 IDENTITY = ("board", "cpu", "cores", "threads", "memory")
@@ -80,7 +87,7 @@ WITH_SNAPSHOT = ("kernel", "bios", "initrd", "append", "dtb", "loaders")
 
 
 def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options that contradict it."""
+    """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options against it."""
     snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
     for name, value in options.items():
         if name in IDENTITY and value is not None and value != snapshot.options[name]:
@@ -101,7 +108,7 @@ def put_back(machine: Machine, snapshot: Snapshot) -> None:
         machine.vm.elapsed_ns = state["guest-ns"]
         machine.clock.set(state["clock-ns"])
         machine.vm.memory_replaced(machine.ram.restore(snapshot.memory))
-        devices = machine.built.everything()
+        devices = _devices(machine)
         for device, (_, _, saved) in zip(devices, state["devices"], strict=True):
             device.restore(saved)
         machine.mpic.restore(state["mpic"])
@@ -119,7 +126,7 @@ def check(machine: Machine, snapshot: Snapshot) -> None:
         if there != here:
             raise UserError(f"snapshot: {name} {there}, the machine has {here}; make the machine alike")
     saved = [(name, kind) for name, kind, _ in snapshot.state["devices"]]
-    own = [(device.name, type(device).__name__) for device in machine.built.everything()]
+    own = [(device.name, type(device).__name__) for device in _devices(machine)]
     if saved != own:
         missing = ", ".join(name for name, _ in saved if name not in dict(own))
         more = ", ".join(name for name, _ in own if name not in dict(saved))

@@ -11,6 +11,7 @@ from ..errors import UserError
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x2 | 0x20 | 0x4000
@@ -54,6 +55,11 @@ class CodeSpace:
             raise MemoryError("code space is full")
         self.used = start + size
         return self.base + start
+
+    def give_back(self, start: int) -> None:
+        """Let the host have the memory from the page after so many bytes on; it is zero when it is used again."""
+        start = (start + mmap.PAGESIZE - 1) & -mmap.PAGESIZE
+        _libc.madvise(self.base + start, self.size - start, mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Give the range back; nothing in it may run or be read any more."""

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..isa.cores import Core
 from ..native.codespace import CodeSpace
 from ..native.lang import NativeFunction
+from . import sharing
 from .image import Building, Image, Store
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Engine:
         self.coming: Building | None = None
         """The image being built; give its `result` to `upgrade`."""
         store = Store(core, list(natives), cache)
-        image = store.load(self.space)
+        self._shared = sharing.Shared(store.name)
+        image = self._shared.image or store.load(self.space)
         if image is None and progress is not None:
             progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
         if image is None and background and self.tier1 != "force":  # a quick image has no regions
@@ -69,12 +71,15 @@ class Engine:
 
     def _attach(self, image: Image) -> None:
         """Run with an image from now on. No vCPU may be in native code."""
+        if image.compile_handler is None and self._shared.image is None:
+            self._shared.offer(image, self.space)
         self.image, self.symbols = image, image.symbols
         self.vm.tables = self.symbols["tables"]
         self.vm.miss_ladder, self.vm.miss_step = self.symbols["miss_ladder"], self.symbols["miss_step"]
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self.symbols["run"])
         address = ctypes.c_uint64
         self.update_mode = self.function("update_mode", None, address)
+        self._reset_contexts = self.function("reset_contexts", None, address)
         self.forget_all = self.function("forget_all", None, address)
         self.debug_address = self.function("debug_address", address, address, address)
         self.read_spr = self.function("read_spr", address, address, ctypes.c_uint32)
@@ -83,6 +88,10 @@ class Engine:
         self.flush()
         if self.tier1 in ("eager", "force"):
             self._compile_regions()
+
+    def reset_contexts(self, cpu: Any) -> None:
+        """Make every context of a vCPU empty and unused."""
+        self._reset_contexts(cpu.address)
 
     def start(self) -> None:
         """The guest begins: let hot code be compiled. What that needs is imported meanwhile, on a thread."""
@@ -140,19 +149,24 @@ class Engine:
         """Forget all translated code. No vCPU may be in native code."""
         if self.regions is not None:
             self.regions.forget()
-        start = (self.space.base + self.image.used + 4095) & -4096
+        start = self._first_free()
         self._map.clear()
         self.vm.code_pages = (start + 63) & -64
         self.vm.code_pages_end = start + self._room_for_pages()
         self.vm.code_next = self.vm.code_pages_end
         self.vm.code_end = self.space.base + self.space.size
 
+    def _first_free(self) -> int:
+        """Where translated code may begin: behind the image, if it is not another machine's."""
+        own = self._shared.image is not self.image or self._shared.keeps(self.space)
+        return (self.space.base + (self.image.used if own else 0) + 4095) & -4096
+
     def _room_for_pages(self) -> int:
         return self.space.size // PAGES_SHARE
 
     def code_bytes(self) -> int:
         """Bytes of translated code and its page tables now in use."""
-        vm, start = self.vm, (self.space.base + self.image.used + 4095) & -4096
+        vm, start = self.vm, self._first_free()
         hot = int(vm.code_next) - start - self._room_for_pages()
         cold = self.space.base + self.space.size - int(vm.code_end)
         return hot + cold + int(vm.code_pages) - start
@@ -166,7 +180,11 @@ class Engine:
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:
-            space.close()
+            if self._shared.keeps(space):
+                space.give_back(self.image.used)
+            else:
+                space.close()
+        self._shared.close()
         self._map.close()
 
 

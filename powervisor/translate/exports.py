@@ -9,6 +9,7 @@ from . import dispatch
 EXPORTS: dict[str, NativeFunction] = {
     "step": dispatch.step,
     "update_mode": modes.update_mode,
+    "reset_contexts": modes.reset_contexts,
     "drop_range": codemap.drop_range,
     "reserve_code": codemap.reserve_code,
     "publish_code": codemap.publish_code,

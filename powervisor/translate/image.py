@@ -89,6 +89,11 @@ class Store:
         """Without `cache` nothing on disk is read or written."""
         self.core, self.natives, self._cache = core, natives, cache
 
+    @property
+    def name(self) -> str:
+        """What the image is made of in this process, wherever it lies."""
+        return f"{self.core.name} {sorted(f.name for f in self.natives)}"
+
     def path(self, base: int) -> Path | None:
         """The cached file of the image for an address; None without a cache."""
         return path_of(self.core.name, image_key(self.core, base, self.natives)) if self._cache else None

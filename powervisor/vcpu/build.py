@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..isa.registers import HID0_RESET, SPR, VSCR_RESET
 from .modes import reset_contexts, update_mode
 from .sprs import access_table, mask_table
 from .state import CONTEXTS, Context, CoreConfig, ThreadState, Tlb, Vcpu, Vm
+
+Empty = Callable[[Any], None]
 
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE: contexts are mostly never touched
 
@@ -56,8 +59,10 @@ def new_vm(ram_address: int, ram_size: int) -> Any:
     return vm
 
 
-def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = None, thread: int = 0) -> Processor:
-    """A vCPU in its reset state, attached to a Vm; threads of a core pass the TLB they share."""
+def new_vcpu(
+    vm: Any, core: Core, config: Any, index: int, tlb: Any | None = None, thread: int = 0, empty: Empty = reset_contexts
+) -> Processor:
+    """A vCPU in its reset state, attached to a Vm; threads of a core pass the TLB they share. `empty` as in `reset`."""
     cpu, contexts = Vcpu.new(), mmap.mmap(-1, CONTEXTS * Context.size + 64, flags=_FLAGS)
     tlb = tlb if tlb is not None else Tlb.new()
     cpu.index, cpu.thread = index, thread
@@ -66,7 +71,7 @@ def new_vcpu(vm: Any, core: Core, config: Any, index: int, tlb: Any | None = Non
     cpu.contexts = (ctypes.addressof(pin) + 63) & ~63
     vm.vcpus[index] = cpu.address
     vm.vcpu_count = max(int(vm.vcpu_count), index + 1)
-    reset(cpu, core)
+    reset(cpu, core, empty=empty)
     return Processor(cpu, [cpu, contexts, pin, tlb, config])
 
 
@@ -74,11 +79,11 @@ MRR_SHIFT = WRS_SHIFT = 28
 """Places of DBSR[MRR] and TSR[WRS]."""
 
 
-def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0) -> None:
+def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0, empty: Empty = reset_contexts) -> None:
     """Reset state of the registers; thread 0 empties the core's TLBs.
 
     `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as the
-    PPC440 manual has it; both are 0 after power-on.
+    PPC440 manual has it; both are 0 after power-on. `empty` is `reset_contexts`, or its native code.
     """
     kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
     ctypes.memset(cpu.address, 0, Vcpu.size)
@@ -99,5 +104,5 @@ def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0) -> None:
     cpu.spr[SPR.TSR] = watchdog << WRS_SHIFT
     cpu.next_deadline = (1 << 64) - 1
     cpu.dec_deadline = cpu.fit_deadline = cpu.wdt_deadline = (1 << 64) - 1
-    reset_contexts(cpu)
+    empty(cpu)
     update_mode(cpu)
