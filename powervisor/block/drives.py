@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from powervisor.block.backend import Backend
 from powervisor.block.nbd_server import PORT, NbdServer, parse_server
+from powervisor.block.overlay import Changes, Overlay
 from powervisor.block.qemu_nbd import FORMATS
 from powervisor.block.storage import RAW, Storage, open_storage
 from powervisor.errors import UserError, argument
@@ -66,12 +69,60 @@ class BlockdevOptions:
         return self.driver not in (*_FILES, "nbd")
 
 
+class Moment(NamedTuple):
+    """A drive at one moment. What the guest writes to an image itself is in that image alone."""
+
+    size: int
+    stamp: tuple[int, int] | None
+    """Of the host's file, see `Drive`."""
+    safe: bool
+    """Whether the image stays as it is."""
+    changes: Changes | None
+    """What the guest had changed, in snapshot mode."""
+
+
 class Drive:
     """Open storage with a name; `device` is who uses it."""
 
-    def __init__(self, name: str, where: str, backend: Backend) -> None:
+    def __init__(self, name: str, where: str, backend: Backend, file: str = "") -> None:
+        """`file` is the host's file whose bytes, and time of change, are the storage's."""
         self.name, self.where, self.backend = name, where, backend
         self.device = ""
+        self._file = file
+
+    def keep(self) -> Moment:
+        """The storage as it is now; nobody uses it meanwhile. Raises UserError when the image is gone."""
+        overlay = isinstance(self.backend, Overlay)
+        return Moment(
+            self.backend.size, self._stamp(), overlay or self.backend.read_only,
+            self.backend.keep() if isinstance(self.backend, Overlay) else None,
+        )  # fmt: skip
+
+    def check(self, moment: Moment) -> None:
+        """Raise UserError where the storage cannot be as it was at a moment."""
+        if moment.size != self.backend.size:
+            what = f"has {self.backend.size} bytes, and had {moment.size} when the snapshot was taken"
+            raise UserError(f"{self.where}: {what}; name the image that was used then")
+        if moment.stamp != self._stamp():
+            remedy = "name the image as it was" if moment.safe else "with snapshot=on it would have been kept"
+            raise UserError(f"{self.where}: the image has changed since the snapshot was taken; {remedy}")
+        if moment.changes is not None and not isinstance(self.backend, Overlay):
+            raise UserError(f"{self.where}: the snapshot has changes of the image; add snapshot=on")
+
+    def restore(self, moment: Moment) -> None:
+        """Be as at a moment, for which `check` was done; nobody uses the storage meanwhile."""
+        if isinstance(self.backend, Overlay):
+            self.backend.restore(moment.changes or Changes.empty(moment.size))
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Size and time of change of the host's file, by which another content is known."""
+        if not self._file:
+            return None
+        try:
+            status = os.stat(self._file)
+        except OSError as error:
+            raise UserError(f"{self.where}: the image is not there any more ({error.strerror})") from None
+        return status.st_size, status.st_mtime_ns
 
 
 class Drives:
@@ -109,7 +160,10 @@ def open_drives(drives: Sequence[str], blockdevs: Sequence[str] = (), snapshot: 
         for name, storage, interface in [*_drives(drives), *_blockdevs(blockdevs)]:
             if name in found.by_name:
                 raise UserError(f"{storage.where}: the name {name} is taken; give each drive its own")
-            found.by_name[name] = Drive(name, storage.where, open_storage(storage, snapshot))
+            backend = open_storage(storage, snapshot)
+            plain = storage.format in ("", RAW) or isinstance(backend, Overlay) or backend.read_only
+            file = storage.file if plain and storage.server is None else ""  # qemu-nbd writes when it likes to
+            found.by_name[name] = Drive(name, storage.where, backend, file)
             if interface != NONE:
                 found.devices.append(f"{_DEVICES[interface]},drive={name.replace(',', ',,')}")
     except BaseException:

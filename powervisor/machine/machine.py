@@ -33,10 +33,11 @@ from .backends import BackendOptions, Backends
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
-from .snapshot import Snapshot, keywords, put_back, take
+from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .stops import MachineStops
 
 if TYPE_CHECKING:
+    from ..block.drives import Drive
     from ..console.chardev import Chardev, PortChardev
     from ..devices.virtio.balloon import VirtioBalloon
 
@@ -211,6 +212,12 @@ class Machine:
         print_natively(vm, self.board, uarts)
         self._drains = [Drain(uart, self._dispatch) for uart in uarts]
         return vm
+
+    @property
+    def drives(self) -> list[Drive]:
+        """The storage of disks, by name."""
+        drives = self._backends.drives
+        return [] if drives is None else list(drives.by_name.values())
 
     def _drain(self) -> None:
         """Pass on what the guest printed until now."""
@@ -442,7 +449,11 @@ class Machine:
         return take(self)
 
     def fork(self, **options: Any) -> Machine:
-        """Another machine that goes on from now, as `load` makes it of a snapshot; this one goes on too."""
+        """Another machine that goes on from now, as `load` makes it of a snapshot; this one goes on too.
+
+        Raises UserError for what both cannot have: an image the guest writes to, a TAP, a port of the host.
+        """
+        check_fork(self)
         return Machine.load(self.snapshot(), **options)
 
     @classmethod

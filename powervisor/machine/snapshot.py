@@ -16,6 +16,7 @@ from ..memory.ram import describe_size
 from .standstill import standstill
 
 if TYPE_CHECKING:
+    from ..block.drives import Moment
     from ..devices.device import Device
     from .machine import Machine
 
@@ -33,6 +34,8 @@ class Snapshot:
     memory: Contents
     plan: BootPlan
     """What a reset loads."""
+    disks: dict[str, Moment]
+    """Drives by name."""
     taken: float
     """When it was taken, in seconds since 1970."""
 
@@ -72,7 +75,15 @@ def take(machine: Machine) -> Snapshot:
             "mpic": machine.mpic.save(),
             "vcpus": save_vcpus(machine.vcpus),
         }
-        return Snapshot(machine.options, state, machine.ram.keep(), machine.plan, time.time())
+        disks = {drive.name: drive.keep() for drive in machine.drives}
+        return Snapshot(machine.options, state, machine.ram.keep(), machine.plan, disks, time.time())
+
+
+def check_fork(machine: Machine) -> None:
+    """Raise UserError for a machine whose disks another one cannot have too."""
+    for drive in machine.drives:
+        if not drive.keep().safe:
+            raise UserError(f"{drive.where}: a fork would write to the same image; add snapshot=on or readonly=on")
 
 
 def _devices(machine: Machine) -> list[Device]:
@@ -103,7 +114,11 @@ def put_back(machine: Machine, snapshot: Snapshot) -> None:
     """As `Machine.restore`."""
     check(machine, snapshot)
     with standstill(machine):
+        for drive in machine.drives:
+            drive.check(snapshot.disks[drive.name])
         machine.revive()
+        for drive in machine.drives:
+            drive.restore(snapshot.disks[drive.name])
         state = snapshot.state
         machine.vm.elapsed_ns = state["guest-ns"]
         machine.clock.set(state["clock-ns"])
@@ -125,6 +140,10 @@ def check(machine: Machine, snapshot: Snapshot) -> None:
         there, here = snapshot.options[name], machine.options[name]
         if there != here:
             raise UserError(f"snapshot: {name} {there}, the machine has {here}; make the machine alike")
+    own_drives = [drive.name for drive in machine.drives]
+    if own_drives != [*snapshot.disks]:
+        have, had = (", ".join(names) or "none" for names in (own_drives, snapshot.disks))
+        raise UserError(f"snapshot: it is of a machine with the drives {had}, this one has {have}; name the same")
     saved = [(name, kind) for name, kind, _ in snapshot.state["devices"]]
     own = [(device.name, type(device).__name__) for device in _devices(machine)]
     if saved != own:

@@ -16,11 +16,12 @@ from ..snapshots import file
 from ..snapshots.file import SnapshotFile
 
 if TYPE_CHECKING:
+    from ..block.drives import Moment
     from .snapshot import Snapshot
 
 Path = str | os.PathLike[str]
 _LAYOUT = sha256(layout_text().encode()).hexdigest()[:16]
-MEMORY, BLOBS = "memory", "boot"
+MEMORY, BLOBS, DISK = "memory", "boot", "disk:"
 
 
 def save(snapshot: Snapshot, path: Path, progress: Callable[[str], None] | None) -> None:
@@ -35,12 +36,17 @@ def save(snapshot: Snapshot, path: Path, progress: Callable[[str], None] | None)
     header = {
         "powervisor": __version__, "layout": _LAYOUT, "taken": snapshot.taken, "options": snapshot.options,
         "state": snapshot.state,
+        "disks": {name: (d.size, d.stamp, d.safe, d.changes is not None) for name, d in snapshot.disks.items()},
         "plan": {
             "blobs": starts, "zeros": plan.zeros, "placed": plan.placed, "device-tree": plan.device_tree,
             "entries": [(cpu, e.pc, list(e.gpr.items()), e.map_size) for cpu, e in plan.entries.items()],
         },
     }  # fmt: skip
-    file.write(path, header, {MEMORY: snapshot.memory.pieces(file.CHUNK), BLOBS: blobs}, progress)
+    sections = {MEMORY: snapshot.memory.pieces(file.CHUNK), BLOBS: blobs}
+    for name, disk in snapshot.disks.items():
+        if disk.changes is not None:
+            sections[DISK + name] = disk.changes.pieces()
+    file.write(path, header, sections, progress)
 
 
 def load(path: Path, progress: Callable[[str], None] | None) -> Snapshot:
@@ -58,9 +64,20 @@ def load(path: Path, progress: Callable[[str], None] | None) -> Snapshot:
         options = header["options"]
         base = Base(options["memory"])
         found.read(MEMORY, base.write, progress)
-        return Snapshot(options, header["state"], Contents(base), _plan(found), header["taken"])
+        disks = {name: _disk(found, name, *values) for name, values in header["disks"].items()}
+        return Snapshot(options, header["state"], Contents(base), _plan(found), disks, header["taken"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise file.damaged(path, f"{type(error).__name__} in its header") from None
+
+
+def _disk(found: SnapshotFile, name: str, size: int, stamp: list[int] | None, safe: bool, changed: bool) -> Moment:
+    from ..block.drives import Moment
+    from ..block.overlay import Changes
+
+    changes = Changes.empty(size) if changed else None
+    if changes is not None:
+        found.read(DISK + name, changes.put)
+    return Moment(size, (stamp[0], stamp[1]) if stamp else None, safe, changes)
 
 
 def _plan(found: SnapshotFile) -> BootPlan:
