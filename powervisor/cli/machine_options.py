@@ -16,7 +16,7 @@ OPTION_NAMES = {
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
     "fsdevs": "-fsdev", "virtfs": "-virtfs", "netdevs": "-netdev", "objects": "-object", "pcap": "-pcap",
-    "serial": "-serial", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+    "serial": "-serial", "append": "-append", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 
@@ -204,6 +204,10 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """
     guest = _guest_name(options)
     given = _given(options)
+    if getattr(options, "loadvm", None) is not None:
+        if guest is not None:
+            raise UserError(f"-guest {guest}: what the machine loads comes with -loadvm; leave one of the two out")
+        return given
     arguments = given if guest is None else _guest_arguments(guest, given) | given
     if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():
         raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")

@@ -14,6 +14,7 @@ from powervisor.errors import PowervisorError, UsageError
 COMMANDS = {
     "run": "run a virtual machine (with no options: the built-in guest)",
     "guests": "list the guests that can be booted by name, and build them",
+    "snapshot": "tell what a snapshot file holds",
     "cache": "show or clear what is kept on disk between runs",
     "cores": "list the processor cores",
     "boards": "list the boards",

@@ -46,6 +46,10 @@ def main(words: list[str]) -> int:
     parser.option("-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does")
     parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
     parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
+    parser.option("-loadvm", metavar="FILE", help="go on from a snapshot, which says what the machine is")
+    parser.option(
+        "-savevm", metavar="FILE", help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there"
+    )
     parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
@@ -93,7 +97,12 @@ class _Run:
                 serial[0] = recorded(chardevs[0])
             if named:
                 self.arguments["chardevs"] = named
-            machine = stack.enter_context(Machine(**self.arguments, serial=serial, progress=_progress, warn=_warn))
+            self.arguments.update(serial=serial, progress=_progress, warn=_warn)
+            machine = stack.enter_context(
+                Machine(**self.arguments)
+                if self.options.loadvm is None
+                else Machine.load(self.options.loadvm, **self.arguments)
+            )
             if stdio is not None:
                 self._bind_keys(stdio, machine)
             for chardev in filter(None, everything):
@@ -113,6 +122,8 @@ class _Run:
                 self.expectation = threading.Thread(target=self._expect, args=(console,), name="expect", daemon=True)
                 self.expectation.start()
             status, message = self._until_the_end(serial[0])
+            if self.options.savevm is not None and status == Status.OK:
+                machine.snapshot().save(self.options.savevm, _progress)
             machine.stop()
             if stats is not None:
                 stats.write(json.dumps(machine.statistics(), indent=1) + "\n")

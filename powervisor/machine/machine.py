@@ -146,6 +146,8 @@ class Machine:
                 if moment is None
                 else moment.plan
             )
+            if moment is not None:
+                _ = self.vm  # what does not fit is told now
         except BaseException:
             self.close()
             raise
@@ -195,8 +197,8 @@ class Machine:
             if self._moment is None:
                 self.power.power_on()
             else:
-                moment, self._moment = self._moment, None
-                put_back(self, moment)
+                put_back(self, self._moment)
+                self._moment = None
         return self._vm
 
     @property
@@ -237,7 +239,7 @@ class Machine:
 
     def _dispatch(self, call: Callable[[], None]) -> None:
         with self.lock:
-            if not self._gone:
+            if not self._gone and self._moment is None:  # input that comes before that is restored would be lost
                 call()
 
     # ---- power, reset, secondary CPUs --------------------------------------------------------------------------------
@@ -465,8 +467,8 @@ class Machine:
         """
         return cls(**keywords(source, options))
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Be as the machine was at a moment: this one, or one made alike. Held, it stays so.
+    def restore(self, snapshot: Snapshot | Path) -> None:
+        """Be as the machine was at a moment, or in a file: this one, or one made alike. Held, it stays so.
 
         Time goes on where it stood. Input from outside that came since then is lost; what the guest printed stays
         printed. Raises UserError when the machine is another one, saying what differs.

@@ -106,12 +106,13 @@ def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]
             raise UserError(f"{argument(name)} {given}: the snapshot is of a machine with {have}; leave the option out")
         if name in WITH_SNAPSHOT and value:
             raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
-    given = {name: value for name, value in options.items() if value is not None and name not in WITH_SNAPSHOT}
+    given = {name: value for name, value in options.items() if value not in (None, []) and name not in WITH_SNAPSHOT}
     return {**snapshot.options, **given, "moment": snapshot}
 
 
-def put_back(machine: Machine, snapshot: Snapshot) -> None:
+def put_back(machine: Machine, source: Snapshot | Path) -> None:
     """As `Machine.restore`."""
+    snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
     check(machine, snapshot)
     with standstill(machine):
         for drive in machine.drives:
