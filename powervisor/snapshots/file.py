@@ -153,15 +153,13 @@ class SnapshotFile:
             store(chunk.offset, _local.unpacker.decompress(packed, max_output_size=chunk.length))
             return chunk.length
 
-        descriptor = _open(self.path)
         try:
-            with ThreadPoolExecutor(_WORKERS) as pool:
+            with open(self.path, "rb") as file, ThreadPoolExecutor(_WORKERS) as pool:
+                descriptor = file.fileno()
                 for length in pool.map(unpack, self._chunks.get(section, ())):
                     tell(length)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from None
-        finally:
-            os.close(descriptor)
+            raise _unreadable(self.path, error) from None
 
 
 def damaged(path: Path, what: str) -> UserError:
@@ -169,27 +167,23 @@ def damaged(path: Path, what: str) -> UserError:
     return UserError(f"{os.fspath(path)}: the snapshot is damaged ({what}); take another one")
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UserError(f"{os.fspath(path)}: the snapshot cannot be read ({error.strerror})") from None
+def _unreadable(path: Path, error: OSError) -> UserError:
+    why = f"the snapshot cannot be read ({error.strerror})"
+    return UserError(f"{os.fspath(path)}: {why}; check its name and your rights to it")
 
 
 def read(path: Path) -> SnapshotFile:
     """Read the index of a file. Raises UserError for what is no snapshot, or of a newer version, or damaged."""
-    descriptor = _open(path)
-    with open(descriptor, "rb") as file:
-        try:
-            size = os.fstat(descriptor).st_size
-            head = file.read(_HEAD.size)
-            at, length, crc = _check_head(path, head)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            at, length, crc = _check_head(path, file.read(_HEAD.size))
             if at + length != size:
                 raise damaged(path, f"{size} bytes of {at + length}")
             file.seek(at)
             index = file.read(length)
-        except OSError as error:
-            raise UserError(f"{os.fspath(path)}: the snapshot cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if zlib.crc32(index) != crc:
         raise damaged(path, "its index")
     values = msgpack.unpackb(zstandard.decompress(index, max_output_size=_MOST_INDEX), strict_map_key=False)

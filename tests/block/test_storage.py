@@ -8,7 +8,7 @@ import pytest
 
 from powervisor.block import file as file_module
 from powervisor.block.file import RawFile
-from powervisor.block.overlay import CLUSTER, Overlay, nameless
+from powervisor.block.overlay import CLUSTER, Changes, Overlay, nameless
 from powervisor.buffers import part
 
 
@@ -167,3 +167,72 @@ def test_a_snapshot_reads_as_if_written_and_leaves_the_image_alone(image, seed):
     overlay.discard(0, 512)
     overlay.close()
     assert image.read_bytes() == content
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_moments_of_snapshot_mode_can_be_had_again(image, seed):
+    rng = random.Random(seed)
+    content = image.read_bytes()
+    size = -(-len(content) // 512) * 512
+    first = Overlay(opened(image, read_only=True), nameless(size))
+    disks = [(first, bytearray(content.ljust(size, b"\0")))]
+    moments = []
+    for _ in range(300):
+        disk, expected = rng.choice(disks)
+        match rng.randrange(8):
+            case 0:
+                moments.append((disk.keep(), bytes(expected)))
+            case 1 if moments:
+                changes, expected[:] = rng.choice(moments)
+                disk.restore(changes)
+            case 2 if moments and len(disks) < 4:
+                changes, kept = rng.choice(moments)
+                other = Overlay(opened(image, read_only=True), nameless(size))
+                other.restore(changes)
+                disks.append((other, bytearray(kept)))
+            case _:
+                start = rng.randrange(size) & -512
+                end = min(size, start + rng.choice((512, 4096, CLUSTER, 3 * CLUSTER)))
+                if rng.random() < 0.2:
+                    disk.write_zeroes(start, end - start, True)
+                    expected[start:end] = bytes(end - start)
+                else:
+                    expected[start:end] = rng.randbytes(end - start)
+                    disk.writev([memoryview(bytes(expected[start:end]))], start)
+        views = buffers(size)
+        disk.readv(views, 0)
+        assert joined(views) == expected
+    first.close()  # others may still need what it stored
+    for changes, kept in moments:
+        copy = Changes.empty(size)
+        for offset, data in changes.pieces():
+            copy.put(offset, data)
+        other = Overlay(opened(image, read_only=True), nameless(size))
+        other.restore(copy)
+        views = buffers(size)
+        other.readv(views, 0)
+        assert joined(views) == kept
+        other.close()
+    assert image.read_bytes() == content
+
+
+def test_a_refused_write_changes_nothing_of_an_overlay(image, monkeypatch):
+    size = -(-len(image.read_bytes()) // 512) * 512
+    overlay = Overlay(opened(image, read_only=True), nameless(size))
+    overlay.writev([memoryview(b"a" * 1024)], 0)
+    changes = overlay.keep()
+
+    def full(buffers, offset):
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(changes.store.file, "writev", full)
+        with pytest.raises(OSError, match="full"):
+            overlay.writev([memoryview(b"b" * 512)], 0)
+    views = buffers(1024)
+    overlay.readv(views, 0)
+    assert joined(views) == b"a" * 1024
+    overlay.writev([memoryview(b"c" * 512)], 0)
+    overlay.readv(views, 0)
+    assert joined(views) == b"c" * 512 + b"a" * 512
+    overlay.close()
