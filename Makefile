@@ -7,8 +7,10 @@ GUEST ?= linux
 EXTRAS ?= dev
 ARGS ?=
 READY := $(VENV)/.ready
+# compat: else a clone's name hides the package beside it
+INSTALL := $(VENV)/bin/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e
 
-.PHONY: setup guests run test test-all test-regions check bench clean help
+.PHONY: setup guests run test test-all test-regions check bench docs clean help
 
 help:
 	@echo 'make run [GUEST=linux|uboot|builtin|hypervisor-demo|k64|k64av|kvm-k64] [ARGS=...]   boot a guest'
@@ -16,6 +18,7 @@ help:
 	@echo 'make test-regions [ARGS=...]                                    the suite with compiled regions for all code'
 	@echo 'make check                                                      ruff and mypy'
 	@echo 'make bench [COMPARE=revision] [ARGS=...]                        against qemu-system-ppc64, or a revision'
+	@echo 'make docs                                                       the documentation as a site: build/site'
 	@echo 'make setup                                                      only the Python environment'
 
 setup: $(READY)
@@ -27,8 +30,7 @@ $(READY): pyproject.toml
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy --no-install-recommends python3-venv; \
 	  else echo "make setup: the venv module is missing: sudo apt-get install python3-venv" >&2; exit 1; fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q --disable-pip-version-check \
-	  --config-settings editable_mode=compat -e '.[$(EXTRAS)]'  # else a clone's name hides the package beside it
+	$(INSTALL) '.[$(EXTRAS)]'
 	@$(VENV)/bin/python -m compileall -q powervisor  # also where PYTHONDONTWRITEBYTECODE is set: starts are faster
 	@touch $@
 
@@ -58,6 +60,12 @@ check: setup
 
 bench: setup
 	$(VENV)/bin/python -m bench $(if $(COMPARE),-compare $(COMPARE)) $(ARGS)
+
+# Whatever mkdocs warns of - a link to nowhere, a page that no menu has - is an error.
+docs: setup
+	@$(VENV)/bin/python -c 'import mkdocs, mkdocstrings, material' 2>/dev/null || \
+	  $(INSTALL) '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build -q --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
