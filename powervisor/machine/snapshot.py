@@ -97,12 +97,17 @@ WITH_SNAPSHOT = ("kernel", "bios", "initrd", "append", "dtb", "loaders")
 """Those that say what is in memory at the beginning."""
 
 
+def _shown(name: str, value: Any) -> str:
+    """An option's value for people."""
+    return describe_size(value) if name == "memory" else str(value)
+
+
 def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options against it."""
     snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
     for name, value in options.items():
         if name in IDENTITY and value is not None and value != snapshot.options[name]:
-            given, have = (describe_size(n) if name == "memory" else n for n in (value, snapshot.options[name]))
+            given, have = _shown(name, value), _shown(name, snapshot.options[name])
             raise UserError(f"{argument(name)} {given}: the snapshot is of a machine with {have}; leave the option out")
         if name in WITH_SNAPSHOT and value:
             raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
@@ -138,7 +143,7 @@ def put_back(machine: Machine, source: Snapshot | Path) -> None:
 def check(machine: Machine, snapshot: Snapshot) -> None:
     """Raise UserError, saying what differs, unless the snapshot is of a machine like this one."""
     for name in IDENTITY:
-        there, here = snapshot.options[name], machine.options[name]
+        there, here = (_shown(name, options[name]) for options in (snapshot.options, machine.options))
         if there != here:
             raise UserError(f"snapshot: {name} {there}, the machine has {here}; make the machine alike")
     own_drives = [drive.name for drive in machine.drives]
@@ -148,9 +153,7 @@ def check(machine: Machine, snapshot: Snapshot) -> None:
     saved = [(name, kind) for name, kind, _ in snapshot.state["devices"]]
     own = [(device.name, type(device).__name__) for device in _devices(machine)]
     if saved != own:
-        missing = ", ".join(name for name, _ in saved if name not in dict(own))
-        more = ", ".join(name for name, _ in own if name not in dict(saved))
-        what = " and ".join(
-            part for part in (f"without {missing}" * bool(missing), f"with {more} besides" * bool(more)) if part
-        )
-        raise UserError(f"snapshot: the machine is {what or 'one with other devices'}; make the machine alike")
+        lacks = dict.fromkeys(name for name, _ in saved if name not in dict(own))
+        more = dict.fromkeys(name for name, _ in own if name not in dict(saved))
+        what = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(more)} besides"] * bool(more)
+        raise UserError(f"snapshot: the machine {' and '.join(what) or 'has other devices'}; make the machine alike")

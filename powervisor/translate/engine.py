@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CODE_SPACE = 256 << 20
 QUICK_SPACE = 128 << 20
+SHARER_SPACE, LEAST_SPACE = 128 << 20, 32 << 20
+"""What a machine takes that shares another one's image, and what it makes do with where there are many."""
 TIER1 = {"off": 0, "on": 6, "eager": 1, "force": 1}
 """Time slices that end before an instruction until it is worth compiling (6: a quarter of a million instructions)."""
 PAGES_SHARE = 4
@@ -53,17 +55,21 @@ class Engine:
         self._started = self._closed = False
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
-        self.space = CodeSpace(code_space)
+        store = Store(core, list(natives), cache)
+        self._shared = sharing.Shared(store.name)
+        try:
+            self.space = _room(code_space if self._shared.image is None else min(code_space, SHARER_SPACE))
+        except UserError:
+            self._shared.close()
+            raise
         self._spaces = [self.space]
         self.coming: Building | None = None
         """The image being built; give its `result` to `upgrade`."""
-        store = Store(core, list(natives), cache)
-        self._shared = sharing.Shared(store.name)
         image = self._shared.image or store.load(self.space)
         if image is None and progress is not None:
             progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
         if image is None and background and self.tier1 != "force":  # a quick image has no regions
-            final, self.space = self.space, CodeSpace(QUICK_SPACE)
+            final, self.space = self.space, _room(QUICK_SPACE)
             self._spaces.append(self.space)
             image = store.build_quick(self.space)
             self.coming = Building(store, final)
@@ -186,6 +192,17 @@ class Engine:
                 space.close()
         self._shared.close()
         self._map.close()
+
+
+def _room(size: int) -> CodeSpace:
+    """So much room for translated code, or less where many machines have taken theirs. Raises UserError."""
+    while True:
+        try:
+            return CodeSpace(size)
+        except UserError:
+            if size <= LEAST_SPACE:
+                raise
+        size //= 2
 
 
 class CodeSpaceMap:
