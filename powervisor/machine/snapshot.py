@@ -64,18 +64,15 @@ def take(machine: Machine) -> Snapshot:
     if machine.ended:
         raise PowervisorError("the machine has ended: there is nothing to go on from")
     with standstill(machine):
-        devices = _devices(machine)
-        for device in devices:
+        for device in machine.built.everything():
             if why := device.unsaved():
                 raise PowervisorError(f"{device.name}: {why}")
         state = {
             "guest-ns": machine.vm.elapsed_ns,
-            "clock-ns": machine.clock.now_ns(),
-            "devices": [(d.name, type(d).__name__, d.save()) for d in devices],
-            "mpic": machine.mpic.save(),
             "vcpus": save_vcpus(machine.vcpus),
+            **_save_devices(machine),
         }
-        disks = {drive.name: drive.keep() for drive in machine.drives}
+        disks = _keep_disks(machine)
         return Snapshot(machine.options, state, machine.ram.keep(), machine.plan, disks, time.time())
 
 
@@ -111,41 +108,62 @@ def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]
             raise UserError(f"{argument(name)} {given}: the snapshot is of a machine with {have}; leave the option out")
         if name in WITH_SNAPSHOT and value:
             raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
-    given = {name: value for name, value in options.items() if value not in (None, []) and name not in WITH_SNAPSHOT}
-    return {**snapshot.options, **given, "moment": snapshot}
+    chosen = {name: value for name, value in options.items() if value not in (None, []) and name not in WITH_SNAPSHOT}
+    return {**snapshot.options, **chosen, "moment": snapshot}
 
 
 def put_back(machine: Machine, source: Snapshot | Path) -> None:
-    """As `Machine.restore`."""
+    """As `Machine.restore`. Where it fails the machine is as it was."""
     snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
     check(machine, snapshot)
     with standstill(machine):
         for drive in machine.drives:
             drive.check(snapshot.disks[drive.name])
         machine.revive()
-        for drive in machine.drives:
-            drive.restore(snapshot.disks[drive.name])
-        state = snapshot.state
-        machine.vm.elapsed_ns = state["guest-ns"]
-        machine.clock.set(state["clock-ns"])
+        before = _save_devices(machine), _keep_disks(machine)
+        try:
+            _restore_devices(machine, snapshot.state, snapshot.disks)
+        except (ValueError, OSError) as error:
+            _restore_devices(machine, *before)
+            raise UserError(f"snapshot: {error}; make the machine alike") from None
+        machine.vm.elapsed_ns = snapshot.state["guest-ns"]
         machine.vm.memory_replaced(machine.ram.restore(snapshot.memory))
-        devices = _devices(machine)
-        for device, (_, _, saved) in zip(devices, state["devices"], strict=True):
-            device.restore(saved)
-        machine.mpic.restore(state["mpic"])
-        for device in devices:
-            for pin in device.irqs().values():
-                pin.tell()  # what follows from the host is as it is now
-        restore_vcpus(machine.vm, state["vcpus"])
+        restore_vcpus(machine.vm, snapshot.state["vcpus"])
         machine.power.drive_interrupts()
+
+
+def _save_devices(machine: Machine) -> dict[str, Any]:
+    """The devices' part of a state; while nothing moves."""
+    return {
+        "clock-ns": machine.clock.now_ns(),
+        "devices": [(device.name, type(device).__name__, device.save()) for device in _devices(machine)],
+        "mpic": machine.mpic.save(),
+    }
+
+
+def _restore_devices(machine: Machine, state: dict[str, Any], disks: dict[str, Moment]) -> None:
+    for drive in machine.drives:
+        drive.restore(disks[drive.name])
+    machine.clock.set(state["clock-ns"])
+    devices = _devices(machine)
+    for device, (_, _, saved) in zip(devices, state["devices"], strict=True):
+        device.restore(saved)
+    machine.mpic.restore(state["mpic"])
+    for device in devices:
+        for pin in device.irqs().values():
+            pin.tell()  # what follows from the host is as it is now
+
+
+def _keep_disks(machine: Machine) -> dict[str, Moment]:
+    return {drive.name: drive.keep() for drive in machine.drives}
 
 
 def check(machine: Machine, snapshot: Snapshot) -> None:
     """Raise UserError, saying what differs, unless the snapshot is of a machine like this one."""
     for name in IDENTITY:
-        there, here = (_shown(name, options[name]) for options in (snapshot.options, machine.options))
-        if there != here:
-            raise UserError(f"snapshot: {name} {there}, the machine has {here}; make the machine alike")
+        theirs, ours = (_shown(name, options[name]) for options in (snapshot.options, machine.options))
+        if theirs != ours:
+            raise UserError(f"snapshot: {name} {theirs}, the machine has {ours}; make the machine alike")
     own_drives = [drive.name for drive in machine.drives]
     if own_drives != [*snapshot.disks]:
         have, had = (", ".join(names) or "none" for names in (own_drives, snapshot.disks))

@@ -219,6 +219,21 @@ def test_another_machine_is_refused_with_what_differs(counting):
         assert registers(other) == registers(counting)
 
 
+def test_a_device_that_refuses_leaves_the_machine_as_it_was(counting):
+    counting.run(instructions=1000)
+    snapshot = counting.snapshot()
+    counting.run(instructions=1000)
+    before = registers(counting)
+    uart = next(saved for name, _, saved in snapshot.state["devices"] if name == "serial0")
+    uart["registers"]["scratch"] = [0x55]
+    snapshot.state["devices"][-1][2]["warp_drive"] = 1
+    with pytest.raises(UserError, match="^snapshot: .*warp_drive; make the machine alike"):
+        counting.restore(snapshot)
+    assert registers(counting) == before
+    assert counting.built.devices["serial0"].registers["scratch"][0].value == 0
+    assert counting.run(instructions=1000) is None
+
+
 def test_options_against_the_snapshot_are_refused(counting):
     snapshot = counting.snapshot()
     for option, value in (("cpu", "e500mc"), ("memory", 128 * MIB), ("cores", 2), ("kernel", "x"), ("append", "y")):
