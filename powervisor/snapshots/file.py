@@ -60,7 +60,7 @@ def write(path: Path, header: Mapping[str, Any], sections: Mapping[str, Pieces],
     temporary = f"{where}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
         try:
-            with open(temporary, "xb") as file:
+            with open(temporary, "xb", opener=_private) as file:
                 _write(file, header, sections, _teller(progress, f"{where}: writing"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -70,6 +70,11 @@ def write(path: Path, header: Mapping[str, Any], sections: Mapping[str, Pieces],
                 os.unlink(temporary)
     except OSError as error:
         raise UserError(f"{where}: the snapshot cannot be written ({error.strerror}); name another file") from None
+
+
+def _private(path: str, flags: int) -> int:
+    """Guest memory has secrets."""
+    return os.open(path, flags, 0o600)
 
 
 def _write(

@@ -33,12 +33,20 @@ WORK = (
 FINISH = "\x03\nkill %1; echo STILL-$((6 * 7)); poweroff -f\n"
 
 
-def linux(cpus: int = 1, memory: int = 512 << 20) -> dict[str, Any]:
-    """Keywords of `Machine` for 32-bit Linux with a shell. Raises PowervisorError where it is not built."""
-    guest = catalogue.get("k32")
+DISK_WORK = (
+    "new() { dd if=/dev/urandom of=/tmp/new bs=64k count=4 2>/dev/null; dd if=/tmp/new of=/dev/vda bs=4k oflag=direct "
+    "2>/dev/null; dd if=/dev/vda bs=64k count=4 iflag=direct 2>/dev/null | cmp - /tmp/new; }; "
+    '(while new; do :; done; echo SUM-IS""-BAD) &\n'
+)
+"""A process that writes other data to a disk again and again and finds it there."""
+
+
+def linux(cpus: int = 1, memory: int = 512 << 20, name: str = "k32") -> dict[str, Any]:
+    """Keywords of `Machine` for Linux with a shell. Raises PowervisorError where it is not built."""
+    guest = catalogue.get(name)
     found = {role: catalogue.locate(artifact) for role, artifact in guest.files.items()}
     if None in found.values():
-        raise PowervisorError("guest k32 is not there; powervisor guests build k32")
+        raise PowervisorError(f"guest {name} is not there; powervisor guests build {name}")
     files = {role: str(path) for role, path in found.items()}
     return {**guest.options, **files, "cores": cpus, "memory": memory}
 
@@ -66,9 +74,12 @@ class Cycles:
         time.sleep(self.random.random() * self.longest)
 
 
-def run_cycles(cpus: int, count: int, seed: int, say: Callable[[str], None] = lambda text: None) -> None:
-    """`count` cycles, the first while Linux boots. Raises PowervisorError when the guest is not healthy afterwards."""
-    with Machine(**linux(cpus), no_reboot=True) as machine:
+def run_cycles(
+    options: dict[str, Any], count: int, seed: int, work: str = WORK, say: Callable[[str], None] = lambda text: None
+) -> None:
+    """`count` cycles of a machine of `options`, the first while Linux boots. Raises PowervisorError when the guest is
+    not healthy afterwards."""
+    with Machine(**options, no_reboot=True) as machine:
         console = machine.console
         machine.start()
         cycles = Cycles(machine, seed)
@@ -76,7 +87,7 @@ def run_cycles(cpus: int, count: int, seed: int, say: Callable[[str], None] = la
             cycles.one()
         say(f"{cycles.done} cycles while it booted")
         console.expect(PROMPT, timeout=60)
-        console.send(WORK)
+        console.send(work)
         while cycles.done < count:
             cycles.one()
             if found := TROUBLE.search(console.text):
@@ -128,14 +139,16 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m powervisor.testing.snapshots", description=__doc__)
     parser.add_argument("-cycles", type=int, default=500, help="how many (0: only measure)")
     parser.add_argument("-cpus", type=int, default=1)
+    parser.add_argument("-guest", default="k32", help="k32, k64 or k64av")
     parser.add_argument("-seed", type=int, default=1)
     options = parser.parse_args(words)
-    measure(print)
     if not options.cycles:
+        measure(print)
         return 0
     begin = time.monotonic()
-    run_cycles(options.cpus, options.cycles, options.seed, print)
-    print(f"{options.cycles} cycles with {options.cpus} CPUs: healthy, {time.monotonic() - begin:.1f} s")
+    run_cycles(linux(options.cpus, name=options.guest), options.cycles, options.seed, say=print)
+    seconds = time.monotonic() - begin
+    print(f"{options.cycles} cycles of {options.guest} with {options.cpus} CPUs: healthy, {seconds:.1f} s")
     return 0
 
 

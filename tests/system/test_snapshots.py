@@ -319,11 +319,31 @@ def linux_is_there() -> None:
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_linux_lives_through_snapshots(cpus):
     linux_is_there()
-    snapshots.run_cycles(cpus, 40, seed=cpus)
+    snapshots.run_cycles(snapshots.linux(cpus), 40, seed=cpus)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_linux_lives_through_many_snapshots(cpus):
     linux_is_there()
-    snapshots.run_cycles(cpus, 500, seed=10 + cpus)
+    snapshots.run_cycles(snapshots.linux(cpus), 500, seed=10 + cpus)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["k64", "k64av"])
+def test_64_bit_linux_lives_through_snapshots(name):
+    booting.files(name)
+    snapshots.run_cycles(snapshots.linux(2, name=name), 200, seed=3)
+
+
+@pytest.mark.slow
+def test_linux_at_work_on_a_disk_lives_through_snapshots(tmp_path):
+    linux_is_there()
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(MIB))
+    options = snapshots.linux(2) | {
+        "drives": [f"file={disk},snapshot=on,format=raw"],
+        "devices": ["virtio-rng-pci", "virtio-balloon-pci", "virtio-serial-pci"],
+    }
+    snapshots.run_cycles(options, 200, seed=4, work=snapshots.DISK_WORK + snapshots.WORK)
+    assert disk.read_bytes() == bytes(MIB)
