@@ -59,6 +59,16 @@ class ManualClock:
         heapq.heappush(self._heap, appointment)
         return appointment
 
+    def hold(self) -> None:
+        """As `HostClock.hold`: it stands still anyway."""
+
+    def release(self) -> None:
+        """As `HostClock.release`."""
+
+    def close(self) -> None:
+        """No call is made any more."""
+        self._heap.clear()
+
     def next_ns(self) -> int | None:
         """When the next call is due, or None."""
         while self._heap and self._heap[0].cancelled:

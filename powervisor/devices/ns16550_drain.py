@@ -15,15 +15,19 @@ PAUSE = 0.002
 
 
 class Drain:
-    """Drains one UART, at once after a silence and every `PAUSE` while the guest prints; `dispatch` takes the lock."""
+    """Drains one UART, at once after a silence and every `PAUSE` while the guest prints; `dispatch` takes the lock.
 
-    def __init__(self, uart: Ns16550, dispatch: Callable[[Callable[[], None]], None]) -> None:
+    Without a thread of its own, whoever runs the machine drains it.
+    """
+
+    def __init__(self, uart: Ns16550, dispatch: Callable[[Callable[[], None]], None], threaded: bool = True) -> None:
         self.uart, self._dispatch = uart, dispatch
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
         self._closing = False
         uart.transmitter.bell, uart.transmitter.one = self._bell, 1
         self._thread = threading.Thread(target=self._run, name=f"{uart.name}-drain", daemon=True)
-        self._thread.start()
+        if threaded:
+            self._thread.start()
 
     def _run(self) -> None:
         while not self._closing:
@@ -38,5 +42,6 @@ class Drain:
         self._closing = True
         with contextlib.suppress(OSError):
             os.eventfd_write(self._bell, 1)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         os.close(self._bell)

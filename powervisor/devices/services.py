@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -46,6 +47,10 @@ class Services:
     lines: Lines = field(default_factory=Lines)
     netdevs: Netdevs = field(default_factory=Netdevs)
     hire: Hire | None = None
+    random: Callable[[int], bytes] = os.urandom
+    """So many random bytes."""
+    concurrent: bool = True
+    """Whether storage may work on several requests at a time, and end them in any order."""
 
     def worker(self) -> Hire:
         """How devices get a thread of their own."""

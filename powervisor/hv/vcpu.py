@@ -12,9 +12,11 @@ from ..translate.engine import Engine
 from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.inspect import UNMAPPED
+from ..vcpu.locks import BILLION
 from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
 from ..vcpu.stops import WRITES
+from ..vcpu.timers import NEVER
 from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope, Watched
 from .registers import Registers
 
@@ -26,8 +28,10 @@ _RUN = struct.Struct("<qqq")  # budget, slice, left
 _MMIO = struct.Struct("<QQIII")  # mmio_pa, mmio_data, mmio_size, mmio_write, mmio_done
 _LOG = struct.Struct("<QQII")
 _U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
 _HCALL = struct.Struct("<9Q")  # r3 to r11
 _HCALL_AT = State.offset("gpr") + 3 * 8
+_DEFERRING_AT, _DEADLINE_AT = State.offset("deferring"), State.offset("next_deadline")
 _EXIT_AT, _RUN_AT = State.offset("exit_reason"), State.offset("budget")
 _MMIO_AT, _DONE_AT, _LOG_AT = State.offset("mmio_pa"), State.offset("mmio_done"), State.offset("mmio_log")
 
@@ -133,6 +137,21 @@ class Vcpu:
     def pass_stop(self) -> None:
         """Let the next instruction be executed whatever a debugger set, and no interrupt come before it."""
         self.state.passing = 1
+
+    # ---- lockstep --------------------------------------------------------------------------------------------------
+
+    def let_interrupts(self) -> None:
+        """Take pending interrupts when `run` begins, or when the access that was answered is done, and not again."""
+        _U32.pack_into(self._memory, _DEFERRING_AT, 0)
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When, in nanoseconds of `Vm.set_time`, a timer changes TSR next; None when none will."""
+        tick: int = _U64.unpack_from(self._memory, _DEADLINE_AT)[0]
+        if tick == NEVER or int(self.state.frozen):
+            return None
+        vm = self.state.vm
+        return int(vm.timebase_start) - -(tick + int(self.state.frozen_for)) * BILLION // int(vm.timebase_hz)
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 

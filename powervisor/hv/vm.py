@@ -81,6 +81,15 @@ class Vm:
         """No vCPU may run."""
         self.state.timebase_start, self.state.clock_pause = self._now() - ns, 0
 
+    def keep_step(self) -> None:
+        """Lockstep, from power-on: vCPUs run by `take_turns`, and time is what `set_time` says."""
+        self.state.lockstep, self.state.clock_gettime, self.state.fixed_ns = 1, 0, 0
+        self.start_time()
+
+    def set_time(self, ns: int) -> None:
+        """What the time is in lockstep. No vCPU may run."""
+        self.state.fixed_ns = ns
+
     def _now(self) -> int:
         """What vCPUs take for the host's clock."""
         return time.monotonic_ns() if int(self.state.clock_gettime) else int(self.state.fixed_ns)
@@ -145,17 +154,49 @@ class Vm:
 
     def start(self, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         """Run every vCPU on a thread of its own; `handle` returns False to end its vCPU's thread."""
+        self._begin(failed)
+        for vcpu in self.vcpus:
+            self._hire(f"cpu{vcpu.index}", self._work, vcpu, handle, failed)
+
+    def take_turns(self, turn: Callable[[], bool], failed: Callable[[BaseException], None]) -> None:
+        """Lockstep: a thread calls `turn` while the gate is open, until it answers False. It uses `admit`."""
+        self._begin(failed)
+        self._hire("lockstep", self._take_turns, turn, failed)
+
+    def _begin(self, failed: Callable[[BaseException], None]) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
         if self.engine.coming is not None:
             coming = self.engine.coming
             threading.Thread(target=self._upgrade, args=(coming, failed), name="upgrade", daemon=True).start()
         self.engine.start()
-        for vcpu in self.vcpus:
-            worker = threading.Thread(
-                target=self._work, args=(vcpu, handle, failed), name=f"cpu{vcpu.index}", daemon=True
-            )
-            self._workers.append(worker)
-            worker.start()
+
+    def _hire(self, name: str, work: Callable[..., None], *arguments: Any) -> None:
+        worker = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+        self._workers.append(worker)
+        worker.start()
+
+    def _take_turns(self, turn: Callable[[], bool], failed: Callable[[BaseException], None]) -> None:
+        try:
+            while self._await_open() and turn():
+                pass
+        except BaseException as error:  # as in `_work`
+            failed(error)
+
+    def _await_open(self) -> bool:
+        """Wait before the gate; False when the machine is stopping."""
+        if self._paused or self._stopping:
+            with self._gate:
+                while self._paused and not self._stopping:
+                    self._gate.wait()
+        return not self._stopping
+
+    def admit(self, vcpu: Vcpu, budget: int) -> tuple[bool, Exit | None]:
+        """Run a vCPU if the gate is open, and say whether it was; the exit as `run` has it."""
+        vcpu.inside = True
+        if self._paused or self._stopping:
+            self._leave(vcpu)
+            return False, None
+        return True, self._run(vcpu, budget)
 
     def _work(self, vcpu: Vcpu, handle: Callable[[Vcpu, Exit], bool], failed: Callable[[BaseException], None]) -> None:
         try:
@@ -210,11 +251,8 @@ class Vm:
         vcpu.inside = True
         while self._paused or self._stopping:
             self._leave(vcpu)
-            with self._gate:
-                while self._paused and not self._stopping:
-                    self._gate.wait()
-                if self._stopping:
-                    return False
+            if not self._await_open():
+                return False
             vcpu.inside = True
         return True
 
@@ -244,7 +282,9 @@ class Vm:
             self._gate.notify_all()
 
     def stop_clock(self) -> None:
-        """Let the time bases stand still. No vCPU may run."""
+        """Let the time bases stand still, if they do not in any case. No vCPU may run."""
+        if self.state.lockstep:
+            return
         self.state.fixed_ns = time.monotonic_ns()
         self._clock, self.state.clock_gettime = int(self.state.clock_gettime), 0
 
@@ -254,6 +294,8 @@ class Vm:
 
     def start_clock(self) -> None:
         """Let it go on where it was stopped."""
+        if self.state.lockstep:
+            return
         self.state.clock_pause += time.monotonic_ns() - int(self.state.fixed_ns)
         self.state.clock_gettime = self._clock
 

@@ -16,7 +16,7 @@ from ..boards.hypervisor import has_uarts
 from ..boot.loader import BootOptions, BootPlan, LoaderDevice, plan_boot
 from ..console.chardev import BaseChardev
 from ..console.recorder import Recorder, recorded
-from ..devices.clock import HostClock
+from ..devices.clock import HostClock, ManualClock
 from ..devices.mpic import Mpic
 from ..devices.ns16550 import Ns16550
 from ..devices.ns16550_drain import Drain
@@ -30,6 +30,8 @@ from ..memory.space import BusError, Dma, Memory, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
+from .inputs import RESET, Channel
+from .lockstep import Lockstep, Timing, refuse_undetermined
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
@@ -50,7 +52,8 @@ class Machine:
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `board`, `devices`, `drives`,
     `blockdevs`, `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with
     `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
-    chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. Without
+    chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. What a
+    `deterministic` machine does follows from these arguments and its input. Without
     `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
     "powervisor". With `moment` it goes on from there, see `load`. Raises UserError for what cannot be had.
     """
@@ -82,6 +85,7 @@ class Machine:
         mem_path: Path | None = None,
         mem_prealloc: bool = False,
         no_reboot: bool = False,
+        deterministic: bool | Timing = False,
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
         warn: Callable[[str], None] | None = None,
@@ -126,12 +130,18 @@ class Machine:
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
+        self.lockstep = Lockstep.of(self, deterministic, self._handle, self._drain)
+        """The turns of a deterministic machine's vCPUs."""
         try:
             self.space = PhysicalSpace(self.ram)
-            self.clock = HostClock(self.lock, self._failed)
+            self.clock: HostClock | ManualClock = HostClock(self.lock, self._failed)
             lines = list(serial) if serial is not None else [None]
             self.console = recorded(lines[0]) if lines else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
+            if self.lockstep is not None:
+                self.clock = self.lockstep.clock
+                self._chardevs = self.lockstep.serial_channels(self._chardevs)
+                refuse_undetermined(fsdevs, virtfs, netdevs)
             self._progress = progress
             self._build()
             pcap_file = None if pcap is None else os.fspath(pcap)
@@ -161,6 +171,8 @@ class Machine:
             self.ram, self.space, Dma(self.space), self.mpic, self.clock, self.topology, self._chardevs,
             poweroff=self._poweroff, reset=self.power.board_reset, release_cpu=self.power.release_cpu,
         )  # fmt: skip
+        if self.lockstep is not None:
+            self.context.rng_seed, self.context.wall_clock = self.lockstep.seed(), self.lockstep.wall_clock
         self.built = self.board.build(self.context)
         for index, chardev in enumerate(self._chardevs):
             line = self.built.devices.get(f"{SERIAL}{index}")
@@ -176,6 +188,10 @@ class Machine:
         from ..devices.services import Services
 
         services = Services(self.context.dma, self.lock, self._failed)
+        if self.lockstep is not None:
+            services.hire, services.random = self.lockstep.hire, self.lockstep.random
+            chardevs = self.lockstep.channels(chardevs or {})
+            services.concurrent = False
         services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
@@ -212,7 +228,9 @@ class Machine:
         lines = [(self.built.devices.get(f"{SERIAL}{n}"), chardev) for n, chardev in enumerate(self._chardevs)]
         uarts = [line for line, chardev in lines if isinstance(line, Ns16550) and chardev is not None]
         print_natively(vm, self.board, uarts)
-        self._drains = [Drain(uart, self._dispatch) for uart in uarts]
+        if self.lockstep is not None:
+            vm.keep_step()
+        self._drains = [Drain(uart, self._dispatch, threaded=self.lockstep is None) for uart in uarts]
         return vm
 
     @property
@@ -232,7 +250,9 @@ class Machine:
         chardev.on_receive = lambda data: (line.receive(data), None)[1]
         chardev.can_receive = lambda: line.room
         if isinstance(line, ByteChannel):
-            port = chardev if isinstance(chardev, BaseChardev) else recorded(chardev)  # which tell of their room
+            port = (
+                chardev if isinstance(chardev, BaseChardev | Channel) else recorded(chardev)
+            )  # which tell of their room
             port.on_room = lambda: self._dispatch(line.has_room)
             line.connect(port)
         chardev.start(self._dispatch)
@@ -246,6 +266,9 @@ class Machine:
 
     def later(self, call: Callable[[], None]) -> None:
         """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
+        if self.lockstep is not None:
+            self.lockstep.later(call)
+            return
         if self._counting:
             self._due.append(call)
             return
@@ -288,7 +311,10 @@ class Machine:
             raise PowervisorError("the machine has been started already")
         self._started = True
         self._start_time = time.monotonic()
-        self.vm.start(self._handle, self._failed)
+        if self.lockstep is not None:
+            self.vm.take_turns(self.lockstep.work, self._failed)
+        else:
+            self.vm.start(self._handle, self._failed)
 
     def _handle(self, vcpu: Vcpu, exit_: Exit) -> bool:
         goes_on = self._answer(vcpu, exit_)
@@ -345,7 +371,8 @@ class Machine:
     def run(self, seconds: float | None = None, instructions: int | None = None) -> Outcome | None:
         """Run for a host time, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
 
-        The vCPUs are held until the next `run`. Counting runs on the calling thread.
+        The vCPUs are held until the next `run`. Counting runs on the calling thread. In a deterministic machine all
+        vCPUs run until CPU 0 has executed the number.
         """
         if instructions is not None:
             return self._run_counted(instructions)
@@ -393,6 +420,8 @@ class Machine:
         Answers why it came back, devices and resets being served already; time does not pass but for a nanosecond an
         instruction.
         """
+        if self.lockstep is not None:
+            return self.lockstep.execute(vcpu, instructions)
         before = vcpu.instructions
         self._counting = True
         try:
@@ -419,6 +448,11 @@ class Machine:
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
             self.hold()
+        if self.lockstep is not None:
+            self.lockstep.run(instructions)
+            if self._failure is not None:
+                raise self._failure
+            return self._outcome
         if self._held:
             self.vm.start_clock()
         vcpu = self.vcpus[0]
@@ -441,7 +475,10 @@ class Machine:
 
     def reset(self) -> None:
         """As the board's reset button, or its end under `no_reboot`; the vCPUs may be held."""
-        self.power.button()
+        if self.lockstep is not None:
+            self.lockstep.inputs.put(RESET)
+        else:
+            self.power.button()
 
     def snapshot(self) -> Snapshot:
         """The whole machine as it is now, in memory; it goes on as before. Costs what changed since the last one.

@@ -22,7 +22,7 @@ from ..vcpu.access import mmio_exit, rom
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, reset_entries, unlock_code
 from ..vcpu.debug import debug_after, debug_before
 from ..vcpu.fpscr import fp_enter, fp_leave
-from ..vcpu.locks import BILLION, FOREVER, sleep
+from ..vcpu.locks import BILLION, FOREVER, sleep, stop_thread
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import IDLE, idle_ends, take_pending
 from ..vcpu.spinning import waits
@@ -112,7 +112,8 @@ def service(cpu: Vcpu) -> None:
     requests = atomic_xchg(u32, field_addr(cpu, "requests"), u32(0))
     if requests & Request.FLUSH:
         forget_all(cpu)
-    if requests & Request.KICK and cpu.exit_reason == 0:  # leaving for another reason will do as well
+    # Leaving for another reason will do as well; turns in lockstep end where they have to.
+    if requests & Request.KICK and cpu.exit_reason == 0 and cpu.vm.lockstep == 0:
         cpu.exit_reason = u32(ExitReason.KICK)
     settle(cpu)
     refill(cpu, check_timers(cpu))
@@ -191,7 +192,15 @@ def fetch_again(cpu: Vcpu) -> bool:
 
 @native
 def rest(cpu: Vcpu) -> None:
-    """Sleep until something happens. A run with a limit comes back to Python now and then: people press Ctrl-C."""
+    """Sleep until something happens. A run with a limit comes back to Python now and then: people press Ctrl-C.
+
+    In lockstep it ends the turn.
+    """
+    if cpu.vm.lockstep:
+        stop_thread(cpu)
+        if cpu.exit_reason == 0:
+            cpu.exit_reason = u32(ExitReason.KICK)
+        return
     time = u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu)
     if cpu.left < COUNTED:
         if time > LONGEST_NAP:
@@ -246,8 +255,10 @@ def next_code(cpu: Vcpu) -> u64:
         if cpu.requests or cpu.budget <= 0:
             service(cpu)
         # No interrupt before a device access asked for is done and the instruction at PC was executed again with it.
-        if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled | cpu.passing == 0:
+        # In lockstep once a turn, and after an access that Python answered.
+        if cpu.exit_reason | cpu.mmio_done | cpu.halted | cpu.disabled | cpu.passing | cpu.deferring == 0:
             take_pending(cpu)
+            cpu.deferring = cpu.vm.lockstep
         if cpu.exit_reason:
             return u64(0)
         if cpu.left <= 0:
@@ -293,7 +304,7 @@ def next_code(cpu: Vcpu) -> u64:
             known = translate_block(cpu, page_at, index)
             spent |= cpu.vm.hot_at_once != 0
         if spent and known != 0:
-            if cpu.vm.vcpu_count > 1:
+            if cpu.vm.vcpu_count > 1 and cpu.vm.lockstep == 0:
                 look_for_wait(cpu, page_at, index)
             warm(cpu, page_at, index)
             if cpu.exit_reason:

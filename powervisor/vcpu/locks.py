@@ -21,13 +21,18 @@ def wake(cpu: Vcpu, requests: u32) -> None:
 
 
 @native
+def stop_thread(cpu: Vcpu) -> None:
+    """A thread that TENC stops has stopped when it has nothing to execute."""
+    atomic_cas(u32, field_addr(cpu, "disabled"), u32(ThreadState.STOPPING), u32(ThreadState.STOPPED))
+
+
+@native
 def sleep(cpu: Vcpu, timeout_ns: u64) -> None:
     """Sleep until something is requested of this vCPU, the time has passed, or a signal comes.
 
-    A thread that TENC stops has stopped when it comes here. `asleep` is stored before `requests` is looked at, and
-    wakers do the opposite: no wake-up is lost.
+    `asleep` is stored before `requests` is looked at, and wakers do the opposite: no wake-up is lost.
     """
-    atomic_cas(u32, field_addr(cpu, "disabled"), u32(ThreadState.STOPPING), u32(ThreadState.STOPPED))
+    stop_thread(cpu)
     atomic_store(u32, field_addr(cpu, "asleep"), u32(1))
     if atomic_load(u32, field_addr(cpu, "requests")) == 0:
         limit = u64(0)

@@ -150,6 +150,6 @@ def check_pending(cpu: Vcpu, next_pc: u64) -> None:
 def finish(cpu: Vcpu, next_pc: u64) -> None:
     """The instruction is complete: go on at `next_pc`, after whatever is pending or an exit."""
     cpu.pc = next_pc
-    if not cpu.passing:
+    if not cpu.passing or cpu.vm.lockstep:  # who is stepped through in lockstep goes the way of all
         take_pending(cpu)
     raise Abort

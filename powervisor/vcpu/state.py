@@ -272,6 +272,7 @@ class Vcpu(Struct):
     # A debugger's: the next instruction is executed though it stops there, and no interrupt comes before it;
     passing: u32
     watch_address: u64  # what ExitReason.WATCH is about
+    deferring: u32  # in lockstep: this turn's interrupts were taken, others wait for the next
     # Reservation of lwarx/stwcx.
     reserve_valid: u32
     reserve_size: u32
@@ -398,4 +399,5 @@ class Vm(Struct):
     hot_at_once: u32  # whatever is translated is hot
     clock_pause: i64  # ns that the machine's clock was held
     fixed_ns: i64  # the host clock where `clock_gettime` is 0
+    lockstep: u32  # one thread runs the vCPUs in turns, between which time passes: nothing depends on translation
     timebase_hz: u64

@@ -113,7 +113,9 @@ class VirtioBlk(VirtioDevice):
         ):
             features |= feature if offered else 0
         self._host_errors = HostErrors(services, name, drive)
-        self._flights = Flights(self.backend, self._ring) if isinstance(self.backend, Concurrent) else None
+        self._flights = None
+        if services.concurrent and isinstance(self.backend, Concurrent):
+            self._flights = Flights(self.backend, self._ring)
         sizes = (options.queue_size,) * options.num_queues
         super().__init__(name, services, sizes, features | options.features())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,7 @@ class VirtioRng(VirtioDevice):
         left = MOST_AT_ONCE
         for buffer in chain.writable:
             part = buffer[:left]
-            part[:] = os.urandom(len(part))
+            part[:] = self.services.random(len(part))
             left -= len(part)
         return MOST_AT_ONCE - left
 

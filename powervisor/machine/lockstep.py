@@ -1,0 +1,313 @@
+"""Deterministic machines: all vCPUs in turns on one thread, and time made of the instructions they execute.
+
+A *round* gives every vCPU one turn of so many instructions. Time stands still within a round, and nothing comes from
+outside: interrupts are taken where a turn begins, after a device answered, and by instructions that let them in.
+Between two rounds time passes, a nanosecond or more for each instruction, timers and devices have their appointments,
+and what came from outside is let in. A round ends where the next appointment is due; when every vCPU waits, time goes
+there at once. None of this knows whether code was translated, compiled or executed one at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..boards.board import SERIAL
+from ..devices.clock import ManualClock
+from ..devices.worker import Bell
+from ..errors import UserError, argument
+from ..hv.exits import Debug, Exit, Hcall, Kick, Mmio, Watched
+from ..hv.vcpu import Vcpu
+from ..properties import number, prop
+from .inputs import RESET, Channel, Inputs
+
+if TYPE_CHECKING:
+    from ..console.chardev import Chardev, PortChardev
+    from .machine import Machine
+
+BILLION = 1_000_000_000
+_LOOK_AGAIN = 0.05
+"""Seconds a machine whose vCPUs all wait for ever looks away from what else may be wanted of it."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a deterministic machine's time is made of, and what takes the place of chance."""
+
+    ns: int = prop(1, "nanoseconds that an instruction takes", number(1, 1000))
+    quantum: int = prop(10_000, "instructions of a vCPU's turn, at most", number(1, 10_000_000))
+    seed: int = prop(0, "where random numbers for the guest begin")
+    start: int = prop(1_735_689_600, "real-time clock at power-on, in seconds since 1970")
+
+
+class Position(NamedTuple):
+    """A point in a deterministic machine's life: rounds finished, whose turn it is, how much of it was executed."""
+
+    round: int
+    turn: int
+    executed: int
+    begun: bool
+    """Whether the turn's interrupts were taken."""
+
+
+class Randomness:
+    """Random bytes that follow from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = str(seed).encode()
+        self.position = 0
+
+    def __call__(self, count: int) -> bytes:
+        """The next bytes."""
+        self.position += 1
+        return hashlib.shake_128(b"%s/%d" % (self._seed, self.position)).digest(count)
+
+
+class _Inline:
+    """A device's worker without a thread: its work is done when the access that asked for it is over."""
+
+    def __init__(self, work: Callable[[], None], rung: deque[_Inline]) -> None:
+        self.work, self._rung = work, rung
+        self.waits = False
+
+    def ring(self) -> None:
+        if not self.waits:
+            self.waits = True
+            self._rung.append(self)
+
+    def close(self) -> None:
+        """Nothing is on its way."""
+
+
+class Lockstep:
+    """The turns of a machine's vCPUs. One thread at a time takes them: the machine's own, or a debugger's."""
+
+    @classmethod
+    def of(
+        cls, machine: Machine, wanted: bool | Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None]
+    ) -> Lockstep | None:
+        """A machine's, where it is wanted."""
+        if wanted is False:
+            return None
+        return cls(machine, Timing() if wanted is True else wanted, answer, drain)
+
+    def __init__(
+        self, machine: Machine, timing: Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None]
+    ) -> None:
+        """`answer` is given exits; `drain` has what the guest printed passed on."""
+        self.timing, self._answer_exit, self._drain = timing, answer, drain
+        self.clock = ManualClock()
+        self.inputs = Inputs()
+        self.inputs.sources[RESET] = _Button(machine)
+        self.random = Randomness(timing.seed)
+        self.lock = threading.RLock()
+        """Held while a turn is taken and its exit answered."""
+        self.round = 0
+        self.executed = [0] * machine.topology.vcpus
+        """Instructions of each vCPU since power-on, those before a reset included."""
+        self.on_round: Callable[[], None] = lambda: None
+        """Told before a round begins."""
+        self._machine = machine
+        self._turn = 0
+        self._begun = False
+        self._length = self._left = timing.quantum
+        self._longest = 0
+        self._starved = False
+        self._due: deque[Callable[[], None]] = deque()
+        self._rung: deque[_Inline] = deque()
+
+    # ---- what the machine uses -------------------------------------------------------------------------------------
+
+    def hire(self, name: str, work: Callable[[], None]) -> Bell:
+        """A worker that needs no thread; see `devices.worker.Hire`."""
+        return _Inline(work, self._rung)
+
+    def seed(self) -> bytes:
+        """32 bytes for the guest's random pool."""
+        return hashlib.sha256(b"rng-seed/%d" % self.timing.seed).digest()
+
+    def wall_clock(self) -> float:
+        """Seconds since 1970."""
+        return self.timing.start + self.clock.now_ns() / BILLION
+
+    def serial_channels(self, chardevs: Sequence[Chardev | None]) -> list[Chardev | None]:
+        """Serial lines with their input taken in between rounds."""
+        return [
+            None if chardev is None else Channel(f"{SERIAL}{n}", chardev, self.inputs)
+            for n, chardev in enumerate(chardevs)
+        ]
+
+    def channels(self, chardevs: Mapping[str, PortChardev]) -> dict[str, PortChardev]:
+        """The same for chardevs with names."""
+        return {name: Channel(f"chardev {name}", chardev, self.inputs) for name, chardev in chardevs.items()}
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Do something when the exit, or the round, has been answered."""
+        self._due.append(call)
+
+    @property
+    def position(self) -> Position:
+        """Where the machine is; nobody may take turns."""
+        return Position(self.round, self._turn, self._length - self._left if self._begun else 0, self._begun)
+
+    @property
+    def next(self) -> Vcpu:
+        """Whose turn it is."""
+        return self._machine.vcpus[self._turn]
+
+    # ---- turns -----------------------------------------------------------------------------------------------------
+
+    def work(self) -> bool:
+        """Take one turn on the machine's thread; False at the end."""
+        if self._starved:
+            self.inputs.await_some(_LOOK_AGAIN)
+        with self.lock:
+            self.advance(held=False)
+        return not self._machine.ended
+
+    def advance(self, most: int | None = None, held: bool = True) -> Debug | Watched | None:
+        """Go on with the turn that it is, for at most so many instructions, and with what comes after; what a debugger
+        set may end it earlier. `held` says that the machine is: the caller takes its turns."""
+        if self._starved and not self._end_round():
+            return None
+        machine, vcpu = self._machine, self.next
+        if not self._begun:
+            self._begun, self._left = True, self._length
+            vcpu.let_interrupts()
+        before = vcpu.instructions
+        budget = self._left if most is None else min(most, self._left)
+        if held:
+            exit_ = machine.vm.run(vcpu, budget)
+        else:
+            admitted, exit_ = machine.vm.admit(vcpu, budget)
+            if not admitted:
+                return None
+        done = vcpu.instructions - before
+        self._left -= done
+        self.executed[self._turn] += done
+        stop = self._answer(vcpu, exit_, held)
+        if self._left <= 0 or type(exit_) is Kick:
+            self._longest = max(self._longest, self._length - self._left)
+            self._turn, self._begun = self._turn + 1, False
+            if self._turn == len(machine.vcpus):
+                self._end_round()
+        return stop
+
+    def _answer(self, vcpu: Vcpu, exit_: Exit | None, held: bool) -> Debug | Watched | None:
+        """Answer an exit; what stops a debugger's turn is his."""
+        if exit_ is None:
+            return None
+        if type(exit_) is Mmio or type(exit_) is Hcall:
+            vcpu.let_interrupts()
+        if isinstance(exit_, Debug | Watched) and held:
+            return exit_
+        self._answer_exit(vcpu, exit_)
+        self._settle()
+        return None
+
+    def _settle(self) -> None:
+        """Do what was left for later: resets, and the work of devices."""
+        while self._due or self._rung:
+            if self._due:
+                self._due.popleft()()
+            else:
+                bell = self._rung.popleft()
+                bell.waits = False
+                bell.work()
+
+    # ---- between two rounds ----------------------------------------------------------------------------------------
+
+    def _end_round(self) -> bool:
+        """Let time pass and the world in; False when nothing would ever happen unless something comes."""
+        machine = self._machine
+        with machine.lock:
+            if machine.mpic.events:
+                machine.mpic.service()
+            self._drain()
+            passed = self._longest * self.timing.ns or self._until_event()
+            if passed is not None:
+                self.clock.advance(passed)
+                self._set_time()
+            came = self.inputs.deliver(self.round)
+            self._starved = passed is None and not came
+            if self._starved:
+                return False
+        self._settle()
+        self._next_round()
+        return True
+
+    def _next_round(self) -> None:
+        self.round += 1
+        self._turn = self._longest = 0
+        event = self._until_event()
+        quantum = self.timing.quantum
+        self._length = quantum if event is None else max(min(quantum, -(-event // self.timing.ns)), 1)
+        self.on_round()
+
+    def _set_time(self) -> None:
+        now = self.clock.now_ns()
+        self._machine.vm.set_time(now)
+        self._machine.mpic.state.now_ns = now
+
+    def _until_event(self) -> int | None:
+        """Nanoseconds to the next appointment of a device or timer of a vCPU, None when there is none."""
+        now = self.clock.now_ns()
+        appointment = self.clock.next_ns()
+        nearest = None if appointment is None else max(appointment - now, 1)
+        for vcpu in self._machine.vcpus:
+            deadline = vcpu.next_deadline
+            if deadline is not None and deadline > now and not vcpu.halted:
+                nearest = deadline - now if nearest is None else min(nearest, deadline - now)
+        return nearest
+
+    # ---- so far and no further -------------------------------------------------------------------------------------
+
+    def run(self, instructions: int) -> None:
+        """Let all vCPUs run until the first has executed so many instructions, or the machine ends; it is held."""
+        with self.lock:
+            end = self.executed[0] + instructions
+            while not self._machine.ended and (left := end - self.executed[0]) > 0:
+                self.advance(left if self._turn == 0 else None)
+                if self._starved:
+                    self.inputs.await_some(_LOOK_AGAIN)
+            self._drain()
+
+    def execute(self, vcpu: Vcpu, instructions: int) -> Debug | Watched | Kick | None:
+        """Let all vCPUs run until one has executed so many or waits, or a debugger stops one; the machine is held."""
+        index = self._machine.vcpus.index(vcpu)
+        with self.lock:
+            end = self.executed[index] + instructions
+            while not self._machine.ended and (left := end - self.executed[index]) > 0 and not self._starved:
+                own = self._turn == index
+                if (stop := self.advance(left if own else None)) is not None:
+                    return stop
+                if own and self._turn != index and self.executed[index] < end:
+                    return Kick()
+        return None
+
+
+class _Button:
+    """The board's reset button, as a source of input."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def room(self) -> int:
+        return 1
+
+    def take(self, data: bytes) -> None:
+        self._machine.power.button()
+
+
+def refuse_undetermined(fsdevs: Sequence[str], virtfs: Sequence[str], netdevs: Sequence[str]) -> None:
+    """Refuse what a deterministic machine cannot have. Raises UserError."""
+    for name, words in (("fsdevs", fsdevs), ("virtfs", virtfs), ("netdevs", netdevs)):
+        for word in words:
+            raise UserError(
+                f"{argument(name)} {word}: what comes from there is not the same twice; leave it or "
+                f"{argument('deterministic')} out"
+            )
