@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Timer(Protocol):
@@ -41,6 +41,14 @@ class _Appointment:
 
     def __lt__(self, other: _Appointment) -> bool:
         return (self.ns, self.order) < (other.ns, other.order)
+
+
+class Appointments(NamedTuple):
+    """What a ManualClock was to do, and when."""
+
+    now: int
+    made: list[tuple[int, int, Callable[[], None]]]
+    """Time, order and call of each."""
 
 
 class ManualClock:
@@ -86,6 +94,21 @@ class ManualClock:
     def set(self, ns: int) -> None:
         """Be at another time. What was to be called before it is called with the next `advance`."""
         self._now = ns
+
+    def appointments(self) -> Appointments:
+        """All that is to be called."""
+        return Appointments(self._now, [(one.ns, one.order, one.fn) for one in self._heap if not one.cancelled])
+
+    def reappoint(self, kept: Appointments) -> None:
+        """Have those who made appointments since, and had made the same, keep the time and order they had; others
+        are withdrawn."""
+        places = {fn: (ns, order) for ns, order, fn in kept.made}
+        for one in self._heap:
+            if (place := places.get(one.fn)) is None:
+                one.cancelled = True
+            else:
+                one.ns, one.order = place
+        heapq.heapify(self._heap)
 
 
 class HostClock:

@@ -198,6 +198,10 @@ class Mpic(Device):
         """Whether PIR holds a CPU in reset."""
         return bool(self.state.pir >> cpu & 1)
 
+    def count(self) -> None:
+        """Let the timers count up to now, and come again when one will interrupt."""
+        self._tick()
+
     def _tick(self) -> None:
         """Count the timers, and come again when one will interrupt."""
         deadline = self._call("tick")

@@ -72,12 +72,17 @@ def _restore(struct: type[Struct], address: int, saved: dict[str, bytes]) -> Non
         ctypes.memmove(address + layout[name][0], data, len(data))
 
 
+def save_tlb(vcpu: Vcpu) -> dict[str, bytes]:
+    """The TLBs of a core, as they lie there; its first thread's, nothing for the other one."""
+    return _save(Tlb, vcpu.state.tlb.address) if int(vcpu.state.thread) == 0 else {}
+
+
 def save_vcpus(vcpus: Iterable[Vcpu]) -> list[dict[str, Any]]:
     """Each vCPU's fields, with its core's TLBs at first threads; bytes as they lie there. They are stopped."""
     return [
         {
             "fields": _save(State, vcpu.address),
-            "tlb": _save(Tlb, vcpu.state.tlb.address) if int(vcpu.state.thread) == 0 else {},
+            "tlb": save_tlb(vcpu),
         }
         for vcpu in vcpus
     ]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from ..console.chardev import BACKLOG, CAPACITY, Chardev, Dispatch, PortChardev
+from ..console.chardev import BACKLOG, CAPACITY, Chardev, Dispatch
 
 RESET = "reset"
 """The source of a reset by the board's button; other sources are chardevs."""
@@ -35,7 +35,7 @@ class Channel:
     """A chardev as devices of a deterministic machine see it: always connected, its output never waits, and input comes
     through `Inputs`."""
 
-    def __init__(self, name: str, chardev: Chardev | PortChardev, inputs: Inputs) -> None:
+    def __init__(self, name: str, chardev: Chardev, inputs: Inputs) -> None:
         self.name, self._chardev, self._inputs = name, chardev, inputs
         self.on_receive: Callable[[bytes], None] | None = None
         self.can_receive: Callable[[], int] = lambda: BACKLOG

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..boards.board import SERIAL
 from ..devices.clock import ManualClock
@@ -23,6 +23,7 @@ from ..errors import UserError, argument
 from ..hv.exits import Debug, Exit, Hcall, Kick, Mmio, Watched
 from ..hv.vcpu import Vcpu
 from ..properties import number, prop
+from .digest import digest
 from .inputs import RESET, Channel, Inputs
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 BILLION = 1_000_000_000
 _LOOK_AGAIN = 0.05
 """Seconds a machine whose vCPUs all wait for ever looks away from what else may be wanted of it."""
+
+
+_SAVED = ("round", "_turn", "_begun", "_length", "_left", "_longest", "_starved")
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Lockstep:
         self._length = self._left = timing.quantum
         self._longest = 0
         self._starved = False
+        self._channels: list[Channel] = []
         self._due: deque[Callable[[], None]] = deque()
         self._rung: deque[_Inline] = deque()
 
@@ -137,13 +142,16 @@ class Lockstep:
     def serial_channels(self, chardevs: Sequence[Chardev | None]) -> list[Chardev | None]:
         """Serial lines with their input taken in between rounds."""
         return [
-            None if chardev is None else Channel(f"{SERIAL}{n}", chardev, self.inputs)
-            for n, chardev in enumerate(chardevs)
+            None if chardev is None else self._channel(f"{SERIAL}{n}", chardev) for n, chardev in enumerate(chardevs)
         ]
 
     def channels(self, chardevs: Mapping[str, PortChardev]) -> dict[str, PortChardev]:
         """The same for chardevs with names."""
-        return {name: Channel(f"chardev {name}", chardev, self.inputs) for name, chardev in chardevs.items()}
+        return {name: self._channel(f"chardev {name}", chardev) for name, chardev in chardevs.items()}
+
+    def _channel(self, name: str, chardev: Chardev) -> Channel:
+        self._channels.append(Channel(name, chardev, self.inputs))
+        return self._channels[-1]
 
     def later(self, call: Callable[[], None]) -> None:
         """Do something when the exit, or the round, has been answered."""
@@ -158,6 +166,41 @@ class Lockstep:
     def next(self) -> Vcpu:
         """Whose turn it is."""
         return self._machine.vcpus[self._turn]
+
+    def statistics(self) -> dict[str, Any]:
+        """What is the same whenever the machine did the same; it is held, or has ended."""
+        with self.lock:
+            return {
+                "rounds": self.round,
+                "instructions": list(self.executed),
+                "guest-ns": self.clock.now_ns(),
+                "hash": digest(self._machine),
+            }
+
+    # ---- going back ------------------------------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """Where in its turns the machine is, and what it had from outside; see `checkpoint`."""
+        kept: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
+        kept["executed"] = list(self.executed)
+        kept["random"], kept["inputs"] = self.random.position, self.inputs.position
+        kept["sent"] = [channel.sent for channel in self._channels]
+        return kept
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Be where `save` was."""
+        for name in _SAVED:
+            setattr(self, name, kept[name])
+        self.executed = list(kept["executed"])
+        self.random.position, self.inputs.position = kept["random"], kept["inputs"]
+        for channel, sent in zip(self._channels, kept["sent"], strict=True):
+            channel.sent = sent
+
+    def forget_work(self) -> None:
+        """Nothing is left to be done for what happened before `restore`."""
+        self._due.clear()
+        while self._rung:
+            self._rung.pop().waits = False
 
     # ---- turns -----------------------------------------------------------------------------------------------------
 

@@ -599,6 +599,7 @@ class Machine:
             "regions": {} if regions is None else regions.statistics.counted(),
             "code-bytes": self.vm.engine.code_bytes(),
             "translation-bytes": self.vm.translation_bytes(),
+            **({} if self.lockstep is None else {"deterministic": self.lockstep.statistics()}),
         }
 
     def state_text(self) -> str:

@@ -173,6 +173,15 @@ class Ram:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
 
+    def touched(self) -> list[Run]:
+        """Runs in order outside of which nothing was ever written."""
+        if self._hugetlb:
+            return [(0, self.size)]
+        if self._base is None:
+            return list(pagemap.data_runs(self.fd, 0, self.size))
+        there = [*pagemap.data_runs(self._base.fd, 0, self.size), *pagemap.own_pages(self.address, self.size)]
+        return pagemap.joined(sorted(there))
+
     # -- moments kept
 
     def keep(self) -> Contents:
