@@ -11,6 +11,7 @@ from ..hv.exits import Debug, Kick, Watched
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
 from ..memory.space import BusError
+from .history import History, history_of
 
 PAGE = 4096
 QUANTUM = 1000
@@ -38,9 +39,22 @@ class Control:
         self._stops: queue.SimpleQueue[Stop] = queue.SimpleQueue()
         self._on_stop = on_stop
         machine.on_end.append(on_stop)
+        self.history: History | None = None
+        """The past of a deterministic machine, since `keep_history`."""
+
+    def keep_history(self) -> None:
+        """Be able to go back to here from now on, if the machine can; it is held."""
+        self.history = history_of(self.machine)
+
+    def changed(self) -> None:
+        """A debugger changed registers or memory."""
+        if self.history is not None:
+            self.history.begin_anew()
 
     def close(self) -> None:
         """Leave no trace: nothing stops any more, and the machine goes on."""
+        if self.history is not None:
+            self.history.close()
         self._stopper.close()
         self.machine.on_end.remove(self._on_stop)
         self.machine.release()
@@ -72,12 +86,20 @@ class Control:
     def go(self) -> None:
         """Let all vCPUs go on until one meets a breakpoint or watchpoint."""
         self._stopper.apply()
+        if self.history is not None:
+            self.history.leave()
         while not self._stops.empty():
             self._stops.get_nowait()
         self.machine.release()
 
     def step(self, vcpu: Vcpu, others: bool = False) -> Stop:
-        """Execute one instruction, interrupts waiting; with `others`, other vCPUs execute some meanwhile."""
+        """Execute one instruction, interrupts waiting; with `others`, other vCPUs execute some meanwhile.
+
+        In a deterministic machine all go on as they would, and interrupts come when they would.
+        """
+        if self.machine.lockstep is not None:
+            self.hold()
+            return Stop(*self.machine.lockstep.step(vcpu))
         if others:
             for other in self.vcpus:
                 if other is not vcpu and not other.halted and not int(other.state.waiting):
@@ -97,6 +119,17 @@ class Control:
             if self.machine.ended or vcpu.halted or isinstance(exit_, Kick) and int(vcpu.state.waiting):
                 break
         return None
+
+    def step_back(self, vcpu: Vcpu) -> Stop | None:
+        """Undo one instruction of a vCPU; None at the beginning of history. Needs `history`."""
+        assert self.history is not None
+        return Stop(vcpu, None) if self.history.step(vcpu) else None
+
+    def go_back(self) -> Stop | None:
+        """Go back to the last breakpoint or watchpoint; None at the beginning of history. Needs `history`."""
+        assert self.history is not None
+        met = self.history.continue_()
+        return None if met is None else Stop(*met)
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
@@ -148,11 +181,12 @@ class Control:
             try:
                 if pa + len(data) <= machine.ram.size:
                     machine.memory[pa : pa + len(data)] = data
-                    return
-                for at, size in _accesses(pa, len(data)):
-                    machine.space.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
+                else:
+                    for at, size in _accesses(pa, len(data)):
+                        machine.space.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
             except BusError as error:
                 raise Unmapped(str(error)) from None
+        self.changed()
 
 
 def _accesses(pa: int, length: int) -> list[tuple[int, int]]:

@@ -153,6 +153,11 @@ class Vcpu:
         vm = self.state.vm
         return int(vm.timebase_start) - -(tick + int(self.state.frozen_for)) * BILLION // int(vm.timebase_hz)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it executes nothing before an interrupt comes, or somebody lets it."""
+        return bool(self.halted or self.state.waiting)
+
     # ---- the rest --------------------------------------------------------------------------------------------------
 
     def kick(self, bits: int = Request.KICK) -> None:

@@ -55,7 +55,7 @@ class Position(NamedTuple):
     turn: int
     executed: int
     begun: bool
-    """Whether the turn's interrupts were taken."""
+    """Whether the turn's interrupts were taken; they are before anything is executed."""
 
 
 class Randomness:
@@ -159,7 +159,7 @@ class Lockstep:
 
     @property
     def position(self) -> Position:
-        """Where the machine is; nobody may take turns."""
+        """Where the machine is; nobody takes turns."""
         return Position(self.round, self._turn, self._length - self._left if self._begun else 0, self._begun)
 
     @property
@@ -212,9 +212,11 @@ class Lockstep:
             self.advance(held=False)
         return not self._machine.ended
 
-    def advance(self, most: int | None = None, held: bool = True) -> Debug | Watched | None:
-        """Go on with the turn that it is, for at most so many instructions, and with what comes after; what a debugger
-        set may end it earlier. `held` says that the machine is: the caller takes its turns."""
+    def advance(self, most: int | None = None, held: bool = True, debugger: bool = False) -> Debug | Watched | None:
+        """Go on with the turn that it is, for at most so many instructions, and with what comes after.
+
+        `held` says that the machine is: the caller takes its turns. A `debugger` is told where it stops.
+        """
         if self._starved and not self._end_round():
             return None
         machine, vcpu = self._machine, self.next
@@ -232,7 +234,7 @@ class Lockstep:
         done = vcpu.instructions - before
         self._left -= done
         self.executed[self._turn] += done
-        stop = self._answer(vcpu, exit_, held)
+        stop = self._answer(vcpu, exit_, debugger)
         if self._left <= 0 or type(exit_) is Kick:
             self._longest = max(self._longest, self._length - self._left)
             self._turn, self._begun = self._turn + 1, False
@@ -240,13 +242,13 @@ class Lockstep:
                 self._end_round()
         return stop
 
-    def _answer(self, vcpu: Vcpu, exit_: Exit | None, held: bool) -> Debug | Watched | None:
-        """Answer an exit; what stops a debugger's turn is his."""
+    def _answer(self, vcpu: Vcpu, exit_: Exit | None, debugger: bool) -> Debug | Watched | None:
+        """Answer an exit, or leave it to the debugger."""
         if exit_ is None:
             return None
         if type(exit_) is Mmio or type(exit_) is Hcall:
             vcpu.let_interrupts()
-        if isinstance(exit_, Debug | Watched) and held:
+        if debugger and isinstance(exit_, Debug | Watched):
             return exit_
         self._answer_exit(vcpu, exit_)
         self._settle()
@@ -319,6 +321,47 @@ class Lockstep:
                     self.inputs.await_some(_LOOK_AGAIN)
             self._drain()
 
+    def advance_towards(self, position: Position) -> Debug | Watched | None:
+        """As `advance` for a debugger, but not past a position."""
+        here = self.position
+        there = (here.round, here.turn) == (position.round, position.turn)
+        return self.advance(position.executed - here.executed if there else None, debugger=True)
+
+    def go_to(self, position: Position) -> None:
+        """Go on to a position; the machine is held, and nothing stops it."""
+        while self.position < position and not self._machine.ended:
+            if self.advance_towards(position) is not None:
+                self.next.pass_stop()  # dnh
+
+    def go_before(self, vcpu: Vcpu, executed: int) -> None:
+        """Go on to where a vCPU is about to execute an instruction, by number; interrupts before it were taken."""
+        index = vcpu.index
+        while not self._machine.ended:
+            if self._turn != index:
+                self.advance()
+                continue
+            self.advance(0)
+            left = executed - 1 - self.executed[index]
+            if not left and not vcpu.waits:
+                return
+            self.advance(left or None)
+
+    def step(self, vcpu: Vcpu) -> tuple[Vcpu, Debug | Watched | None]:
+        """Let all vCPUs run until one has executed an instruction, or has had its turn waiting; who stopped then, and
+        for what."""
+        with self.lock:
+            while not self._machine.ended and not self._starved:
+                who = self.next
+                if who is vcpu:
+                    self.advance(0)
+                    if not vcpu.waits:
+                        vcpu.pass_stop()
+                        return vcpu, self.advance(1, debugger=True)
+                stop = self.advance(debugger=True)
+                if stop is not None or who is vcpu:
+                    return who, stop
+        return vcpu, None
+
     def execute(self, vcpu: Vcpu, instructions: int) -> Debug | Watched | Kick | None:
         """Let all vCPUs run until one has executed so many or waits, or a debugger stops one; the machine is held."""
         index = self._machine.vcpus.index(vcpu)
@@ -326,7 +369,7 @@ class Lockstep:
             end = self.executed[index] + instructions
             while not self._machine.ended and (left := end - self.executed[index]) > 0 and not self._starved:
                 own = self._turn == index
-                if (stop := self.advance(left if own else None)) is not None:
+                if (stop := self.advance(left if own else None, debugger=True)) is not None:
                     return stop
                 if own and self._turn != index and self.executed[index] < end:
                     return Kick()

@@ -73,6 +73,12 @@ class MachineStops:
             self._machine.vm.set_stops(breakpoints, watchpoints)
             self._set = breakpoints, watchpoints
 
+    def lift(self) -> None:
+        """Let nobody be stopped until the next `apply`."""
+        if any(self._set):
+            self._machine.vm.set_stops((), ())
+            self._set = frozenset(), frozenset()
+
     def met(self, vcpu: Vcpu, exit_: Debug | Watched) -> None:
         """A vCPU stopped, on its thread: tell whoever asked for it; nobody holds it, so it goes on."""
         stoppers = self._stoppers

@@ -93,6 +93,11 @@ class Contents:
         self._next = later
         return later
 
+    @property
+    def kept_bytes(self) -> int:
+        """What this moment takes besides the next one."""
+        return sum(len(data) for _, data in self._differences)
+
     def differences(self) -> list[tuple[int, bytes]]:
         """Offsets and bytes that have to be stored over the base, in this order, to have this moment."""
         chain: list[Contents] = []

@@ -92,6 +92,7 @@ class GdbServer:
                 control = Control(self._machine, self._nudge)
                 try:
                     control.hold()
+                    control.keep_history()
                     with contextlib.suppress(OSError):  # a gdb that is gone has detached
                         _Connection(client, control, self).run()
                 finally:

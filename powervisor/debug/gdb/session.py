@@ -23,6 +23,7 @@ _SUPPORTED = (
     b"PacketSize=%x;QStartNoAckMode+;multiprocess+;swbreak+;hwbreak+;vContSupported+;qXfer:features:read+;"
     b"qXfer:memory-map:read+" % LONGEST
 )
+_REVERSE = b";ReverseStep+;ReverseContinue+"
 
 
 class Detached(Exception):
@@ -106,7 +107,7 @@ class Session:
 
     def _supported(self, text: bytes) -> bytes:
         self._multiprocess = b"multiprocess+" in text
-        return _SUPPORTED
+        return _SUPPORTED + (_REVERSE if self.control.history is not None else b"")
 
     def _start_no_acknowledge(self, _: bytes) -> bytes:
         self.no_acknowledge = True
@@ -161,15 +162,19 @@ class Session:
             at += len(digits)
             value = int(digits, 16) if digits else None
             if value is not None and value != vcpu.regs[register.ours]:
-                vcpu.regs[register.ours] = value
+                self._set(vcpu, register.ours, value)
         return b"OK"
+
+    def _set(self, vcpu: Vcpu, register: str, value: int) -> None:
+        vcpu.regs[register] = value
+        self.control.changed()
 
     def _read_register(self, text: bytes) -> bytes:
         return self._register(self._chosen[b"g"], int(text, 16))
 
     def _write_register(self, text: bytes) -> bytes:
         number, _, value = text.partition(b"=")
-        self._chosen[b"g"].regs[self.target.registers[int(number, 16)].ours] = int(value, 16)
+        self._set(self._chosen[b"g"], self.target.registers[int(number, 16)].ours, int(value, 16))
         return b"OK"
 
     # ---- memory ----------------------------------------------------------------------------------------------------
@@ -242,7 +247,7 @@ class Session:
 
     def _continue(self, text: bytes) -> None:
         if text:
-            self._chosen[b"c"].regs["pc"] = int(text, 16)
+            self._set(self._chosen[b"c"], "pc", int(text, 16))
         self.running = True
         self.control.go()
 
@@ -251,12 +256,27 @@ class Session:
 
     def _step_at(self, text: bytes) -> bytes:
         if text:
-            self._chosen[b"c"].regs["pc"] = int(text, 16)
+            self._set(self._chosen[b"c"], "pc", int(text, 16))
         return self._step(self._chosen[b"c"], False)
 
     def _step(self, vcpu: Vcpu, others: bool) -> bytes:
         stop = self.control.step(vcpu, others)
         return self.ended() if self.control.machine.ended else self.stopped(stop)
+
+    def _step_back(self, _: bytes) -> bytes:
+        return self._back(lambda: self.control.step_back(self._chosen[b"c"]))
+
+    def _continue_back(self, _: bytes) -> bytes:
+        return self._back(self.control.go_back)
+
+    def _back(self, go: Callable[[], Stop | None]) -> bytes:
+        if self.control.history is None:
+            return _UNKNOWN
+        stop = go()
+        if stop is None:
+            thread = self._thread(self._chosen[b"c"])
+            return b"T%02xreplaylog:begin;thread:%s;" % (TRAPPED, thread)
+        return self.stopped(stop)
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 
@@ -301,5 +321,6 @@ _COMMANDS: list[tuple[bytes, Handler]] = [
     (b"p", Session._read_register), (b"P", Session._write_register), (b"m", Session._read_memory),
     (b"M", Session._write_memory), (b"X", Session._write_binary), (b"Z", Session._insert), (b"z", Session._remove),
     (b"H", Session._choose), (b"T", Session._alive), (b"c", Session._continue), (b"C", Session._continue_with_signal),
-    (b"s", Session._step_at), (b"D", Session._detach), (b"k", Session._kill),
+    (b"s", Session._step_at), (b"bs", Session._step_back), (b"bc", Session._continue_back), (b"D", Session._detach),
+    (b"k", Session._kill),
 ]  # fmt: skip
