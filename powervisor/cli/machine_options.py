@@ -6,7 +6,7 @@ from typing import Any
 
 from powervisor.cli.options import Parser, nearest, parse_pairs, parse_size, table
 from powervisor.errors import UsageError, UserError
-from powervisor.properties import listing
+from powervisor.properties import listing, parse
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
 LOADER = "loader"
@@ -17,7 +17,7 @@ OPTION_NAMES = {
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
     "fsdevs": "-fsdev", "virtfs": "-virtfs", "netdevs": "-netdev", "objects": "-object", "pcap": "-pcap",
     "serial": "-serial", "append": "-append", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
-    "deterministic": "-deterministic",
+    "deterministic": "-deterministic", "record": "-record", "replay": "-replay",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 
@@ -110,6 +110,12 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
     parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
+    parser.option("-deterministic", action="store_true", help="do the same every time: time is made of instructions")
+    parser.option(
+        "-icount", metavar="TIMING", help="-deterministic with ns=N an instruction, quantum=N ... (help: list)"
+    )
+    parser.option("-record", metavar="FILE", help="-deterministic, and keep what comes in (keys) in a file")
+    parser.option("-replay", metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
 
@@ -151,6 +157,10 @@ def list_requested(options: argparse.Namespace) -> str | None:
         options.cpu: lambda: cores.listing(),
         options.accel: lambda: table(list(ACCELERATORS.items())),
     }
+    if options.icount in _HELP:
+        from powervisor.machine.timing import Timing
+
+        return table(listing(Timing))
     if options.board is not None and options.board.rpartition(",")[2] in _HELP and "," in options.board:
         return _board_help(options.board.rpartition(",")[0])
     for device in options.device:
@@ -271,6 +281,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         if (text := getattr(options, name)) is not None:
             given[name] = text
     given.update({name: True for name in ("mem_prealloc", "no_reboot", "snapshot") if getattr(options, name)})
+    given.update(_deterministic(options))
     if options.no_cache:
         given["cache"] = False
     given.update(_devices(options.device))
@@ -290,6 +301,20 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         drives.check(options.drives or (), options.blockdevs or ())
         given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
     given.update(_networks(options))
+    return given
+
+
+def _deterministic(options: argparse.Namespace) -> dict[str, Any]:
+    """-deterministic, -icount, -record and -replay."""
+    from powervisor.machine.timing import Timing
+
+    given: dict[str, Any] = {
+        name: path for name in ("record", "replay") if (path := getattr(options, name)) is not None
+    }
+    if options.icount is not None:
+        given["deterministic"] = parse(Timing, options.icount, f"-icount {options.icount}")
+    elif options.deterministic:
+        given["deterministic"] = True
     return given
 
 

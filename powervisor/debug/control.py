@@ -47,7 +47,9 @@ class Control:
         self.history = history_of(self.machine)
 
     def changed(self) -> None:
-        """A debugger changed registers or memory."""
+        """A debugger changed registers or memory: what the machine did is not what it would do again."""
+        if self.machine.lockstep is not None:
+            self.machine.lockstep.changed()
         if self.history is not None:
             self.history.begin_anew()
 

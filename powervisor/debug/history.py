@@ -14,7 +14,8 @@ from ..hv.exits import Debug, Watched
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
 from ..machine.checkpoint import Checkpoint, put_back, take
-from ..machine.lockstep import Lockstep, Position
+from ..machine.lockstep import Lockstep
+from ..machine.timing import Position
 
 PAUSE = 0.5
 """Seconds of running between two checkpoints: about what going back costs."""
@@ -44,14 +45,12 @@ class History:
         """Nothing is kept any more; the machine goes on from where it is."""
         with self._lockstep.lock:
             self._lockstep.on_round = lambda: None
-            self._lockstep.inputs.forget_future()
             self._kept.clear()
             self._near.clear()
 
     def begin_anew(self) -> None:
-        """The machine was changed: what it would do again is not what it did."""
+        """Here is the beginning."""
         with self._lockstep.lock:
-            self._lockstep.inputs.forget_future()
             self._kept, self._near = [self._take()], []
             self._last = time.monotonic()
 

@@ -18,7 +18,7 @@ from ..devices.ns16550_native import Transmitter
 from ..errors import PowervisorError
 from ..hv.saved import restore_vcpus, save_vcpus
 from ..memory.contents import Contents
-from .lockstep import Position
+from .timing import Position
 
 if TYPE_CHECKING:
     from .lockstep import Lockstep

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ..console.chardev import BACKLOG, CAPACITY, Chardev, Dispatch
+from ..errors import PowervisorError
 
 RESET = "reset"
 """The source of a reset by the board's button; other sources are chardevs."""
 
 
 class Input(NamedTuple):
-    """`data` came from `source` at the end of a round."""
+    """`data` came from `source` at the end of a round, when each vCPU had `executed` so many instructions."""
 
     round: int
     source: str
-    data: bytes = b""
+    data: bytes
+    executed: list[int]
 
 
 class Source(Protocol):
@@ -146,20 +148,25 @@ class Inputs:
         """What comes from now on is new."""
         del self.taken[self._next :]
 
-    def deliver(self, round_: int) -> bool:
-        """Take in what comes at the end of a round; whether there was any."""
+    def deliver(self, round_: int, executed: list[int]) -> bool:
+        """Take in what comes at the end of a round; whether there was any.
+
+        Raises PowervisorError when the machine does not do again what it did.
+        """
         before = self._next
-        while self.repeating and self.taken[self._next].round == round_:
-            input_ = self.taken[self._next]
+        while self.repeating and (input_ := self.taken[self._next]).round <= round_:
+            if (input_.round, input_.executed) != (round_, executed):
+                raise PowervisorError(
+                    f"{input_.source}: input of round {input_.round}, after {sum(input_.executed)} instructions, met "
+                    f"another machine than was recorded, in round {round_} after {sum(executed)}; please report it"
+                )
             self._next += 1
             self.sources[input_.source].take(input_.data)
-        if not self.repeating:
-            self._deliver_new(round_)
+        if not self.repeating and self._waiting:
+            self._deliver_new(round_, executed)
         return self._next > before
 
-    def _deliver_new(self, round_: int) -> None:
-        if not self._waiting:
-            return
+    def _deliver_new(self, round_: int, executed: list[int]) -> None:
         with self._arrived:
             waiting, self._waiting = self._waiting, deque()
         left: dict[str, list[bytes]] = {}
@@ -168,7 +175,7 @@ class Inputs:
             if len(now) < len(data):
                 left.setdefault(source, []).append(data[len(now) :])
             if now or not data:
-                self._take_new(Input(round_, source, now))
+                self._take_new(Input(round_, source, now, list(executed)))
         with self._arrived:
             self._waiting.extendleft((name, data) for name in left for data in reversed(left[name]))
 

@@ -13,62 +13,27 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..boards.board import SERIAL
 from ..devices.clock import ManualClock
 from ..devices.worker import Bell
-from ..errors import UserError, argument
 from ..hv.exits import Debug, Exit, Hcall, Kick, Mmio, Watched
 from ..hv.vcpu import Vcpu
-from ..properties import number, prop
 from .digest import digest
 from .inputs import RESET, Channel, Inputs
+from .timing import Position, Randomness, Timing
 
 if TYPE_CHECKING:
     from ..console.chardev import Chardev, PortChardev
     from .machine import Machine
+    from .tape import Tape
 
 BILLION = 1_000_000_000
 _LOOK_AGAIN = 0.05
 """Seconds a machine whose vCPUs all wait for ever looks away from what else may be wanted of it."""
-
-
 _SAVED = ("round", "_turn", "_begun", "_length", "_left", "_longest", "_starved")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a deterministic machine's time is made of, and what takes the place of chance."""
-
-    ns: int = prop(1, "nanoseconds that an instruction takes", number(1, 1000))
-    quantum: int = prop(10_000, "instructions of a vCPU's turn, at most", number(1, 10_000_000))
-    seed: int = prop(0, "where random numbers for the guest begin")
-    start: int = prop(1_735_689_600, "real-time clock at power-on, in seconds since 1970")
-
-
-class Position(NamedTuple):
-    """A point in a deterministic machine's life: rounds finished, whose turn it is, how much of it was executed."""
-
-    round: int
-    turn: int
-    executed: int
-    begun: bool
-    """Whether the turn's interrupts were taken; they are before anything is executed."""
-
-
-class Randomness:
-    """Random bytes that follow from a seed."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = str(seed).encode()
-        self.position = 0
-
-    def __call__(self, count: int) -> bytes:
-        """The next bytes."""
-        self.position += 1
-        return hashlib.shake_128(b"%s/%d" % (self._seed, self.position)).digest(count)
+"""What `save` keeps as it is."""
 
 
 class _Inline:
@@ -90,20 +55,13 @@ class _Inline:
 class Lockstep:
     """The turns of a machine's vCPUs. One thread at a time takes them: the machine's own, or a debugger's."""
 
-    @classmethod
-    def of(
-        cls, machine: Machine, wanted: bool | Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None]
-    ) -> Lockstep | None:
-        """A machine's, where it is wanted."""
-        if wanted is False:
-            return None
-        return cls(machine, Timing() if wanted is True else wanted, answer, drain)
-
     def __init__(
         self, machine: Machine, timing: Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None]
     ) -> None:
         """`answer` is given exits; `drain` has what the guest printed passed on."""
         self.timing, self._answer_exit, self._drain = timing, answer, drain
+        self.tape: Tape | None = None
+        """Where input is recorded, or comes from."""
         self.clock = ManualClock()
         self.inputs = Inputs()
         self.inputs.sources[RESET] = _Button(machine)
@@ -196,6 +154,35 @@ class Lockstep:
         for channel, sent in zip(self._channels, kept["sent"], strict=True):
             channel.sent = sent
 
+    def begin(self) -> None:
+        """The machine was switched on. Raises UserError when it is another one than was recorded."""
+        if self.tape is not None:
+            self.tape.begin()
+
+    def finish(self, outcome: str) -> None:
+        """The machine has stopped."""
+        if self.tape is not None:
+            self.tape.finish(outcome)
+
+    def moved(self) -> None:
+        """The machine goes on from elsewhere, with a turn of the first vCPU; it is held."""
+        with self.lock:
+            elapsed = self._machine.vm.elapsed_ns
+            self._set_time()
+            self._machine.vm.elapsed_ns = elapsed
+            self._turn = self._longest = 0
+            self._begun = self._starved = False
+            self._length = self._left = self.timing.quantum
+            self.forget_work()
+            self.changed()
+
+    def changed(self) -> None:
+        """Somebody changed the machine, which is held: what comes after is not what came."""
+        with self.lock:
+            self.inputs.forget_future()
+            if self.tape is not None:
+                self.tape.changed()
+
     def forget_work(self) -> None:
         """Nothing is left to be done for what happened before `restore`."""
         self._due.clear()
@@ -217,6 +204,8 @@ class Lockstep:
 
         `held` says that the machine is: the caller takes its turns. A `debugger` is told where it stops.
         """
+        if self.tape is not None:
+            most = self.tape.limit(most)
         if self._starved and not self._end_round():
             return None
         machine, vcpu = self._machine, self.next
@@ -277,7 +266,7 @@ class Lockstep:
             if passed is not None:
                 self.clock.advance(passed)
                 self._set_time()
-            came = self.inputs.deliver(self.round)
+            came = self.inputs.deliver(self.round, self.executed)
             self._starved = passed is None and not came
             if self._starved:
                 return False
@@ -319,7 +308,6 @@ class Lockstep:
                 self.advance(left if self._turn == 0 else None)
                 if self._starved:
                     self.inputs.await_some(_LOOK_AGAIN)
-            self._drain()
 
     def advance_towards(self, position: Position) -> Debug | Watched | None:
         """As `advance` for a debugger, but not past a position."""
@@ -387,13 +375,3 @@ class _Button:
 
     def take(self, data: bytes) -> None:
         self._machine.power.button()
-
-
-def refuse_undetermined(fsdevs: Sequence[str], virtfs: Sequence[str], netdevs: Sequence[str]) -> None:
-    """Refuse what a deterministic machine cannot have. Raises UserError."""
-    for name, words in (("fsdevs", fsdevs), ("virtfs", virtfs), ("netdevs", netdevs)):
-        for word in words:
-            raise UserError(
-                f"{argument(name)} {word}: what comes from there is not the same twice; leave it or "
-                f"{argument('deterministic')} out"
-            )

@@ -30,13 +30,15 @@ from ..memory.space import BusError, Dma, Memory, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
+from .deterministic import lockstep_of, refuse_undetermined
 from .inputs import RESET, Channel
-from .lockstep import Lockstep, Timing, refuse_undetermined
+from .lockstep import Lockstep
 from .native import attach_devices, new_vm, print_natively
-from .outcome import Outcome
+from .outcome import STOPPED, Outcome
 from .power import Power
 from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .stops import MachineStops
+from .timing import Timing
 
 if TYPE_CHECKING:
     from ..block.drives import Drive
@@ -53,8 +55,8 @@ class Machine:
     `blockdevs`, `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with
     `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
     chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. What a
-    `deterministic` machine does follows from these arguments and its input. Without
-    `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
+    `deterministic` machine does follows from these arguments and its input, which the file `record` keeps and has come
+    again as `replay`. Without `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
     "powervisor". With `moment` it goes on from there, see `load`. Raises UserError for what cannot be had.
     """
 
@@ -86,6 +88,8 @@ class Machine:
         mem_prealloc: bool = False,
         no_reboot: bool = False,
         deterministic: bool | Timing = False,
+        record: Path | None = None,
+        replay: Path | None = None,
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
         warn: Callable[[str], None] | None = None,
@@ -130,9 +134,10 @@ class Machine:
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
-        self.lockstep = Lockstep.of(self, deterministic, self._handle, self._drain)
+        self.lockstep: Lockstep | None = None
         """The turns of a deterministic machine's vCPUs."""
         try:
+            self.lockstep = lockstep_of(self, deterministic, record, replay, self._handle, self._drain, warn)
             self.space = PhysicalSpace(self.ram)
             self.clock: HostClock | ManualClock = HostClock(self.lock, self._failed)
             lines = list(serial) if serial is not None else [None]
@@ -215,6 +220,8 @@ class Machine:
             else:
                 put_back(self, self._moment)
                 self._moment = None
+            if self.lockstep is not None:
+                self.lockstep.begin()
         return self._vm
 
     @property
@@ -423,16 +430,21 @@ class Machine:
         if self.lockstep is not None:
             return self.lockstep.execute(vcpu, instructions)
         before = vcpu.instructions
+        exit_ = self._count(vcpu, instructions, debugger=True)
+        self.vm.move_clock(vcpu.instructions - before)
+        return exit_
+
+    def _count(self, vcpu: Vcpu, instructions: int, debugger: bool) -> Exit | None:
+        """Run a vCPU on the calling thread, and answer its exit unless it is for the debugger."""
         self._counting = True
         try:
             exit_ = self.vm.run(vcpu, instructions)
-            if exit_ is not None and not isinstance(exit_, Debug | Watched):
+            if exit_ is not None and not (debugger and isinstance(exit_, Debug | Watched)):
                 self._handle(vcpu, exit_)
             while self._due:
                 self._due.pop(0)()
         finally:
             self._counting = False
-        self.vm.move_clock(vcpu.instructions - before)
         return exit_
 
     @property
@@ -448,24 +460,17 @@ class Machine:
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
             self.hold()
-        if self.lockstep is not None:
-            self.lockstep.run(instructions)
-            if self._failure is not None:
-                raise self._failure
-            return self._outcome
         if self._held:
             self.vm.start_clock()
         vcpu = self.vcpus[0]
         end = vcpu.instructions + instructions
-        self._counting = True
         try:
-            while self._outcome is None and (left := end - vcpu.instructions) > 0:
-                if (exit_ := self.vm.run(vcpu, left)) is not None:
-                    self._handle(vcpu, exit_)
-                while self._due:
-                    self._due.pop(0)()
+            if self.lockstep is not None:
+                self.lockstep.run(instructions)
+            else:
+                while self._outcome is None and (left := end - vcpu.instructions) > 0:
+                    self._count(vcpu, left, debugger=False)
         finally:
-            self._counting = False
             if self._held:
                 self.vm.stop_clock()
             self._drain()
@@ -514,7 +519,7 @@ class Machine:
 
     def quit(self) -> None:
         """End the machine: whoever waits for it gets the outcome "stopped"."""
-        self.end(Outcome("stopped"))
+        self.end(Outcome(STOPPED))
 
     def revive(self) -> None:
         """Another moment is restored: the end, if there was one, has not come yet."""
@@ -529,6 +534,8 @@ class Machine:
         if self._vm is not None:
             self._vm.stop()
         self._drain()
+        if self.lockstep is not None and self._outcome is not None:
+            self.lockstep.finish(self._outcome.kind)
         for thread in self._control:
             if thread is not threading.current_thread():
                 thread.join()

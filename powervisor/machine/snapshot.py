@@ -130,6 +130,8 @@ def put_back(machine: Machine, source: Snapshot | Path) -> None:
         machine.vm.memory_replaced(machine.ram.restore(snapshot.memory))
         restore_vcpus(machine.vm, snapshot.state["vcpus"])
         machine.power.drive_interrupts()
+        if machine.lockstep is not None:
+            machine.lockstep.moved()
 
 
 def _save_devices(machine: Machine) -> dict[str, Any]:

@@ -73,6 +73,11 @@ class MachineStops:
             self._machine.vm.set_stops(breakpoints, watchpoints)
             self._set = breakpoints, watchpoints
 
+    @property
+    def held_by_somebody(self) -> bool:
+        """Whether there is a stopper that holds the machine."""
+        return any(stopper.holds for stopper in self._stoppers)
+
     def lift(self) -> None:
         """Let nobody be stopped until the next `apply`."""
         if any(self._set):

@@ -1,0 +1,56 @@
+"""What a machine is asked for to be deterministic, and what such a machine cannot have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import UserError, argument
+from ..hv.exits import Exit
+from ..hv.vcpu import Vcpu
+from .lockstep import Lockstep
+from .timing import Timing
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .recording import Path, Recording
+
+
+def lockstep_of(
+    machine: Machine, deterministic: bool | Timing, record: Path | None, replay: Path | None,
+    answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None], warn: Callable[[str], None] | None,
+) -> Lockstep | None:  # fmt: skip
+    """The turns of a machine that is to be deterministic, for what is recorded or replayed is. Raises UserError."""
+    if not deterministic and record is None and replay is None:
+        return None
+    recording = None
+    if replay is not None:
+        from .recording import load
+
+        recording = load(replay)
+        deterministic = _recorded_timing(recording, deterministic)
+    lockstep = Lockstep(machine, deterministic if isinstance(deterministic, Timing) else Timing(), answer, drain)
+    if recording is not None or record is not None:
+        from ..devices.services import warn_by_log
+        from .tape import Tape
+
+        lockstep.tape = Tape(machine, lockstep, recording, record, warn or warn_by_log)
+    return lockstep
+
+
+def _recorded_timing(recording: Recording, wanted: bool | Timing) -> Timing:
+    there = Timing(**recording.identity.timing)
+    if isinstance(wanted, Timing) and wanted != there:
+        leave = f"leave {argument('deterministic')} out"
+        raise UserError(f"{recording.where}: was recorded with {there.describe()}; {leave}")
+    return there
+
+
+def refuse_undetermined(fsdevs: Sequence[str], virtfs: Sequence[str], netdevs: Sequence[str]) -> None:
+    """Refuse what a deterministic machine cannot have. Raises UserError."""
+    for name, words in (("fsdevs", fsdevs), ("virtfs", virtfs), ("netdevs", netdevs)):
+        for word in words:
+            raise UserError(
+                f"{argument(name)} {word}: what comes from there is not the same twice; leave it or "
+                f"{argument('deterministic')} out"
+            )

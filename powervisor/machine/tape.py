@@ -1,0 +1,94 @@
+"""A deterministic machine and its recording: what comes in is written down, or what was written comes in again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .digest import digest
+from .outcome import REPLAYED, STOPPED, Outcome
+from .recording import End, Identity, Path, Recording, Writer
+
+if TYPE_CHECKING:
+    from .lockstep import Lockstep
+    from .machine import Machine
+
+
+class Tape:
+    """Of one machine, which may be replayed and recorded at a time."""
+
+    def __init__(
+        self, machine: Machine, lockstep: Lockstep, recording: Recording | None, record: Path | None,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """Raises UserError where the file cannot be written."""
+        self._machine, self._lockstep, self._recording, self._warn = machine, lockstep, recording, warn
+        self._writer = None if record is None else Writer(record)
+        if self._writer is not None:
+            lockstep.inputs.on_take = self._writer.input
+        self._end: End | None = None
+        if recording is not None:
+            self._end = recording.end
+            lockstep.inputs.repeat(recording.inputs)
+            if recording.note:
+                warn(recording.note)
+
+    def begin(self) -> None:
+        """The machine was switched on. Raises UserError when it is another one than was recorded."""
+        machine, lockstep = self._machine, self._lockstep
+        options = {name: value for name, value in machine.options.items() if value}
+        identity = Identity(options, asdict(lockstep.timing), digest(machine))
+        if self._recording is not None:
+            self._recording.check(identity)
+            for input_ in self._recording.inputs:
+                if input_.source not in lockstep.inputs.sources:
+                    raise UserError(f"{self._recording.where}: it has input for {input_.source}, which is not there")
+        if self._writer is not None:
+            self._writer.begin(identity)
+
+    def finish(self, outcome: str) -> None:
+        """The machine has stopped."""
+        if self._writer is not None:
+            lockstep = self._lockstep
+            self._writer.end(End(lockstep.position, lockstep.executed, digest(self._machine), outcome))
+            self._stop_writing()
+
+    def changed(self) -> None:
+        """Somebody changed the machine: what was recorded of it would not do that again."""
+        self._end = None
+        if self._writer is not None:
+            self._stop_writing()
+            self._warn("the recording ends here, for a debugger changed the machine")
+
+    def _stop_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self._lockstep.inputs.on_take = lambda input_: None
+
+    def limit(self, most: int | None) -> int | None:
+        """How many instructions may be executed before the recorded machine ended; once there, they are compared."""
+        if self._end is None:
+            return most
+        here, there = self._lockstep.position, self._end.position
+        if here >= there:
+            return self._compare(self._end, most)
+        if (here.round, here.turn) != (there.round, there.turn):
+            return most
+        left = there.executed - here.executed
+        return left if most is None else min(most, left)
+
+    def _compare(self, end: End, most: int | None) -> int | None:
+        assert self._recording is not None
+        self._end = None
+        self._recording.check_end(self._lockstep.executed, digest(self._machine))
+        if end.outcome != STOPPED:
+            return most  # the next instruction will end it
+        if self._machine.stops.held_by_somebody:
+            self._warn("the recording ends here; what comes in from now on is new")
+            self._machine.hold()
+        else:
+            self._machine.end(Outcome(REPLAYED))
+        return 0
