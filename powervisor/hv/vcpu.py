@@ -144,6 +144,13 @@ class Vcpu:
         """Take pending interrupts when `run` begins, or when the access that was answered is done, and not again."""
         _U32.pack_into(self._memory, _DEFERRING_AT, 0)
 
+    def look_at_timers(self) -> Exit | None:
+        """Put into TSR what expired and find the next deadline; the exit if that is a reset by the watchdog."""
+        _EXIT.pack_into(self._memory, _EXIT_AT, 0, 0)
+        self.engine.check_timers(self.address)
+        reason, detail = _EXIT.unpack_from(self._memory, _EXIT_AT)
+        return self._exit(reason, detail) if reason else None
+
     @property
     def next_deadline(self) -> int | None:
         """When, in nanoseconds of `Vm.set_time`, a timer changes TSR next; None when none will."""

@@ -15,6 +15,7 @@ from ..native.lang import NativeFunction
 from ..translate.engine import Engine
 from ..translate.image import Building
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
+from ..vcpu.locks import BILLION
 from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
 from ..vcpu.state import Vcpu as State
 from .exits import CodeFull, Exit, Hot, Kick, NoHandler
@@ -86,9 +87,11 @@ class Vm:
         self.state.lockstep, self.state.clock_gettime, self.state.fixed_ns = 1, 0, 0
         self.start_time()
 
-    def set_time(self, ns: int) -> None:
-        """What the time is in lockstep. No vCPU may run."""
+    def set_time(self, ns: int, left: int) -> None:
+        """What the time is in lockstep, and how long turns that begin now may last. No vCPU may run."""
         self.state.fixed_ns = ns
+        end = ns + left - int(self.state.timebase_start)
+        self.state.round_end = end * int(self.state.timebase_hz) // BILLION
 
     def _now(self) -> int:
         """What vCPUs take for the host's clock."""

@@ -34,8 +34,8 @@ class Checkpoint:
 
     position: Position
     turns: dict[str, Any]
-    time: tuple[int, int]
-    """Of the time bases: nanoseconds now, and at their 0."""
+    timebase_start: int
+    """When time bases were 0, in nanoseconds."""
     appointments: Appointments
     vcpus: list[dict[str, Any]]
     reservations: list[tuple[int, ...]]
@@ -57,7 +57,7 @@ def take(machine: Machine, lockstep: Lockstep) -> Checkpoint:
         return Checkpoint(
             lockstep.position,
             lockstep.save(),
-            (int(machine.vm.state.fixed_ns), int(machine.vm.state.timebase_start)),
+            int(machine.vm.state.timebase_start),
             lockstep.clock.appointments(),
             save_vcpus(machine.vcpus),
             [tuple(int(getattr(vcpu.state, name)) for name in _RESERVATION) for vcpu in machine.vcpus],
@@ -75,9 +75,9 @@ def put_back(machine: Machine, lockstep: Lockstep, checkpoint: Checkpoint) -> No
         devices = machine.built.everything()
         for device in devices:
             stack.enter_context(device.still())
-        machine.vm.state.fixed_ns, machine.vm.state.timebase_start = checkpoint.time
-        lockstep.restore(checkpoint.turns)
+        machine.vm.state.timebase_start = checkpoint.timebase_start
         lockstep.clock.set(checkpoint.appointments.now)
+        lockstep.restore(checkpoint.turns)
         machine.vm.memory_replaced(machine.ram.restore(checkpoint.memory))
         for device, saved in zip(devices, checkpoint.devices, strict=True):
             device.restore(saved)

@@ -122,8 +122,8 @@ class Lockstep:
 
     @property
     def next(self) -> Vcpu:
-        """Whose turn it is."""
-        return self._machine.vcpus[self._turn]
+        """Whose turn it is, or will be."""
+        return self._machine.vcpus[self._turn % len(self._machine.vcpus)]
 
     def statistics(self) -> dict[str, Any]:
         """What is the same whenever the machine did the same; it is held, or has ended."""
@@ -153,9 +153,11 @@ class Lockstep:
         self.random.position, self.inputs.position = kept["random"], kept["inputs"]
         for channel, sent in zip(self._channels, kept["sent"], strict=True):
             channel.sent = sent
+        self._set_time()
 
     def begin(self) -> None:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
+        self._set_time()
         if self.tape is not None:
             self.tape.begin()
 
@@ -225,7 +227,10 @@ class Lockstep:
         self.executed[self._turn] += done
         stop = self._answer(vcpu, exit_, debugger)
         if self._left <= 0 or type(exit_) is Kick:
-            self._longest = max(self._longest, self._length - self._left)
+            executed = self._length - self._left
+            self._longest = max(self._longest, executed)
+            if not vcpu.waits:  # a timer was set that is due sooner than the round would have ended
+                self._length = max(executed, 1)
             self._turn, self._begun = self._turn + 1, False
             if self._turn == len(machine.vcpus):
                 self._end_round()
@@ -277,14 +282,26 @@ class Lockstep:
     def _next_round(self) -> None:
         self.round += 1
         self._turn = self._longest = 0
+        self._look_at_timers()
         event = self._until_event()
         quantum = self.timing.quantum
         self._length = quantum if event is None else max(min(quantum, -(-event // self.timing.ns)), 1)
+        self._set_time()
         self.on_round()
+
+    def _look_at_timers(self) -> None:
+        now = self.clock.now_ns()
+        for vcpu in self._machine.vcpus:
+            deadline = vcpu.next_deadline
+            if deadline is not None and deadline <= now and not vcpu.halted:
+                exit_ = vcpu.look_at_timers()
+                if exit_ is not None:
+                    self._answer_exit(vcpu, exit_)
+        self._settle()
 
     def _set_time(self) -> None:
         now = self.clock.now_ns()
-        self._machine.vm.set_time(now)
+        self._machine.vm.set_time(now, self._length * self.timing.ns)
         self._machine.mpic.state.now_ns = now
 
     def _until_event(self) -> int | None:
@@ -301,13 +318,14 @@ class Lockstep:
     # ---- so far and no further -------------------------------------------------------------------------------------
 
     def run(self, instructions: int) -> None:
-        """Let all vCPUs run until the first has executed so many instructions, or the machine ends; it is held."""
+        """Let all vCPUs run until the first has executed so many instructions, the machine ends, or nothing will ever
+        happen without input; it is held."""
         with self.lock:
             end = self.executed[0] + instructions
             while not self._machine.ended and (left := end - self.executed[0]) > 0:
                 self.advance(left if self._turn == 0 else None)
                 if self._starved:
-                    self.inputs.await_some(_LOOK_AGAIN)
+                    break
 
     def advance_towards(self, position: Position) -> Debug | Watched | None:
         """As `advance` for a debugger, but not past a position."""
@@ -344,11 +362,18 @@ class Lockstep:
                     self.advance(0)
                     if not vcpu.waits:
                         vcpu.pass_stop()
-                        return vcpu, self.advance(1, debugger=True)
+                        return vcpu, self._execute_one(vcpu)
                 stop = self.advance(debugger=True)
                 if stop is not None or who is vcpu:
                     return who, stop
         return vcpu, None
+
+    def _execute_one(self, vcpu: Vcpu) -> Debug | Watched | None:
+        """Go on with a vCPU's turn by one instruction, with all that devices have to answer for it."""
+        before, stop = self.executed[vcpu.index], None
+        while self.executed[vcpu.index] == before and stop is None and not self._machine.ended:
+            stop = self.advance(1, debugger=True)
+        return stop
 
     def execute(self, vcpu: Vcpu, instructions: int) -> Debug | Watched | Kick | None:
         """Let all vCPUs run until one has executed so many or waits, or a debugger stops one; the machine is held."""

@@ -55,9 +55,10 @@ class Machine:
     `blockdevs`, `fsdevs`, `virtfs`, `netdevs` and `objects` are the words after the options of these names; with
     `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
     chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. What a
-    `deterministic` machine does follows from these arguments and its input, which the file `record` keeps and has come
-    again as `replay`. Without `cache` no translated code is read from disk or kept there. `warn` gets lines for the user, by default the logger
-    "powervisor". With `moment` it goes on from there, see `load`. Raises UserError for what cannot be had.
+    `deterministic` machine does follows from these arguments and its input, which the file `record` keeps and has
+    come again as `replay`. Without `cache` no translated code is read from disk or kept there. `warn` gets lines
+    for the user, by default the logger "powervisor". With `moment` it goes on from there, see `load`. Raises
+    UserError for what cannot be had.
     """
 
     def __init__(

@@ -88,6 +88,7 @@ class Engine:
         self._reset_contexts = self.function("reset_contexts", None, address)
         self.forget_all = self.function("forget_all", None, address)
         self.debug_address = self.function("debug_address", address, address, address)
+        self.check_timers = self.function("check_timers", address, address)
         self.read_spr = self.function("read_spr", address, address, ctypes.c_uint32)
         self.write_spr = self.function("write_spr", None, address, ctypes.c_uint32, address)
         self.drop_range = self.function("drop_range", None, address, address, address)

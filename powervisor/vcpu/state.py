@@ -400,4 +400,5 @@ class Vm(Struct):
     clock_pause: i64  # ns that the machine's clock was held
     fixed_ns: i64  # the host clock where `clock_gettime` is 0
     lockstep: u32  # one thread runs the vCPUs in turns, between which time passes: nothing depends on translation
+    round_end: u64  # the tick to which these turns last
     timebase_hz: u64

@@ -74,7 +74,7 @@ def set_timebase(cpu: Vcpu, value: u64) -> None:
         other = at(Vcpu, cpu.sibling)
         other.tb_offset = value - now
         wake(other, u32(Request.LINES))  # `check_timers` finds its deadlines anew
-    arm(cpu, now)
+    rearm(cpu, now)
 
 
 # ---- deadlines -----------------------------------------------------------------------------------------------------
@@ -94,6 +94,15 @@ def next_rise(cpu: Vcpu, now: u64, period: u32) -> u64:
 def soon(hz: u64) -> u64:
     """Ticks of about two time slices: a timer that is due before is waited for."""
     return hz >> 14
+
+
+@native
+def rearm(cpu: Vcpu, now: u64) -> None:
+    """As `arm`, for a register that the guest wrote. In lockstep a timer due before the round ends, ends the turn."""
+    arm(cpu, now)
+    if cpu.vm.lockstep and cpu.exit_reason == 0 and cpu.frozen == 0 and cpu.next_deadline != NEVER:
+        if cpu.next_deadline + cpu.frozen_for < cpu.vm.round_end:
+            cpu.exit_reason = u32(ExitReason.KICK)
 
 
 @native(inline=True)
@@ -237,7 +246,7 @@ def write_dec(cpu: Vcpu, value: u32) -> None:
     now = ticks(cpu)
     advance(cpu, now)
     cpu.dec_deadline = now + u64(value) if value else u64(NEVER)
-    arm(cpu, now)
+    rearm(cpu, now)
 
 
 @native
@@ -246,7 +255,7 @@ def write_tsr(cpu: Vcpu, ones: u32) -> None:
     now = ticks(cpu)
     advance(cpu, now)
     cpu.spr[SPR.TSR] = cpu.spr[SPR.TSR] & ~u64(ones)
-    arm(cpu, now)
+    rearm(cpu, now)
 
 
 @native
@@ -258,4 +267,4 @@ def write_tcr(cpu: Vcpu, value: u32) -> None:
     if chosen:
         value = (value & ~u32(TCR.WRC)) | chosen
     cpu.spr[SPR.TCR] = u64(value)
-    arm(cpu, now)
+    rearm(cpu, now)

@@ -1,0 +1,161 @@
+"""The same machine with the same input does the same, whatever the host does meanwhile."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from powervisor import Machine, Outcome
+from powervisor.errors import UserError
+from powervisor.machine.timing import Timing
+from tests.deterministic.programs import BUSY, ECHO
+from tests.system.bare import bare_machine, results
+
+COUNT = 300_000
+
+
+def outcome_of(machine: Machine) -> dict[str, Any]:
+    found: dict[str, Any] = machine.statistics()["deterministic"]
+    return found
+
+
+def busy(pieces: tuple[int, ...] = (COUNT,), **options: Any) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """What two CPUs come to when the first executes COUNT instructions, piece by piece."""
+    with bare_machine(BUSY, cores=2, **{"deterministic": True, **options}) as machine:
+        left = COUNT
+        for piece in cycle(pieces):
+            if left <= 0:
+                return outcome_of(machine), results(machine, 9)
+            machine.run(instructions=min(piece, left))
+            left -= piece
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def expected() -> tuple[dict[str, Any], tuple[int, ...]]:
+    return busy()
+
+
+def test_interrupts_locks_and_sleep_come_where_they_came(expected):
+    statistics, words = expected
+    assert statistics["instructions"][0] == COUNT and statistics["instructions"][1] > 5_000
+    assert words[4] > 300 and words[6] > 10 and words[8] > 10_000
+    assert busy() == expected
+
+
+@pytest.mark.parametrize("tier1", ["off", "force", "eager"])
+def test_how_code_is_executed_makes_no_difference(tier1, expected, monkeypatch):
+    monkeypatch.setenv("POWERVISOR_TIER1", tier1)
+    assert busy() == expected
+
+
+@pytest.mark.parametrize("pieces", [(1, 7777), (50_001,), (999, 3, 20_000)])
+def test_where_it_was_held_makes_no_difference(pieces, expected):
+    assert busy(pieces) == expected
+
+
+def test_a_machine_on_its_own_thread_goes_the_same_way(expected):
+    with bare_machine(BUSY, cores=2, deterministic=True) as machine:
+        lockstep = machine.lockstep
+        machine.run(seconds=0.05)
+        position, executed = lockstep.position, list(lockstep.executed)
+        words, hash_ = results(machine, 9), outcome_of(machine)["hash"]
+        assert executed[0] > 10_000
+    with bare_machine(BUSY, cores=2, deterministic=True) as machine:
+        machine.hold()
+        machine.lockstep.go_to(position)
+        assert (machine.lockstep.executed, results(machine, 9), outcome_of(machine)["hash"]) == (executed, words, hash_)
+
+
+@pytest.mark.parametrize("options", [{"ns": 3}, {"quantum": 500}, {"quantum": 100_000}])
+def test_time_and_turns_are_as_they_are_asked_for(options):
+    timing = Timing(**options)
+    statistics, words = busy(deterministic=timing)
+    assert busy(deterministic=timing) == (statistics, words)
+    assert statistics["guest-ns"] >= (COUNT - timing.quantum) * timing.ns
+    ticks = statistics["guest-ns"] * 2 // 5
+    assert words[4] == pytest.approx(ticks / 311, rel=0.05, abs=3)
+
+
+SLEEPER = """
+    vector 410, tick
+    load32 r3, 400000000        # a second
+    mtspr 54, r3
+    mtspr 22, r3
+    load32 r3, 0x04400000
+    mtspr 340, r3
+    load32 r7, RESULTS
+    wrteei 1
+1:  wait
+    b     1b
+    .balign 16
+tick:
+    lwz   r4, 0(r7)
+    addi  r4, r4, 1
+    stw   r4, 0(r7)
+    lis   r4, 0x0800
+    mtspr 336, r4
+    rfi
+"""
+
+
+def test_time_goes_at_once_to_what_a_sleeping_guest_waits_for():
+    with bare_machine(SLEEPER, deterministic=True) as machine:
+        machine.run(instructions=8 * 3600)
+        assert results(machine, 1)[0] == pytest.approx(3600, abs=3)
+        assert outcome_of(machine)["guest-ns"] == pytest.approx(3600 * 10**9, rel=1e-3)
+
+
+def test_a_guest_that_waits_for_ever_can_still_be_stopped():
+    with bare_machine("1: wait\n b 1b", deterministic=True) as machine:
+        assert machine.run(seconds=0.3) is None
+        assert machine.lockstep.executed == [1]
+
+
+def test_the_built_in_guest_says_the_same_twice():
+    def said() -> tuple[str, dict[str, Any]]:
+        with Machine(cores=2, cpu="e500mc", append="poweroff", deterministic=True) as machine:
+            assert machine.run(instructions=20_000_000) == Outcome("poweroff")
+            return machine.console.text, outcome_of(machine)
+
+    text, statistics = said()
+    assert "poweroff" in text
+    assert said() == (text, statistics)
+
+
+def test_input_comes_between_rounds_and_goes_back_where_it_came_from():
+    with bare_machine(ECHO, serial=[None], deterministic=True) as machine:
+        machine.start()
+        machine.console.send("hello, world\n")
+        machine.console.expect("hello, world\n", timeout=20)
+        machine.hold()
+        taken = machine.lockstep.inputs.taken
+        assert b"".join(input_.data for input_ in taken) == b"hello, world\n"
+        assert all(input_.source == "serial0" and input_.executed[0] > 0 for input_ in taken)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("netdevs", "user,id=n"), ("virtfs", "local,path=/,mount_tag=t"), ("fsdevs", "local,id=f,path=/")],
+)
+def test_what_is_never_the_same_twice_is_refused(name, word):
+    with pytest.raises(UserError, match=f"{name} {word}: what comes from there is not the same twice"):
+        Machine(**{name: [word]}, deterministic=True)
+
+
+def test_the_reset_button_is_input_too():
+    source = """
+        load32 r7, RESULTS
+        lwz   r4, 0(r7)
+        addi  r4, r4, 1
+        stw   r4, 0(r7)
+    1:  b     1b
+    """
+    with bare_machine(source, deterministic=True) as machine:
+        machine.run(instructions=50_000)
+        machine.reset()
+        machine.run(instructions=50_000)
+        assert results(machine, 1) == (2,)
+        assert [input_.source for input_ in machine.lockstep.inputs.taken] == ["reset"]

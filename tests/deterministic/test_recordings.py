@@ -1,0 +1,152 @@
+"""What came in comes again from a file; files that are not what they should be are told in one line."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from powervisor import Outcome
+from powervisor.errors import UserError
+from powervisor.machine.recording import load
+from powervisor.machine.timing import Timing
+from tests.deterministic.programs import BUSY, ECHO
+from tests.system.bare import bare_machine
+
+
+def outcome_of(machine):
+    return machine.statistics()["deterministic"]
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A recording of a conversation, and what the machine came to."""
+    path = tmp_path / "recording"
+    with bare_machine(ECHO, serial=[None], record=path) as machine:
+        machine.start()
+        for text in ("first\n", "second\n", "third\n"):
+            machine.console.send(text)
+            machine.console.expect(text, timeout=20)
+        machine.stop()
+        return path, outcome_of(machine), machine.console.text
+
+
+def test_a_replay_does_the_same_and_ends_there(recorded):
+    path, statistics, text = recorded
+    with bare_machine(ECHO, serial=[None], replay=path) as machine:
+        machine.start()
+        machine.console.send("this is not taken in")
+        assert machine.wait(30) == Outcome("replayed")
+        machine.stop()
+        assert (outcome_of(machine), machine.console.text) == (statistics, text)
+
+
+def test_a_machine_that_ended_by_itself_ends_again(tmp_path):
+    path = tmp_path / "recording"
+    source = BUSY.replace("release 1, other", "release 1, other\n load32 r30, DEVICES + 0xE00B0")
+    source = source.replace("msgsnd r5 ", "cmpwi r10, 6400\n beq off\n msgsnd r5")
+    source += "off: li r4, 2\n stw r4, 0(r30)\n b off"  # GUTS RSTCR
+    with bare_machine(source, cores=2, no_reboot=True, record=path, deterministic=Timing(quantum=3000)) as machine:
+        machine.start()
+        ended = machine.wait(30)
+        assert ended.kind == "reset"
+        machine.stop()
+        statistics = outcome_of(machine)
+    with bare_machine(source, cores=2, no_reboot=True, replay=path) as machine:
+        machine.start()
+        assert machine.wait(30) == ended
+        machine.stop()
+        assert outcome_of(machine) == statistics
+
+
+def test_what_came_before_the_recorder_was_killed_is_there(recorded):
+    path, _, _ = recorded
+    whole = load(path)
+    assert whole.end is not None and not whole.note
+    data = path.read_bytes()
+    seen = set()
+    for length in range(len(data) - 1, 0, -7):
+        path.write_bytes(data[:length])
+        try:
+            part = load(path)
+        except UserError as error:
+            assert re.search("is no recording|is damaged", str(error)) and length < 400
+            continue
+        assert part.end is None and "was not finished" in part.note
+        assert part.inputs == whole.inputs[: len(part.inputs)]
+        seen.add(len(part.inputs))
+    assert seen == set(range(len(whole.inputs) + 1))
+    warnings = []
+    path.write_bytes(data[:-3])
+    with bare_machine(ECHO, serial=[None], replay=path, warn=warnings.append) as machine:
+        machine.start()
+        machine.console.expect("third\n", timeout=20)
+        machine.console.send("and on")
+        machine.console.expect("and on", timeout=20)
+    assert len(warnings) == 1 and warnings[0].endswith("what came in after its last entry is missing")
+
+
+def test_an_altered_recording_is_refused_in_one_line(recorded):
+    path, _, _ = recorded
+    data = path.read_bytes()
+    dice = random.Random(3)
+    for _ in range(300):
+        altered = bytearray(data)
+        altered[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        path.write_bytes(altered)
+        with pytest.raises(UserError, match=r"^replay \S+: is (no recording|damaged)[^\n]*$"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cores": 2}, "the recording is of a machine with cores 1, not 2"),
+        ({"memory": 128 << 20}, "the recording is of a machine with memory 67108864, not 134217728"),
+        ({"deterministic": Timing(ns=2)}, "was recorded with ns=1,quantum=10000"),
+        ({"source": "1: b 1b"}, "the recording began with other memory or registers"),
+    ],
+)
+def test_another_machine_is_refused(recorded, options, message):
+    path, _, _ = recorded
+    given = {"source": ECHO, "serial": [None], **options}
+    with pytest.raises(UserError, match=message), bare_machine(replay=path, **given) as machine:
+        machine.start()
+
+
+def test_files_that_cannot_be_had_are_told(tmp_path):
+    for option, path, message in (
+        ("replay", tmp_path / "none", "cannot be read"),
+        ("replay", __file__, "is no recording"),
+        ("record", tmp_path / "no" / "where", "cannot be written"),
+    ):
+        with pytest.raises(UserError, match=f"{option} .*{message}"), bare_machine("1: b 1b", **{option: path}):
+            pass
+
+
+def test_a_replay_can_be_looked_at_backwards(recorded):
+    from powervisor.debug.control import Control
+    from powervisor.hv.stops import Breakpoint
+
+    path, _, text = recorded
+    warnings = []
+    with bare_machine(ECHO, serial=[None], replay=path, warn=warnings.append) as machine:
+        control = Control(machine, lambda: None)
+        control.hold()
+        control.keep_history()
+        machine.start()
+        control.go()
+        machine.console.expect("third\n", timeout=20)
+        while not warnings:
+            machine.wait(0.05)
+        control.hold()
+        assert "the recording ends here" in warnings[0] and not machine.ended
+        control.breakpoints.add(Breakpoint(machine.symbols["got"]))
+        for character in reversed(text):
+            assert control.go_back() is not None
+            control.step(machine.vcpus[0])
+            assert chr(machine.vcpus[0].regs["r5"]) == character
+            control.step_back(machine.vcpus[0])
+        assert control.go_back() is None
+        control.close()
