@@ -90,11 +90,15 @@ class Drive:
         self.device = ""
         self._file = file
 
+    @property
+    def restorable(self) -> bool:
+        """Whether `restore` can undo what was written since `keep`."""
+        return isinstance(self.backend, Overlay) or self.backend.read_only
+
     def keep(self) -> Moment:
         """The storage as it is now; nobody uses it meanwhile. Raises UserError when the image is gone."""
-        overlay = isinstance(self.backend, Overlay)
         return Moment(
-            self.backend.size, self._stamp(), overlay or self.backend.read_only,
+            self.backend.size, self._stamp(), self.restorable,
             self.backend.keep() if isinstance(self.backend, Overlay) else None,
         )  # fmt: skip
 

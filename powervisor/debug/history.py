@@ -153,10 +153,11 @@ class History:
 
 
 def history_of(machine: Machine) -> History | None:
-    """Of a deterministic machine that is held; None for others, and for one with devices that cannot be kept."""
+    """Of a deterministic machine that is held; None for others, and for one that cannot be kept: the user is told."""
     if machine.lockstep is None:
         return None
     try:
         return History(machine, machine.lockstep)
-    except PowervisorError:
+    except PowervisorError as error:
+        machine.lockstep.warn(f"a debugger cannot go back: {error}")
         return None

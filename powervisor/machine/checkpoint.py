@@ -21,6 +21,7 @@ from ..memory.contents import Contents
 from .timing import Position
 
 if TYPE_CHECKING:
+    from ..block.drives import Moment
     from .lockstep import Lockstep
     from .machine import Machine
 
@@ -42,6 +43,7 @@ class Checkpoint:
     mpic: bytes
     transmitters: list[bytes]
     devices: list[dict[str, Any]]
+    disks: list[Moment]
     memory: Contents
 
 
@@ -54,6 +56,9 @@ def take(machine: Machine, lockstep: Lockstep) -> Checkpoint:
             if why := device.unsaved():
                 raise PowervisorError(f"{device.name}: {why}")
             stack.enter_context(device.still())
+        for drive in machine.drives:
+            if not drive.restorable:
+                raise PowervisorError(f"{drive.where}: what the guest writes cannot be taken back; add snapshot=on")
         return Checkpoint(
             lockstep.position,
             lockstep.save(),
@@ -64,6 +69,7 @@ def take(machine: Machine, lockstep: Lockstep) -> Checkpoint:
             ctypes.string_at(machine.mpic.state_address, MpicState.size),
             [ctypes.string_at(uart.transmitter.address, Transmitter.size) for uart in _uarts(machine)],
             [device.save() for device in devices],
+            [drive.keep() for drive in machine.drives],
             machine.ram.keep(),
         )
 
@@ -79,6 +85,8 @@ def put_back(machine: Machine, lockstep: Lockstep, checkpoint: Checkpoint) -> No
         lockstep.clock.set(checkpoint.appointments.now)
         lockstep.restore(checkpoint.turns)
         machine.vm.memory_replaced(machine.ram.restore(checkpoint.memory))
+        for drive, moment in zip(machine.drives, checkpoint.disks, strict=True):
+            drive.restore(moment)
         for device, saved in zip(devices, checkpoint.devices, strict=True):
             device.restore(saved)
         machine.mpic.count()

@@ -29,12 +29,14 @@ def lockstep_of(
 
         recording = load(replay)
         deterministic = _recorded_timing(recording, deterministic)
-    lockstep = Lockstep(machine, deterministic if isinstance(deterministic, Timing) else Timing(), answer, drain)
+    from ..devices.services import warn_by_log
+
+    timing = deterministic if isinstance(deterministic, Timing) else Timing()
+    lockstep = Lockstep(machine, timing, answer, drain, warn or warn_by_log)
     if recording is not None or record is not None:
-        from ..devices.services import warn_by_log
         from .tape import Tape
 
-        lockstep.tape = Tape(machine, lockstep, recording, record, warn or warn_by_log)
+        lockstep.tape = Tape(machine, lockstep, recording, record)
     return lockstep
 
 

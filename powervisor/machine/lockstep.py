@@ -26,6 +26,7 @@ from .timing import Position, Randomness, Timing
 
 if TYPE_CHECKING:
     from ..console.chardev import Chardev, PortChardev
+    from ..devices.services import Services
     from .machine import Machine
     from .tape import Tape
 
@@ -56,10 +57,11 @@ class Lockstep:
     """The turns of a machine's vCPUs. One thread at a time takes them: the machine's own, or a debugger's."""
 
     def __init__(
-        self, machine: Machine, timing: Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None]
-    ) -> None:
-        """`answer` is given exits; `drain` has what the guest printed passed on."""
-        self.timing, self._answer_exit, self._drain = timing, answer, drain
+        self, machine: Machine, timing: Timing, answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """`answer` is given exits; `drain` has what the guest printed passed on; `warn` is given lines for the user."""
+        self.timing, self._answer_exit, self._drain, self.warn = timing, answer, drain, warn
         self.tape: Tape | None = None
         """Where input is recorded, or comes from."""
         self.clock = ManualClock()
@@ -80,13 +82,13 @@ class Lockstep:
         self._longest = 0
         self._starved = False
         self._channels: list[Channel] = []
-        self._due: deque[Callable[[], None]] = deque()
+        self.due: deque[Callable[[], None]] = deque()
         self._rung: deque[_Inline] = deque()
 
     # ---- what the machine uses -------------------------------------------------------------------------------------
 
     def hire(self, name: str, work: Callable[[], None]) -> Bell:
-        """A worker that needs no thread; see `devices.worker.Hire`."""
+        """A worker without a thread; see `devices.worker.Hire`."""
         return _Inline(work, self._rung)
 
     def seed(self) -> bytes:
@@ -103,17 +105,19 @@ class Lockstep:
             None if chardev is None else self._channel(f"{SERIAL}{n}", chardev) for n, chardev in enumerate(chardevs)
         ]
 
-    def channels(self, chardevs: Mapping[str, PortChardev]) -> dict[str, PortChardev]:
-        """The same for chardevs with names."""
+    def lend(self, services: Services, chardevs: Mapping[str, PortChardev]) -> dict[str, PortChardev]:
+        """Have devices work without threads and chance; their chardevs as `serial_channels`."""
+        services.hire, services.random, services.concurrent = self.hire, self.random, False
         return {name: self._channel(f"chardev {name}", chardev) for name, chardev in chardevs.items()}
 
     def _channel(self, name: str, chardev: Chardev) -> Channel:
         self._channels.append(Channel(name, chardev, self.inputs))
         return self._channels[-1]
 
-    def later(self, call: Callable[[], None]) -> None:
-        """Do something when the exit, or the round, has been answered."""
-        self._due.append(call)
+    def later(self, call: Callable[[], None]) -> bool:
+        """Do something when the exit has been answered, or the round is over: True."""
+        self.due.append(call)
+        return True
 
     @property
     def position(self) -> Position:
@@ -187,7 +191,7 @@ class Lockstep:
 
     def forget_work(self) -> None:
         """Nothing is left to be done for what happened before `restore`."""
-        self._due.clear()
+        self.due.clear()
         while self._rung:
             self._rung.pop().waits = False
 
@@ -250,9 +254,9 @@ class Lockstep:
 
     def _settle(self) -> None:
         """Do what was left for later: resets, and the work of devices."""
-        while self._due or self._rung:
-            if self._due:
-                self._due.popleft()()
+        while self.due or self._rung:
+            if self.due:
+                self.due.popleft()()
             else:
                 bell = self._rung.popleft()
                 bell.waits = False

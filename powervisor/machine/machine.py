@@ -30,6 +30,7 @@ from ..memory.space import BusError, Dma, Memory, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
+from .counting import Counting
 from .deterministic import lockstep_of, refuse_undetermined
 from .inputs import RESET, Channel
 from .lockstep import Lockstep
@@ -125,8 +126,6 @@ class Machine:
         """Called on any thread when the machine has ended."""
         self._held = False
         self._holding = threading.RLock()
-        self._counting = False
-        self._due: list[Callable[[], None]] = []
         self._control: list[threading.Thread] = []
         self.power = Power(self)
         self._closed = self._gone = False
@@ -139,6 +138,7 @@ class Machine:
         """The turns of a deterministic machine's vCPUs."""
         try:
             self.lockstep = lockstep_of(self, deterministic, record, replay, self._handle, self._drain, warn)
+            self.counting = self.lockstep or Counting(self, self._handle)
             self.space = PhysicalSpace(self.ram)
             self.clock: HostClock | ManualClock = HostClock(self.lock, self._failed)
             lines = list(serial) if serial is not None else [None]
@@ -195,9 +195,7 @@ class Machine:
 
         services = Services(self.context.dma, self.lock, self._failed)
         if self.lockstep is not None:
-            services.hire, services.random = self.lockstep.hire, self.lockstep.random
-            chardevs = self.lockstep.channels(chardevs or {})
-            services.concurrent = False
+            chardevs = self.lockstep.lend(services, chardevs or {})
         services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
@@ -274,11 +272,7 @@ class Machine:
 
     def later(self, call: Callable[[], None]) -> None:
         """Do something that stops the vCPUs, from a thread that is none of theirs (counting: when the exit is done)."""
-        if self.lockstep is not None:
-            self.lockstep.later(call)
-            return
-        if self._counting:
-            self._due.append(call)
+        if self.counting.later(call):
             return
 
         def work() -> None:
@@ -428,25 +422,7 @@ class Machine:
         Answers why it came back, devices and resets being served already; time does not pass but for a nanosecond an
         instruction.
         """
-        if self.lockstep is not None:
-            return self.lockstep.execute(vcpu, instructions)
-        before = vcpu.instructions
-        exit_ = self._count(vcpu, instructions, debugger=True)
-        self.vm.move_clock(vcpu.instructions - before)
-        return exit_
-
-    def _count(self, vcpu: Vcpu, instructions: int, debugger: bool) -> Exit | None:
-        """Run a vCPU on the calling thread, and answer its exit unless it is for the debugger."""
-        self._counting = True
-        try:
-            exit_ = self.vm.run(vcpu, instructions)
-            if exit_ is not None and not (debugger and isinstance(exit_, Debug | Watched)):
-                self._handle(vcpu, exit_)
-            while self._due:
-                self._due.pop(0)()
-        finally:
-            self._counting = False
-        return exit_
+        return self.counting.execute(vcpu, instructions)
 
     @property
     def ended(self) -> bool:
@@ -456,21 +432,16 @@ class Machine:
     @property
     def resetting(self) -> bool:
         """Whether a thread is about to stop the vCPUs, for a reset mostly."""
-        return bool(self._due) or any(t.is_alive() and t is not threading.current_thread() for t in self._control)
+        here = threading.current_thread()
+        return bool(self.counting.due) or any(t.is_alive() and t is not here for t in self._control)
 
     def _run_counted(self, instructions: int) -> Outcome | None:
         if self._started:
             self.hold()
         if self._held:
             self.vm.start_clock()
-        vcpu = self.vcpus[0]
-        end = vcpu.instructions + instructions
         try:
-            if self.lockstep is not None:
-                self.lockstep.run(instructions)
-            else:
-                while self._outcome is None and (left := end - vcpu.instructions) > 0:
-                    self._count(vcpu, left, debugger=False)
+            self.counting.run(instructions)
         finally:
             if self._held:
                 self.vm.stop_clock()

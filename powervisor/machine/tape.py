@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
 class Tape:
     """Of one machine, which may be replayed and recorded at a time."""
 
-    def __init__(
-        self, machine: Machine, lockstep: Lockstep, recording: Recording | None, record: Path | None,
-        warn: Callable[[str], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, machine: Machine, lockstep: Lockstep, recording: Recording | None, record: Path | None) -> None:
         """Raises UserError where the file cannot be written."""
-        self._machine, self._lockstep, self._recording, self._warn = machine, lockstep, recording, warn
+        self._machine, self._lockstep, self._recording = machine, lockstep, recording
         self._writer = None if record is None else Writer(record)
         if self._writer is not None:
             lockstep.inputs.on_take = self._writer.input
@@ -33,7 +29,7 @@ class Tape:
             self._end = recording.end
             lockstep.inputs.repeat(recording.inputs)
             if recording.note:
-                warn(recording.note)
+                lockstep.warn(recording.note)
 
     def begin(self) -> None:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
@@ -60,7 +56,7 @@ class Tape:
         self._end = None
         if self._writer is not None:
             self._stop_writing()
-            self._warn("the recording ends here, for a debugger changed the machine")
+            self._lockstep.warn("the recording ends here, for a debugger changed the machine")
 
     def _stop_writing(self) -> None:
         if self._writer is not None:
@@ -87,7 +83,7 @@ class Tape:
         if end.outcome != STOPPED:
             return most  # the next instruction will end it
         if self._machine.stops.held_by_somebody:
-            self._warn("the recording ends here; what comes in from now on is new")
+            self._lockstep.warn("the recording ends here; what comes in from now on is new")
             self._machine.hold()
         else:
             self._machine.end(Outcome(REPLAYED))

@@ -65,7 +65,7 @@ bell:
     stw   r20, 24(r7)
     rfi
 """
-"""Two CPUs for ever. Words of the results: 4 interrupts of the decrementer, 5 what they saw, 6 doorbells, 8 the lock."""
+"""Two CPUs for ever. Words of the results: 4 decrementer interrupts, 5 what they saw, 6 doorbells, 8 the lock."""
 
 ECHO = """
     devices

@@ -65,7 +65,7 @@ def test_steps_back_undo_steps_of_each_cpu(debugged):
         vcpu = machine.vcpus[number % 3 % 2]
         trail.append((vcpu, digest(machine), machine.lockstep.position))
         control.step(vcpu)
-    for vcpu, hash_, position in reversed(trail):
+    for vcpu, _, position in reversed(trail):
         while machine.lockstep.position > position:
             assert control.step_back(vcpu).vcpu is vcpu
         executed = machine.lockstep.executed[vcpu.index]

@@ -125,7 +125,7 @@ class Alone:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.vcpu = machine, machine.vcpus[0]
         self.ends: dict[str, int] = {}
-        machine._counting = True  # resets are done between two exits
+        machine.counting.active = True  # resets are done between two exits
         self._over = threading.Event()
         self._nudge = threading.Thread(target=self._wake, daemon=True)
         self._nudge.start()
@@ -145,9 +145,9 @@ class Alone:
             stuck = isinstance(exit_, Kick) and end - vcpu.instructions == left
             if exit_ is not None:
                 machine._handle(vcpu, exit_)
-            if machine._due:
+            if machine.counting.due:
                 self.ends["reset"] = self.ends.get("reset", 0) + 1
-                machine._due.pop()()
+                machine.counting.due.pop()()
                 return
             if (outcome := machine._outcome) is not None:
                 self.ends[outcome.kind] = self.ends.get(outcome.kind, 0) + 1
