@@ -119,6 +119,11 @@ class Inputs:
         with self._arrived:
             return sum(len(data) for name, data in self._waiting if name == source)
 
+    @property
+    def arrived(self) -> bool:
+        """Whether there is something that the machine has not had."""
+        return bool(self._waiting)
+
     def await_some(self, seconds: float) -> None:
         """Wait until there is some."""
         with self._arrived:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ class Lockstep:
         self._length = self._left = timing.quantum
         self._longest = 0
         self._starved = False
+        self._nap: float | None = None
+        """When, by the host's clock, a guest that waits goes on."""
         self._channels: list[Channel] = []
         self.due: deque[Callable[[], None]] = deque()
         self._rung: deque[_Inline] = deque()
@@ -199,8 +202,9 @@ class Lockstep:
 
     def work(self) -> bool:
         """Take one turn on the machine's thread; False at the end."""
-        if self._starved:
-            self.inputs.await_some(_LOOK_AGAIN)
+        if self._starved or self._nap is not None:
+            nap = _LOOK_AGAIN if self._nap is None else min(max(self._nap - time.monotonic(), 0), _LOOK_AGAIN)
+            self.inputs.await_some(nap)
         with self.lock:
             self.advance(held=False)
         return not self._machine.ended
@@ -212,7 +216,7 @@ class Lockstep:
         """
         if self.tape is not None:
             most = self.tape.limit(most)
-        if self._starved and not self._end_round():
+        if self._turn == len(self._machine.vcpus) and not self._end_round(not held):
             return None
         machine, vcpu = self._machine, self.next
         if not self._begun:
@@ -237,7 +241,7 @@ class Lockstep:
                 self._length = max(executed, 1)
             self._turn, self._begun = self._turn + 1, False
             if self._turn == len(machine.vcpus):
-                self._end_round()
+                self._end_round(not held)
         return stop
 
     def _answer(self, vcpu: Vcpu, exit_: Exit | None, debugger: bool) -> Debug | Watched | None:
@@ -264,14 +268,17 @@ class Lockstep:
 
     # ---- between two rounds ----------------------------------------------------------------------------------------
 
-    def _end_round(self) -> bool:
-        """Let time pass and the world in; False when nothing would ever happen unless something comes."""
+    def _end_round(self, may_sleep: bool) -> bool:
+        """Let time pass and the world in; False when nothing would ever happen unless something comes, or when the
+        host's time has to pass before."""
         machine = self._machine
         with machine.lock:
             if machine.mpic.events:
                 machine.mpic.service()
             self._drain()
             passed = self._longest * self.timing.ns or self._until_event()
+            if may_sleep and not self._longest and not self._slept(passed):
+                return False
             if passed is not None:
                 self.clock.advance(passed)
                 self._set_time()
@@ -281,6 +288,17 @@ class Lockstep:
                 return False
         self._settle()
         self._next_round()
+        return True
+
+    def _slept(self, ns: int | None) -> bool:
+        """Whether the host's time has passed while all vCPUs wait, if it is to; input ends it."""
+        if ns is None or not self.timing.sleep:
+            return True
+        if self._nap is None:
+            self._nap = time.monotonic() + ns / BILLION
+        if time.monotonic() < self._nap and not self.inputs.arrived:
+            return False
+        self._nap = None
         return True
 
     def _next_round(self) -> None:

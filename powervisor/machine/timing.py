@@ -17,10 +17,13 @@ class Timing:
     quantum: int = prop(10_000, "instructions of a vCPU's turn, at most", number(1, 10_000_000))
     seed: int = prop(0, "where random numbers for the guest begin")
     start: int = prop(1_735_689_600, "real-time clock at power-on, in seconds since 1970")
+    sleep: bool = prop(False, "let the host's time pass, too, while all vCPUs wait")
 
     def describe(self) -> str:
         """As it is written after -icount."""
-        return ",".join(f"{name}={value}" for name, value in asdict(self).items())
+        shown = {True: "on", False: "off"}
+        values = {name: shown[value] if isinstance(value, bool) else value for name, value in asdict(self).items()}
+        return ",".join(f"{name}={value}" for name, value in values.items())
 
 
 class Position(NamedTuple):

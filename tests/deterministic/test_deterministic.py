@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import cycle
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_time_and_turns_are_as_they_are_asked_for(options):
 
 SLEEPER = """
     vector 410, tick
-    load32 r3, 400000000        # a second
+    load32 r3, PERIOD
     mtspr 54, r3
     mtspr 22, r3
     load32 r3, 0x04400000
@@ -101,11 +102,34 @@ tick:
 """
 
 
+SECOND = 400_000_000
+"""Ticks of the time base."""
+
+
+def sleeper(period: int) -> str:
+    return SLEEPER.replace("PERIOD", str(period))
+
+
 def test_time_goes_at_once_to_what_a_sleeping_guest_waits_for():
-    with bare_machine(SLEEPER, deterministic=True) as machine:
+    with bare_machine(sleeper(SECOND), deterministic=True) as machine:
         machine.run(instructions=8 * 3600)
         assert results(machine, 1)[0] == pytest.approx(3600, abs=3)
         assert outcome_of(machine)["guest-ns"] == pytest.approx(3600 * 10**9, rel=1e-3)
+
+
+def test_the_hosts_time_passes_with_a_sleeping_guests_where_that_is_asked_for():
+    with bare_machine(sleeper(SECOND // 10), deterministic=Timing(sleep=True)) as machine:
+        begin = time.monotonic()
+        machine.start()
+        while results(machine, 1)[0] < 5:
+            assert machine.wait(0.01) is None
+        assert time.monotonic() - begin >= 0.4
+        machine.hold()
+        position, outcome = machine.lockstep.position, outcome_of(machine)
+    with bare_machine(sleeper(SECOND // 10), deterministic=True) as machine:
+        machine.hold()
+        machine.lockstep.go_to(position)
+        assert outcome_of(machine) == outcome
 
 
 def test_a_guest_that_waits_for_ever_can_still_be_stopped():
