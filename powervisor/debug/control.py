@@ -84,6 +84,8 @@ class Control:
     def hold(self) -> None:
         """Stop every vCPU between two instructions; time stands still."""
         self.machine.hold()
+        if self.machine.lockstep is not None:
+            self.machine.lockstep.rest()
 
     def go(self) -> None:
         """Let all vCPUs go on until one meets a breakpoint or watchpoint."""

@@ -193,6 +193,11 @@ class Vm:
                     self._gate.wait()
         return not self._stopping
 
+    @property
+    def open(self) -> bool:
+        """Whether the gate lets vCPUs in."""
+        return not (self._paused or self._stopping)
+
     def admit(self, vcpu: Vcpu, budget: int) -> tuple[bool, Exit | None]:
         """Run a vCPU if the gate is open, and say whether it was; the exit as `run` has it."""
         vcpu.inside = True

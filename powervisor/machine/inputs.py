@@ -119,15 +119,10 @@ class Inputs:
         with self._arrived:
             return sum(len(data) for name, data in self._waiting if name == source)
 
-    @property
-    def arrived(self) -> bool:
-        """Whether there is something that the machine has not had."""
-        return bool(self._waiting)
-
-    def await_some(self, seconds: float) -> None:
-        """Wait until there is some."""
+    def await_some(self, seconds: float) -> bool:
+        """Wait until there is some; False when that is not within the time."""
         with self._arrived:
-            self._arrived.wait_for(lambda: bool(self._waiting), seconds)
+            return self._arrived.wait_for(lambda: bool(self._waiting), seconds)
 
     # -- the machine's side, between two rounds
 

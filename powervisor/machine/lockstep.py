@@ -82,8 +82,8 @@ class Lockstep:
         self._length = self._left = timing.quantum
         self._longest = 0
         self._starved = False
-        self._nap: float | None = None
-        """When, by the host's clock, a guest that waits goes on."""
+        self._goes_on_at = 0.0
+        """When, by the host's clock, the machine's thread takes turns again; something from outside ends that."""
         self._channels: list[Channel] = []
         self.due: deque[Callable[[], None]] = deque()
         self._rung: deque[_Inline] = deque()
@@ -202,12 +202,25 @@ class Lockstep:
 
     def work(self) -> bool:
         """Take one turn on the machine's thread; False at the end."""
-        if self._starved or self._nap is not None:
-            nap = _LOOK_AGAIN if self._nap is None else min(max(self._nap - time.monotonic(), 0), _LOOK_AGAIN)
-            self.inputs.await_some(nap)
-        with self.lock:
-            self.advance(held=False)
+        nap = _LOOK_AGAIN if self._starved else min(self._goes_on_at - time.monotonic(), _LOOK_AGAIN)
+        if nap <= 0 or self.inputs.await_some(nap) or self._starved:
+            with self.lock:
+                if self._machine.vm.open:
+                    self.advance(held=False)
         return not self._machine.ended
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last turn is over, with all that came of it; the machine is held, or this may change."""
+        free = self.lock.acquire(blocking=False)
+        if free:
+            self.lock.release()
+        return free
+
+    def rest(self) -> None:
+        """Wait until it is `at_rest`. Not under locks of the machine."""
+        with self.lock:
+            pass
 
     def advance(self, most: int | None = None, held: bool = True, debugger: bool = False) -> Debug | Watched | None:
         """Go on with the turn that it is, for at most so many instructions, and with what comes after.
@@ -216,7 +229,7 @@ class Lockstep:
         """
         if self.tape is not None:
             most = self.tape.limit(most)
-        if self._turn == len(self._machine.vcpus) and not self._end_round(not held):
+        if self._starved and not self._end_round():
             return None
         machine, vcpu = self._machine, self.next
         if not self._begun:
@@ -241,7 +254,7 @@ class Lockstep:
                 self._length = max(executed, 1)
             self._turn, self._begun = self._turn + 1, False
             if self._turn == len(machine.vcpus):
-                self._end_round(not held)
+                self._end_round()
         return stop
 
     def _answer(self, vcpu: Vcpu, exit_: Exit | None, debugger: bool) -> Debug | Watched | None:
@@ -268,17 +281,16 @@ class Lockstep:
 
     # ---- between two rounds ----------------------------------------------------------------------------------------
 
-    def _end_round(self, may_sleep: bool) -> bool:
-        """Let time pass and the world in; False when nothing would ever happen unless something comes, or when the
-        host's time has to pass before."""
+    def _end_round(self) -> bool:
+        """Let time pass and the world in; False when nothing would ever happen unless something comes."""
         machine = self._machine
         with machine.lock:
             if machine.mpic.events:
                 machine.mpic.service()
             self._drain()
             passed = self._longest * self.timing.ns or self._until_event()
-            if may_sleep and not self._longest and not self._slept(passed):
-                return False
+            if self.timing.sleep and not self._longest and passed is not None:
+                self._goes_on_at = time.monotonic() + passed / BILLION
             if passed is not None:
                 self.clock.advance(passed)
                 self._set_time()
@@ -288,17 +300,6 @@ class Lockstep:
                 return False
         self._settle()
         self._next_round()
-        return True
-
-    def _slept(self, ns: int | None) -> bool:
-        """Whether the host's time has passed while all vCPUs wait, if it is to; input ends it."""
-        if ns is None or not self.timing.sleep:
-            return True
-        if self._nap is None:
-            self._nap = time.monotonic() + ns / BILLION
-        if time.monotonic() < self._nap and not self.inputs.arrived:
-            return False
-        self._nap = None
         return True
 
     def _next_round(self) -> None:

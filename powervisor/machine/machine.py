@@ -383,6 +383,8 @@ class Machine:
         self.release()
         outcome = self.wait(seconds)
         self.hold()
+        if self.lockstep is not None:
+            self.lockstep.rest()
         return outcome
 
     def hold(self) -> None:

@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     """What a machine is at power-on; one that is alike does the same with the same input."""
 
     options: dict[str, Any]
-    timing: dict[str, int]
+    timing: dict[str, Any]
     hash: str
     """Of registers and memory, with what was loaded."""
 

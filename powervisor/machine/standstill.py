@@ -51,4 +51,6 @@ def _waits(machine: Machine) -> str:
     for vcpu in machine.vcpus:
         if vcpu.asking:
             return f"cpu{vcpu.index} waits for an answer"
+    if machine.lockstep is not None and not machine.lockstep.at_rest:
+        return "a turn is under way"
     return "a reset is under way" if machine.resetting else ""
