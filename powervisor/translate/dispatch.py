@@ -39,6 +39,7 @@ from ..vcpu.state import (
 )
 from ..vcpu.stops import may_stop, stops_here
 from ..vcpu.timers import check_timers, doze, idle_timeout_ns, soon
+from .reach import reach
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
 
@@ -58,7 +59,8 @@ COUNTED = 1 << 62
 LONGEST_NAP = 50_000_000
 """Nanoseconds a vCPU of such a run sleeps at a time."""
 ONE_AT_A_TIME = WORDS_PER_PAGE + BLOCK_LIMIT
-"""The last instructions of a run are executed one by one: forward jumps in a page do not look at the budget."""
+"""The last instructions of a run are executed one by one, or as far as they cannot be too many (`hop`): forward jumps in
+a page do not look at the budget."""
 
 
 @native
@@ -248,6 +250,19 @@ def resume(cpu: Vcpu) -> u64:
 
 
 @native
+def hop(cpu: Vcpu, index: u32) -> bool:
+    """Near the end of a run: whether code at PC leaves before that in any case. It leaves as soon as it can, then."""
+    if not fetch_again(cpu):
+        return False
+    settle(cpu)
+    if cpu.left <= i64(reach(cpu.vm.ram + cpu.fetch_pa, WORDS_PER_PAGE - index)):
+        return False
+    cpu.slice = i64(0)
+    cpu.budget = i64(0)
+    return True
+
+
+@native
 def next_code(cpu: Vcpu) -> u64:
     """Address of the code to run at PC, 0 to leave native code. Everything between blocks happens here."""
     spent = cpu.budget <= 0 and cpu.slice != 0
@@ -276,7 +291,13 @@ def next_code(cpu: Vcpu) -> u64:
         if stopping and cpu.passing | cpu.mmio_done == 0 and stops_here(cpu):
             cpu.exit_reason = u32(ExitReason.DEBUG)
             return u64(0)
-        if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME or cpu.passing or stopping:
+        if (
+            cpu.debug_events
+            or cpu.mmio_done
+            or cpu.passing
+            or stopping
+            or (cpu.left <= ONE_AT_A_TIME and not hop(cpu, index))
+        ):
             step(cpu)
             if cpu.passing:
                 pass_one(cpu)
