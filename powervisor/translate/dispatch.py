@@ -59,8 +59,8 @@ COUNTED = 1 << 62
 LONGEST_NAP = 50_000_000
 """Nanoseconds a vCPU of such a run sleeps at a time."""
 ONE_AT_A_TIME = WORDS_PER_PAGE + BLOCK_LIMIT
-"""The last instructions of a run are executed one by one, or as far as they cannot be too many (`hop`): forward jumps in
-a page do not look at the budget."""
+"""The last instructions of a run are executed one by one, or as far as they cannot be too many (`hop`): forward jumps
+in a page do not look at the budget."""
 
 
 @native
