@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
         "guests", "snapshots",
     },
-    "debug": {"isa", "vcpu", "insns", "hv", "memory", "machine"},
+    "debug": {"isa", "vcpu", "insns", "hv", "memory", "devices", "boards", "console", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {
         "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev", "guests", "machine",

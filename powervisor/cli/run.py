@@ -5,12 +5,13 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TextIO
 
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
+from powervisor.cli.monitor import HELP, RunMonitor, open_port, share
 from powervisor.cli.options import Parser, parse_seconds
 from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
@@ -50,6 +51,7 @@ def main(words: list[str]) -> int:
     parser.option(
         "-savevm", metavar="FILE", help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there"
     )
+    parser.option("-monitor", metavar="WHERE", help=HELP)
     parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
     options = parser.parse(words)
     if (listing := list_requested(options)) is not None:
@@ -91,7 +93,19 @@ class _Run:
             specs = self.options.serial or ["null" if terminal_taken else "stdio"]
             chardevs = _open_serial_lines(specs, named, stack)
             everything = [*chardevs, *named.values()]
+            port = open_port(
+                self.options.monitor, named, lambda port, where: _opened(port, "monitor", where, everything, stack)
+            )
+            if port is not None and port not in everything:
+                everything.append(port)
             stdio = next((chardev for chardev in everything if isinstance(chardev, Stdio)), None)
+            if stdio is None and self.options.monitor in ("stdio", "mon:stdio"):
+                stdio = Stdio()
+                _opened(stdio, "monitor", "-monitor stdio", everything, stack)
+                side = share(stdio, self.options.monitor)
+                stdio.start(lambda call: call())
+            else:
+                side = share(stdio, self.options.monitor)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
                 serial[0] = recorded(chardevs[0])
@@ -115,6 +129,7 @@ class _Run:
 
                 server = GdbServer(machine, self.options.gdb, "-gdb")
                 stack.callback(server.close)
+            stack.enter_context(closing(RunMonitor(machine, port or side)))
             machine.start()
             starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()

@@ -111,18 +111,18 @@ class Machine:
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._started = False
-        self.stops = MachineStops(self)
+        self._holding = threading.RLock()
+        self.stops = MachineStops(self, self._holding)
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self._held = False
-        self._holding = threading.RLock()
         self._counting = False
         self._due: list[Callable[[], None]] = []
         self._control: list[threading.Thread] = []
         self.power = Power(self)
         self._closed = self._gone = False
         self._drains: list[Drain] = []
-        self._backends = Backends()
+        self.backends = Backends()
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -132,13 +132,16 @@ class Machine:
             lines = list(serial) if serial is not None else [None]
             self.console = recorded(lines[0]) if lines else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
+            self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
+            """Serial lines and those that devices name, by name."""
+            self.chardevs |= chardevs or {}
             self._progress = progress
             self._build()
             pcap_file = None if pcap is None else os.fspath(pcap)
-            self._backends.open(
+            self.backends.open(
                 BackendOptions(drives, blockdevs, snapshot, fsdevs, virtfs, netdevs, objects, pcap_file), warn
             )
-            if devices or self._backends:
+            if devices or self.backends:
                 self._plug(devices, chardevs, warn)
             options = BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders))
             self.plan: BootPlan = (
@@ -179,7 +182,7 @@ class Machine:
         services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
-        self._backends.lend(services)
+        self.backends.lend(services)
         plug(
             [*devices, *services.drives.devices, *services.exports.devices],
             self.board.expansion_buses(self.built.devices),
@@ -218,7 +221,7 @@ class Machine:
     @property
     def drives(self) -> list[Drive]:
         """The storage of disks, by name."""
-        drives = self._backends.drives
+        drives = self.backends.drives
         return [] if drives is None else list(drives.by_name.values())
 
     def _drain(self) -> None:
@@ -407,6 +410,11 @@ class Machine:
         return exit_
 
     @property
+    def held(self) -> bool:
+        """Whether `hold` stopped the vCPUs."""
+        return self._held
+
+    @property
     def ended(self) -> bool:
         """Whether there is an outcome."""
         return self._outcome is not None
@@ -504,11 +512,11 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
-        self._backends.close_networks()
+        self.backends.close_networks()
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()
-        self._backends.close()
+        self.backends.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
