@@ -489,7 +489,7 @@ def attach_at_random(address: str, symbols: dict[str, int], cycles: int, seed: i
 
 @pytest.mark.parametrize("cycles", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_gdb_comes_and_goes_at_random_while_four_cpus_compute(cycles):
-    with bare_machine(LOAD, "e6500", cores=2, threads=2) as machine:
+    with bare_machine(LOAD, "e5500", cores=4) as machine:
         server = GdbServer(machine, "tcp::0")
         machine.start()
         attach_at_random(server.address, machine.symbols, cycles, seed=cycles)
