@@ -483,6 +483,10 @@ class Machine:
         """
         put_back(self, snapshot)
 
+    def power_down(self) -> None:
+        """Press the power button, for guests that switch themselves off then. Raises PowervisorError for others."""
+        self.power.press_power_button()
+
     def quit(self) -> None:
         """End the machine: whoever waits for it gets the outcome "stopped"."""
         self.end(Outcome("stopped"))

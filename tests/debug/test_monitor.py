@@ -157,6 +157,76 @@ def test_nmi_is_a_machine_check(monitored):
     assert results(machine, 1) == (0x0010_0000,)
 
 
+def test_snapshots_are_saved_and_gone_back_to(monitored, tmp_path):
+    machine, monitor = monitored()
+    monitor.execute("stop")
+    count = results(machine, 1)
+    assert monitor.execute(f"savevm {tmp_path}/s") == "" and (tmp_path / "s").stat().st_size
+    monitor.execute("cont")
+    until(lambda: results(machine, 1) != count)
+    monitor.execute("stop")
+    assert monitor.execute(f"loadvm {tmp_path}/s") == ""
+    assert results(machine, 1) == count and machine.held
+    monitor.execute("cont")
+    assert counts(machine)
+    assert "write savevm FILE" in monitor.execute("savevm") and "write loadvm FILE" in monitor.execute("loadvm a b")
+    for wrong in (f"loadvm {tmp_path}/none", f"savevm {tmp_path}/none/s", f"loadvm {tmp_path}"):
+        text = monitor.execute(wrong)
+        assert text.count("\n") == 1 and text.startswith(wrong)
+    gdb = Control(machine, lambda: None, "gdb")
+    gdb.hold()
+    assert "gdb holds the machine" in monitor.execute(f"loadvm {tmp_path}/s")
+    gdb.close()
+
+
+BUTTON = """
+    devices
+    vector 404, pressed        # IVOR4
+    load32 r10, DEVICES + 0xFF000
+    load32 r12, DEVICES + 0x40000
+    load32 r3, 0x20000000      # GCR[M]: mixed mode
+    stw   r3, 0x1020(r12)
+    load32 r12, DEVICES + 0x50000 + 47 * 0x20
+    load32 r3, 0x00080000 | 47 # IVPR: priority 8
+    stw   r3, 0(r12)
+    li    r3, 1
+    stw   r3, 0x10(r12)        # IDR
+    load32 r12, DEVICES + 0x60000
+    li    r3, 0
+    stw   r3, 0x80(r12)        # CTPR
+    load32 r3, 0x40000000
+    stw   r3, 0x10(r10)        # GPIMR: line 1
+    wrteei 1
+wait:
+    b     wait
+    .align 4
+pressed:
+    lwz   r3, 0xA0(r12)        # IACK
+    lwz   r4, 8(r10)           # GPDAT
+    load32 r5, RESULTS
+    stw   r4, 0(r5)
+    load32 r4, 0x80000000      # switch off by line 0
+    stw   r4, 0(r10)
+    stw   r4, 8(r10)
+stay:
+    b     stay
+"""
+
+
+def test_the_power_button_lets_a_guest_end_itself(monitored):
+    machine, monitor = monitored(BUTTON)
+    until(lambda: machine.vcpus[0].regs["pc"] == machine.symbols["wait"])
+    assert monitor.execute("system_powerdown") == ""
+    assert machine.wait(10).kind == "poweroff"
+    assert results(machine, 1) == (0x4000_0000,)
+
+
+def test_a_guest_that_does_not_listen_to_the_power_button_is_told_of(monitored):
+    machine, monitor = monitored()
+    assert monitor.execute("system_powerdown").startswith("system_powerdown: nothing in the guest listens")
+    assert counts(machine)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -243,7 +313,7 @@ def test_random_lines_are_answered(monitored):
     rng = random.Random(11)
     pieces = [*COMMANDS, "/8xb", "/i", "$pc", "$r1", "0x1000", "0xfe0004500", "lpid", "1", "-", "(", "'", '"', "\\"]
     pieces += ["\x00", "\xff", "\u0660", "\ud800", "é", "%s", "{}", "9" * 40, "", " ", "\t", "\x1b"]
-    unsafe = {"quit", "system_reset", "python", "nmi"}  # end or disturb it
+    unsafe = {"quit", "system_reset", "python", "nmi", "savevm"}  # end or disturb it
     for _ in range(1500):
         words = rng.choices(pieces, k=rng.randrange(1, 6))
         line = (

@@ -101,6 +101,33 @@ def system_reset(monitor: Monitor, _: list[str]) -> str:
     return ""
 
 
+@command("system_powerdown", "press the power button: the guest ends, if it listens to it", Machine.RUNS)
+def system_powerdown(monitor: Monitor, _: list[str]) -> str:
+    """A clean end, by the guest itself."""
+    monitor.machine.power_down()
+    return ""
+
+
+@command("savevm FILE", "save a snapshot of the machine, which goes on", Machine.RUNS)
+def savevm(monitor: Monitor, words: list[str]) -> str:
+    """A snapshot into a file."""
+    if len(words) != 1:
+        raise UserError("write savevm FILE")
+    monitor.machine.snapshot().save(words[0])
+    return ""
+
+
+@command("loadvm FILE", "be as the machine was in a snapshot; stopped, it stays so", Machine.RUNS)
+def loadvm(monitor: Monitor, words: list[str]) -> str:
+    """Go back to a snapshot's moment; gdb does not expect that of a machine it holds."""
+    if len(words) != 1:
+        raise UserError("write loadvm FILE")
+    if "gdb" in monitor.control.others_holding:
+        raise UserError("gdb holds the machine, and would not know; let it go on there first")
+    monitor.machine.restore(words[0])
+    return ""
+
+
 @command("nmi", "raise a nonmaskable interrupt at the cpu: a machine check with MCSR[NMI]")
 def nmi(monitor: Monitor, _: list[str]) -> str:
     """A machine check of the chosen vCPU, as from the board's button for it."""

@@ -122,7 +122,6 @@ def info_irq(monitor: Monitor, _: list[str]) -> str:
 @command("info block", "drives: images and the devices that use them")
 def info_block(monitor: Monitor, _: list[str]) -> str:
     """Every drive."""
-    drives = monitor.machine.backends.drives
     lines = [
         (
             f"{drive.name}:",
@@ -130,7 +129,7 @@ def info_block(monitor: Monitor, _: list[str]) -> str:
             f"{describe_size(drive.backend.size)}{', read-only' if drive.backend.read_only else ''}",
             f"used by {drive.device}",
         )
-        for drive in (drives.by_name.values() if drives else ())
+        for drive in monitor.machine.drives
     ]
     return rows(lines) if lines else "no drives"
 
