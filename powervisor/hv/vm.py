@@ -21,6 +21,7 @@ from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .observer import Observer
 from .resident import resident_bytes
 from .stops import Breakpoint, Stops, Watchpoint
+from .tracing import Tracing
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -57,6 +58,8 @@ class Vm:
                 first.state.sibling, second.state.sibling = second.address, first.address
         self.observers: tuple[Observer, ...] = ()
         """Told of every exit. Setting it takes effect with each vCPU's next exit."""
+        self.tracing = Tracing(self)
+        """Events of native code, for those who ask for them."""
         self._ports: list[Any] = []
         self._stops = Stops(self.state)
         self._gate = threading.Condition()
