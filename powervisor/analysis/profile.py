@@ -108,12 +108,16 @@ class Profile:
             symbol = symbols.find(address, pid, lpid)
             return f"[{address >> 12:x}xxx]" if symbol is None else symbol.name
 
+        back = sample.back
         addresses = [sample.pc]
-        # A function that has called nobody yet has its caller in LR, and perhaps not on the stack.
+        # A function that calls nobody, or nobody yet, has its caller in LR, and in its slot on the stack, if it has a
+        # frame at all, what was there before.
         here, by_lr = symbols.find(sample.pc, pid, lpid), symbols.find(sample.lr - 4, pid, lpid)
-        if by_lr is not None and by_lr != here and sample.lr != (sample.back or [0])[0]:
+        if by_lr is not None and by_lr != here and sample.lr not in back[:1]:
             addresses.append(sample.lr - 4)
-        addresses += [address - 4 for address in sample.back]
+            if back and symbols.find(back[0] - 4, pid, lpid) is None:
+                back = back[1:]
+        addresses += [address - 4 for address in back]
         stack = [EXIT] if sample.outside else []
         stack += [name(address) for address in addresses]
         if pid:
