@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..devices.device import Device
 from ..devices.pci.host import Aperture, swap
 from ..devices.registers import NamedRegister, Reg
+from ..devices.silent import Silent
 from ..machine import Machine
 
 
@@ -75,6 +76,8 @@ class Places:
                 return Place(window.name, offset, None)
             function, bar, behind = found
             return Place(function.name, behind, function.bar_register(bar, behind), True, bar)
+        if isinstance(target, Silent):
+            return Place(target.name.partition("+")[0], target.base + offset, None)
         if isinstance(target, Device):
             return Place(target.name, offset, target.register_at(offset))
         return Place(window.name, offset, None)

@@ -133,7 +133,8 @@ class Formatter:
             number = numbers >> 8 * n & 0xFF
             if number != NO_NUMBER:
                 name, value = self._register(number, values[n], event.detail)
-                shown[name] = shown.get(name, "") + value
+                if number != MOVED_NUMBER or name not in shown:
+                    shown[name] = shown.get(name, "") + value  # a vector register comes in halves
         return " ".join(f"{name}={value}" for name, value in shown.items())
 
     def _register(self, number: int, value: int, word: int) -> tuple[str, str]:

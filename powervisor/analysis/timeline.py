@@ -7,6 +7,7 @@ it. Each device has one with the accesses to its registers, and one for each of 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,7 +155,7 @@ class Timeline:
         vm.observers = tuple(other for other in vm.observers if other is not self)
         self._lines.close()
         vm.tracing.close(self._listening)
-        now = vm.now()
+        now = time.monotonic_ns()
         for (device, pin), since in self._raised.items():
             self._pin(device, pin, since, now)
         self._put += "\n]\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import IO
@@ -178,7 +179,8 @@ class Trace:
                 self._file.write("\n".join(lines) + "\n")
                 self._file.flush()
             except OSError as error:
-                self._file.close()
+                with contextlib.suppress(OSError):  # the same once more
+                    self._file.close()
                 self._file = None
                 self._write(f"{self._where}: {self.options.file}: {error.strerror}; what follows comes here")
 

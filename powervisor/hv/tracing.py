@@ -36,8 +36,6 @@ SETTLING_NS = 1_000_000
 HIGHEST = (1 << 64) - 1
 _RECORD = struct.Struct("<QQQII5Q")
 assert _RECORD.size == TraceRecord.size
-_HEAD = struct.Struct("<QQ")  # head, tail
-_TAIL_AT = TraceRing.offset("tail")
 
 
 class Event(NamedTuple):
@@ -110,17 +108,18 @@ class _Ring:
         self._records = memoryview(self._memory).cast("B")
         self.state: Any = TraceRing.new()
         self.state.records, self.state.mask = ctypes.addressof(self._memory), CAPACITY - 1
-        self._head = memoryview((ctypes.c_char * TraceRing.size).from_address(self.state.address)).cast("B")
+        # Not by `struct`, which may read a number byte by byte while the vCPU changes it.
+        self._head = ctypes.c_uint64.from_address(self.state.address + TraceRing.offset("head"))
+        self._tail = ctypes.c_uint64.from_address(self.state.address + TraceRing.offset("tail"))
         vcpu.state.tracer = self.state.address
 
     def waiting(self) -> int:
         """Records nobody has read."""
-        head, tail = _HEAD.unpack_from(self._head)
-        return int(head - tail)
+        return self._head.value - self._tail.value
 
     def take(self, into: list[Event]) -> None:
         """Move what there is; one thread at a time."""
-        head, tail = _HEAD.unpack_from(self._head)
+        head, tail = self._head.value, self._tail.value
         if head == tail:
             return
         size, index = TraceRecord.size, self.vcpu.index
@@ -128,7 +127,7 @@ class _Ring:
         data = bytes(self._records[first * size : min(last, CAPACITY) * size])
         if last > CAPACITY:
             data += self._records[: (last - CAPACITY) * size]
-        struct.pack_into("<Q", self._head, _TAIL_AT, head)
+        self._tail.value = head
         for moment, pc, key, kind, detail, *args in _RECORD.iter_unpack(data):
             into.append(Event(moment, index, kind, detail, pc, key, tuple(args)))
 
@@ -157,7 +156,7 @@ class Tracing:
                 self._rings = [_Ring(vcpu) for vcpu in self._vm.vcpus]
             self._read(everything=True)
             self._listeners += (listener,)
-            self._apply()
+            self._apply(self._listeners)
             if self._stop.is_set():
                 self._stop = threading.Event()
                 threading.Thread(target=self._work, args=(self._stop,), name="tracing", daemon=True).start()
@@ -168,26 +167,28 @@ class Tracing:
         with self._changing:
             if listener not in self._listeners:
                 return
-            self._listeners = tuple(other for other in self._listeners if other is not listener)
-            self._apply()
-            self._read(everything=True, also=listener)
+            others = tuple(other for other in self._listeners if other is not listener)
+            self._apply(others)
+            with self._reading:
+                self._read(everything=True)
+                self._listeners = others
             if not self._listeners:
                 self._stop.set()
                 self._vm.observers = tuple(other for other in self._vm.observers if other is not self)
 
-    def _apply(self) -> None:
-        """Bring native code in line with the listeners."""
+    def _apply(self, listeners: Collection[Listening]) -> None:
+        """Bring native code in line with listeners."""
         bits: dict[int, int] = {}
         stepped: dict[int, Instructions] = {}
         for ring in self._rings:
             index = ring.vcpu.index
-            mine = [one for one in self._listeners if one.cpus is None or index in one.cpus]
+            mine = [one for one in listeners if one.cpus is None or index in one.cpus]
             bits[index] = 0
             for one in mine:
                 bits[index] |= one.bits
                 if one.bits & Trace.INSN:
                     stepped[index] = stepped[index] | one.instructions if index in stepped else one.instructions
-        covered = any(one.coverage for one in self._listeners)
+        covered = any(one.coverage for one in listeners)
         if covered != self._covered or any(self._stepped.get(index) != range_ for index, range_ in stepped.items()):
             with self._vm.quiet():
                 self._set(bits, stepped)
@@ -228,7 +229,7 @@ class Tracing:
         """Tell listeners of everything that happened until now."""
         self._read(everything=True)
 
-    def _read(self, everything: bool = False, also: Listening | None = None) -> None:
+    def _read(self, everything: bool = False) -> None:
         with self._reading:
             settled = HIGHEST if everything else time.monotonic_ns() - SETTLING_NS
             events, self._young = self._young, []
@@ -238,7 +239,7 @@ class Tracing:
             count = bisect_right(events, settled, key=itemgetter(0))
             self._young = events[count:]
             del events[count:]
-            for listener in self._listeners if also is None else (*self._listeners, also):
+            for listener in self._listeners:
                 listener.tell(events, settled)
 
     def _work(self, stop: threading.Event) -> None:
