@@ -1,8 +1,10 @@
 """The options of `powervisor run` that look at what the guest does: traces, timelines, profiles, coverage."""
 
 import argparse
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powervisor.cli.options import Parser, parse_number, table
@@ -116,4 +118,11 @@ def _symbols(options: argparse.Namespace, arguments: dict[str, Any], machine: "M
 
         kernel = image(machine.vm.core.bits)
     loaded = [kernel, arguments.get("bios"), *(loader.file for loader in arguments.get("loaders", ()))]
-    return Symbols.of_programs([path for path in loaded if path is not None])
+    return Symbols.of_programs([_with_symbols(path) for path in loaded if path is not None])
+
+
+def _with_symbols(path: str | os.PathLike[str]) -> Path:
+    """The vmlinux that `powervisor guests build` leaves beside a uImage, which has no symbols; else the file itself."""
+    image = Path(path)
+    linked = image.with_name(image.name.replace("uImage", "vmlinux"))
+    return linked if linked.exists() else image
