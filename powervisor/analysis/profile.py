@@ -136,7 +136,7 @@ class Profile:
         """Functions with the most samples: name, samples in it, samples in it or in what it called."""
         own: Counter[str] = Counter()
         total: Counter[str] = Counter()
-        for stack, samples in self.stacks.items():
+        for stack, samples in list(self.stacks.items()):
             own[stack[-1]] += samples
             for name in set(stack):
                 total[name] += samples

@@ -37,6 +37,7 @@ def trace_command(machine: Machine, words: Sequence[str], symbols: Symbols | Non
             return "\n".join(f"{name:{width}}  {text}" for name, text in options)
         case ["on", text]:
             running.append(Trace(machine, text, symbols, to_stderr))
+            machine.on_end.append(running[-1].close)
             return f"{len(running)}: {running[-1].describe()}"
         case ["off"]:
             while running:

@@ -196,7 +196,7 @@ class Formatter:
 
     def _context_name(self, key: int) -> str:
         mode = "user" if key & 4 else "guest" if key & KEY_GS else "supervisor"
-        return f"{mode} {self._space(key)} is {key & 1} ds {key >> 1 & 1}"
+        return f"{mode} {self._space(key)} IS={key & 1} DS={key >> 1 & 1}"
 
     def _entry(self, event: Event) -> str:
         address, pa, first, second, mask = event.args

@@ -54,7 +54,7 @@ class Timeline:
         self._listening = Listening(self._hear, Trace.IRQ | Trace.WAIT)
         machine.vm.tracing.open(self._listening)
         self._lines = LineWatch(machine, self._line_changed)
-        machine.vm.observers += (self,)
+        machine.vm.observe(self)
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Timeline:
             return
         self._closed = True
         vm = self._machine.vm
-        vm.observers = tuple(other for other in vm.observers if other is not self)
+        vm.unobserve(self)
         self._lines.close()
         vm.tracing.close(self._listening)
         now = time.monotonic_ns()

@@ -57,7 +57,10 @@ class Trace:
         self._file: IO[str] | None = None
         if self.options.file:
             self._file = create(self.options.file, f"{self._where}: file:")
+        self._kinds = frozenset(kind for name in self.options.kinds for kind in _KINDS[name])
         self._unknown: set[tuple[str, int, bool]] = set()
+        self._instruction: dict[int, tuple[int, int, int]] = {}
+        """By CPU: PC and time of the last instruction that was told, and its place in `_pending`, while it is there."""
         self._pending: list[str] = []
         self._closed = False
         self._lines_watched: LineWatch | None = None
@@ -66,7 +69,7 @@ class Trace:
         if self.options.line:
             self._lines_watched = LineWatch(machine, self._line_changed)
         if self.options.mmio or self.options.unknown or self.options.hcall or self.options.exit:
-            machine.vm.observers += (self,)
+            machine.vm.observe(self)
 
     def _check(self) -> None:
         """Raise UserError for filters that name nothing."""
@@ -113,16 +116,15 @@ class Trace:
     def _hear(self, events: Sequence[Event]) -> None:
         for event in events:
             if event.kind == TraceEvent.CHANGES:
-                if self._pending:
-                    self._pending[-1] += " " + self._formatter.changes(event)
+                self._add_changes(event)
             elif self._wants(event):
                 self._add(event)
         self._flush()
 
     def _wants(self, event: Event) -> bool:
         options, kind = self.options, event.kind
-        if options.cpu and event.cpu not in options.cpu or not self._asked_for(kind):
-            return False
+        if kind not in self._kinds or options.cpu and event.cpu not in options.cpu:
+            return False  # native code tells what any of several traces wants
         if kind == Kind.LINE:
             return not options.device or event.args[0] == options.device
         if options.pid is not None and key_pid(event.key) != options.pid:
@@ -135,10 +137,6 @@ class Trace:
                 return False
         return not options.device or self._of_device(event)
 
-    def _asked_for(self, kind: int) -> bool:
-        """Whether an event is of this trace: native code tells what any of several wants."""
-        return any(kind in _KINDS[name] for name in self.options.kinds)
-
     def _of_device(self, event: Event) -> bool:
         if event.kind not in (Kind.ACCESS, TraceEvent.MMIO):
             return True
@@ -150,8 +148,20 @@ class Trace:
     def _add(self, event: Event) -> None:
         if event.kind == Kind.ACCESS and self.options.unknown and (line := self._unknown_access(event)):
             self._pending.append(line)
+        if event.kind == TraceEvent.INSN:
+            self._instruction[event.cpu] = event.pc, event.time, len(self._pending)
         if event.kind != Kind.ACCESS or self.options.mmio:
             self._pending.append(self._formatter.line(event))
+
+    def _add_changes(self, event: Event) -> None:
+        """What an instruction changed beyond one record: to its line, or one of its own where that is written."""
+        pc, time, place = self._instruction.get(event.cpu, (None, None, 0))
+        if (pc, time) == (event.pc, event.time):
+            text = self._formatter.changes(event)
+            if place < len(self._pending):
+                self._pending[place] += f" {text}"
+            else:
+                self._pending.append(f"{'':34}{text}")
 
     def _unknown_access(self, event: Event) -> str:
         """A line about an access where nothing is, when it is the first one there."""
@@ -170,6 +180,7 @@ class Trace:
 
     def _flush(self) -> None:
         lines, self._pending = self._pending, []
+        self._instruction = {cpu: (pc, time, WRITTEN) for cpu, (pc, time, _) in self._instruction.items()}
         self.lines += len(lines)
         if self._file is None:
             for line in lines:
@@ -197,7 +208,7 @@ class Trace:
             return
         self._closed = True
         vm = self._machine.vm
-        vm.observers = tuple(other for other in vm.observers if other is not self)
+        vm.unobserve(self)
         if self._lines_watched is not None:
             self._lines_watched.close()
         vm.tracing.close(self._listening)
@@ -213,6 +224,8 @@ class Trace:
         self.close()
 
 
+WRITTEN = 1 << 62
+"""The place of a line that is not pending any more."""
 MOST_UNKNOWN = 4096
 """Places without a register that are told: a guest that scans its address space finds more than anybody reads."""
 _KINDS: dict[str, tuple[int, ...]] = {

@@ -78,8 +78,8 @@ class Listening:
     instructions: Instructions = field(default_factory=Instructions)
     coverage: bool = False
     """Wants each block of code when it is first executed, of all vCPUs; the guest is slower meanwhile."""
-    _posted: deque[Event] = field(default_factory=deque)
-    _young: list[Event] = field(default_factory=list)
+    _posted: deque[Event] = field(init=False, default_factory=deque)
+    _young: list[Event] = field(init=False, default_factory=list)
 
     def post(self, event: Event) -> None:
         """Add an event of the listener's own, which it hears among the others; from any thread."""
@@ -160,7 +160,7 @@ class Tracing:
             if self._stop.is_set():
                 self._stop = threading.Event()
                 threading.Thread(target=self._work, args=(self._stop,), name="tracing", daemon=True).start()
-                self._vm.observers += (self,)
+                self._vm.observe(self)
 
     def close(self, listener: Listening) -> None:
         """Tell it of what happened until now, and of nothing more."""
@@ -174,7 +174,7 @@ class Tracing:
                 self._listeners = others
             if not self._listeners:
                 self._stop.set()
-                self._vm.observers = tuple(other for other in self._vm.observers if other is not self)
+                self._vm.unobserve(self)
 
     def _apply(self, listeners: Collection[Listening]) -> None:
         """Bring native code in line with listeners."""

@@ -189,6 +189,16 @@ class Vm:
         self.answered(vcpu, exit_)
         return None
 
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of exits; from any thread."""
+        with self._gate:
+            self.observers += (observer,)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it of no more exits."""
+        with self._gate:
+            self.observers = tuple(other for other in self.observers if other is not observer)
+
     def answered(self, vcpu: Vcpu, exit_: Exit) -> None:
         """Tell observers that the last exit was answered, on the vCPU's thread."""
         if vcpu.entered:

@@ -230,3 +230,23 @@ def test_traces_are_switched_by_commands(capfd):
             with pytest.raises(UserError):
                 trace_command(machine, words)
         assert "only this device" in trace_command(machine, ["help"])
+
+
+def test_an_instruction_that_changes_many_registers_is_one_line():
+    source = """
+    load32 r4, RESULTS + 64
+many:
+    lmw   r20, 0(r4)
+    load32 r6, RESULTS
+    li    r5, 1
+    stw   r5, 0(r6)
+end:
+    b     end
+    """
+    with bare_machine(source, cpu="e500mc") as machine:
+        machine.memory[0x100040 : 0x100040 + 48] = bytes(range(1, 49))
+        lines: list[str] = []
+        with Trace(machine, f"insn,address={machine.symbols['many']:#x}", write=lines.append):
+            until_done(machine)
+    changed = " ".join(lines).split("lmw r20,0(r4)")[1].split()
+    assert changed == [f"r{20 + n}={bytes(range(4 * n + 1, 4 * n + 5)).hex()}" for n in range(12)]
