@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from ..errors import UserError
@@ -21,10 +21,13 @@ def traces(machine: Machine) -> list[Trace]:
     return _RUNNING.setdefault(machine, [])
 
 
-def trace_command(machine: Machine, words: Sequence[str], symbols: Symbols | None = None) -> str:
+def trace_command(
+    machine: Machine, words: Sequence[str], symbols: Symbols | None = None,
+    write: Callable[[str], None] = to_stderr,
+) -> str:  # fmt: skip
     """What a `trace` command says: `on mmio,irq,file=t.txt`, `off 1`, `off`, `help`, or nothing to list them.
 
-    Raises UserError.
+    Lines of traces without a file go to `write`, on any thread. Raises UserError.
     """
     running = traces(machine)
     match list(words):
@@ -36,7 +39,7 @@ def trace_command(machine: Machine, words: Sequence[str], symbols: Symbols | Non
             width = max(len(name) for name, _ in options)
             return "\n".join(f"{name:{width}}  {text}" for name, text in options)
         case ["on", text]:
-            running.append(Trace(machine, text, symbols, to_stderr))
+            running.append(Trace(machine, text, symbols, write))
             machine.on_end.append(running[-1].close)
             return f"{len(running)}: {running[-1].describe()}"
         case ["off"]:

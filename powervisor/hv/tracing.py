@@ -176,6 +176,11 @@ class Tracing:
                 self._stop.set()
                 self._vm.unobserve(self)
 
+    def end(self) -> None:
+        """Close whoever still listens: the vCPUs have ended."""
+        for listener in self._listeners:
+            self.close(listener)
+
     def _apply(self, listeners: Collection[Listening]) -> None:
         """Bring native code in line with listeners."""
         bits: dict[int, int] = {}

@@ -331,6 +331,7 @@ class Vm:
 
     def close(self) -> None:
         """Free the native memory; the machine is stopped."""
+        self.tracing.end()
         with self._life:
             self.engine.close()
 

@@ -182,3 +182,13 @@ end:
         machine.vm.tracing.close(listener)
         (event,) = events
         assert event.args[1] == results(machine, 1)[0]
+
+
+def test_the_end_of_a_machine_ends_what_listens_to_it():
+    with bare_machine(COUNT) as machine:
+        events, listener = heard(Trace.INSN, instructions=Instructions(ORIGIN, ORIGIN))
+        machine.vm.tracing.open(listener)
+        until_done(machine)
+    assert [event.pc for event in events] == [ORIGIN]
+    until(lambda: not any(thread.name == "tracing" for thread in threading.enumerate()))
+    machine.vm.tracing.close(listener)
