@@ -261,6 +261,7 @@ class Vcpu(Struct):
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
+    trace: u32  # what is traced, Trace bits, see trace
     watch_ns: i64  # how long it looks at `requests` before it sleeps, see timers.doze
     disabled: u32  # ThreadState
     inside: u32  # in native code: may use what it cached of translations, see shootdown
@@ -315,7 +316,6 @@ class Vcpu(Struct):
     context_keys: Array[u64, CONTEXTS]  # 0: not in use
     context_used: Array[u64, CONTEXTS]
     stats: Array[u64, 64]  # see Stat
-    trace: u32  # what is traced, Trace bits, see trace
     tracer: u64  # address of its TraceRing, 0: none
 
 
