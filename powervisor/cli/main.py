@@ -91,11 +91,12 @@ def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -
 
 def _dispatch(name: str, words: list[str]) -> int:
     if name in COMMANDS:
+        from powervisor.cli import analysis
         from powervisor.cli.machine_options import OPTION_NAMES
         from powervisor.errors import given_as
 
         # A command's module has one function: `main`.
-        with given_as(OPTION_NAMES):
+        with given_as(OPTION_NAMES | analysis.OPTION_NAMES):
             return int(importlib.import_module(f"powervisor.cli.{name}").main(words))
     if name in ("-h", "--help", "help"):
         print(_help(), end="")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TextIO
 
+from powervisor.cli.analysis import add_analysis_options, analysis_help, check_analysis, start_analyses
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
@@ -53,13 +54,15 @@ def main(words: list[str]) -> int:
     )
     parser.option("-monitor", metavar="WHERE", help=HELP)
     parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
+    add_analysis_options(parser)
     options = parser.parse(words)
-    if (listing := list_requested(options)) is not None:
+    if (listing := list_requested(options) or analysis_help(options)) is not None:
         print(listing)
         return Status.OK
     deadline = None if options.timeout is None else begin + parse_seconds(options.timeout, "-timeout")
     if options.expect == "":
         raise UserError("-expect: there is no text to wait for")
+    check_analysis(options)
     try:
         with overdue_at(deadline):
             arguments = machine_arguments(options)
@@ -130,6 +133,8 @@ class _Run:
                 server = GdbServer(machine, self.options.gdb, "-gdb")
                 stack.callback(server.close)
             stack.enter_context(closing(RunMonitor(machine, port or side)))
+            analyses = stack.enter_context(ExitStack())
+            start_analyses(self.options, self.arguments, machine, complain, analyses)
             machine.start()
             starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
@@ -140,6 +145,7 @@ class _Run:
             if self.options.savevm is not None and status == Status.OK:
                 machine.snapshot().save(self.options.savevm, _progress)
             machine.stop()
+            analyses.close()
             if stats is not None:
                 stats.write(json.dumps(machine.statistics(), indent=1) + "\n")
         if message:

@@ -19,9 +19,10 @@ from powervisor.devices.clock import Clock, HostClock, Timer
 from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqLine
 from powervisor.devices.mpic_native import ENTRY_POINTS
-from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_name
+from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_kind, register_name
 from powervisor.devices.mpic_state import INPUTS, IPI0, PRIORITIES, TIMER0, Event, MpicState
 from powervisor.devices.mpic_timers import NEVER
+from powervisor.devices.registers import NamedRegister
 from powervisor.native.ints import u32
 from powervisor.native.lang import NativeFunction
 from powervisor.native.locks import host_syscall
@@ -152,6 +153,12 @@ class Mpic(Device):
                 self.service()
 
     # -- the machine's side
+
+    def register_at(self, offset: int) -> NamedRegister | None:
+        """By the manual's names."""
+        name, word = register_name(offset & ~3), offset & ~3
+        kind = register_kind(word)
+        return None if name is None else NamedRegister(name, word, 4, kind, kind)
 
     def line(self, source: int) -> IrqLine:
         """The pin of a source, 0 to 255."""

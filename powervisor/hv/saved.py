@@ -25,6 +25,8 @@ NOT_SAVED = {
         "zero requests budget slice left exit_reason exit_detail asleep inside watch_ns clock_time sleep_time stats "
         # A debugger's.
         "passing watch_address "
+        # Who listens to it.
+        "trace tracer "
         # A reservation, which may be lost at any time.
         "reserve_valid reserve_size reserve_address reserve_value".split()
     ),

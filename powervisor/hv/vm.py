@@ -21,6 +21,7 @@ from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .observer import Observer
 from .resident import resident_bytes
 from .stops import Breakpoint, Stops, Watchpoint
+from .tracing import Tracing
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -57,6 +58,8 @@ class Vm:
                 first.state.sibling, second.state.sibling = second.address, first.address
         self.observers: tuple[Observer, ...] = ()
         """Told of every exit. Setting it takes effect with each vCPU's next exit."""
+        self.tracing = Tracing(self)
+        """Events of native code, for those who ask for them."""
         self._ports: list[Any] = []
         self._stops = Stops(self.state)
         self._gate = threading.Condition()
@@ -185,6 +188,16 @@ class Vm:
             return exit_
         self.answered(vcpu, exit_)
         return None
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of exits; from any thread."""
+        with self._gate:
+            self.observers += (observer,)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it of no more exits."""
+        with self._gate:
+            self.observers = tuple(other for other in self.observers if other is not observer)
 
     def answered(self, vcpu: Vcpu, exit_: Exit) -> None:
         """Tell observers that the last exit was answered, on the vCPU's thread."""
@@ -318,6 +331,7 @@ class Vm:
 
     def close(self) -> None:
         """Free the native memory; the machine is stopped."""
+        self.tracing.end()
         with self._life:
             self.engine.close()
 

@@ -25,6 +25,7 @@ from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import BILLION, FOREVER, sleep
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import IDLE, idle_ends, take_pending
+from ..vcpu.sampling import sample
 from ..vcpu.spinning import waits
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
@@ -38,7 +39,17 @@ from ..vcpu.state import (
     Vm,
 )
 from ..vcpu.stops import may_stop, stops_here
-from ..vcpu.timers import check_timers, doze, idle_timeout_ns, soon
+from ..vcpu.timers import check_timers, doze, host_ns, idle_timeout_ns, soon
+from ..vcpu.trace import (
+    Trace,
+    TraceEvent,
+    after_instruction,
+    before_instruction,
+    emit,
+    steps_here,
+    trace_stepped,
+    traces_here,
+)
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
 
@@ -114,6 +125,8 @@ def service(cpu: Vcpu) -> None:
         forget_all(cpu)
     if requests & Request.KICK and cpu.exit_reason == 0:  # leaving for another reason will do as well
         cpu.exit_reason = u32(ExitReason.KICK)
+    if requests & Request.SAMPLE:
+        sample(cpu)
     settle(cpu)
     refill(cpu, check_timers(cpu))
 
@@ -198,10 +211,13 @@ def rest(cpu: Vcpu) -> None:
             time = u64(LONGEST_NAP)
         if cpu.exit_reason == 0:
             cpu.exit_reason = u32(ExitReason.KICK)
+    began = host_ns(cpu) if cpu.trace & Trace.WAIT else i64(0)
     if cpu.halted | cpu.disabled:
         sleep(cpu, time)
     else:
         doze(cpu, time)
+    if cpu.trace & Trace.WAIT and began != 0:
+        emit(cpu, u32(TraceEvent.WAIT), u32(0), cpu.pc, u64(began), u64(0), u64(0), u64(0), u64(0))
 
 
 @native
@@ -212,7 +228,7 @@ def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
     without any counting in translated code. Counting goes on: of those that wait the hottest is compiled first.
     """
     heat = page.heat[index]
-    if cpu.vm.hot_after != 0 and u32(heat) < HOTTEST:
+    if cpu.vm.hot_after != 0 and cpu.vm.coverage == 0 and u32(heat) < HOTTEST:
         page.heat[index] = heat + 1
         if u32(heat) + 1 == cpu.vm.hot_after:
             cpu.hot_page = field_addr(page, "entries", 0)
@@ -265,6 +281,8 @@ def next_code(cpu: Vcpu) -> u64:
         if stopping and cpu.passing | cpu.mmio_done == 0 and stops_here(cpu):
             cpu.exit_reason = u32(ExitReason.DEBUG)
             return u64(0)
+        if cpu.trace & Trace.INSN and steps_here(cpu):
+            stopping = True
         if cpu.debug_events or cpu.mmio_done or cpu.left <= ONE_AT_A_TIME or cpu.passing or stopping:
             step(cpu)
             if cpu.passing:
@@ -357,10 +375,19 @@ def step(cpu: Vcpu) -> None:
     if not fetch_again(cpu) and attempt(fetch, cpu):
         cpu.mmio_done = u32(0)
         return
+    if cpu.vm.coverage:
+        trace_stepped(cpu)
+    traced = cpu.trace & Trace.INSN != 0 and traces_here(cpu)
+    if traced:
+        before_instruction(cpu)
     if attempt(execute_fetched, cpu):
+        if traced:
+            after_instruction(cpu, True)
         if cpu.exit_reason != ExitReason.MMIO:  # an interrupt: the device accesses of this instruction are over
             cpu.mmio_done = u32(0)
         return
+    if traced:
+        after_instruction(cpu, False)
     cpu.mmio_done = u32(0)
     if events & cpu.debug_events:
         debug_after(cpu, cpu.fetch_word, events)

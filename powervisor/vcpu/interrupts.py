@@ -11,6 +11,7 @@ from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import undebugged, update_mode
 from .state import ExitReason, Request, Stat, Vcpu
 from .timers import freeze_timers
+from .trace import Trace, trace_interrupt
 
 
 @native(inline=True)
@@ -103,6 +104,8 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.pc = vector
     cpu.waiting = 0
     cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    if cpu.trace & (Trace.IRQ | Trace.SYSCALL):
+        trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IRPT | DBCR0.CIRPT):
         interrupt_event(cpu, number, msr)
     update_mode(cpu)
@@ -168,6 +171,8 @@ def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.pc = vector
     cpu.waiting = 0
     cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    if cpu.trace & (Trace.IRQ | Trace.SYSCALL):
+        trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IRPT:
         interrupt_event(cpu, number, msr)
     update_mode(cpu)

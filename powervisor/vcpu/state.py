@@ -58,6 +58,7 @@ class Request:
     LINES = 2  # interrupt lines or doorbells changed
     FLUSH = 4  # drop cached translations of addresses
     CODE = 8  # translated code was dropped
+    SAMPLE = 16  # note where it is, see sampling
 
 
 class TlbEntry(Struct):
@@ -260,6 +261,7 @@ class Vcpu(Struct):
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
+    trace: u32  # what is traced, Trace bits, see trace
     watch_ns: i64  # how long it looks at `requests` before it sleeps, see timers.doze
     disabled: u32  # ThreadState
     inside: u32  # in native code: may use what it cached of translations, see shootdown
@@ -314,6 +316,7 @@ class Vcpu(Struct):
     context_keys: Array[u64, CONTEXTS]  # 0: not in use
     context_used: Array[u64, CONTEXTS]
     stats: Array[u64, 64]  # see Stat
+    tracer: u64  # address of its TraceRing, 0: none
 
 
 class ThreadState:
@@ -399,3 +402,4 @@ class Vm(Struct):
     clock_pause: i64  # ns that the machine's clock was held
     fixed_ns: i64  # the host clock where `clock_gettime` is 0
     timebase_hz: u64
+    coverage: u32  # blocks end after each branch and are told when they are translated; nothing gets hot
