@@ -173,7 +173,7 @@ def test_snapshots_are_saved_and_gone_back_to(monitored, tmp_path):
     assert "write savevm FILE" in monitor.execute("savevm") and "write loadvm FILE" in monitor.execute("loadvm a b")
     for wrong in (f"loadvm {tmp_path}/none", f"savevm {tmp_path}/none/s", f"loadvm {tmp_path}"):
         text = monitor.execute(wrong)
-        assert text.count("\n") == 1 and text.startswith(wrong)
+        assert text.count("\n") == 1 and text.startswith(wrong[:16])  # long words are told shortened
     gdb = Control(machine, lambda: None, "gdb")
     gdb.hold()
     assert "gdb holds the machine" in monitor.execute(f"loadvm {tmp_path}/s")
