@@ -24,6 +24,7 @@ from powervisor.devices.mpic_state import INPUTS, IPI0, PRIORITIES, TIMER0, Even
 from powervisor.devices.mpic_timers import NEVER
 from powervisor.devices.registers import NamedRegister
 from powervisor.native.ints import u32
+from powervisor.devices.registers import NamedRegister
 from powervisor.native.lang import NativeFunction
 from powervisor.native.locks import host_syscall
 from powervisor.native.struct import ArrayView, Struct
