@@ -77,9 +77,21 @@ class OrGate:
             self.line.set(after)
 
 
+def controller_input(line: IrqLine) -> IrqLine:
+    """The interrupt controller's input that a line or a pin leads to in the end."""
+    while isinstance(line, _GateInput | IrqOutput):
+        line = line.line
+    return line
+
+
 class _GateInput:
     def __init__(self, gate: OrGate, index: int) -> None:
         self._gate, self._index = gate, index
+
+    @property
+    def line(self) -> IrqLine:
+        """Where the gate leads."""
+        return self._gate.line
 
     def set(self, level: bool) -> None:
         self._gate.drive(self._index, level)

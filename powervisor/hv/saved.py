@@ -23,6 +23,7 @@ NOT_SAVED = {
         "index thread "
         # The run, its thread and its exit.
         "zero requests budget slice left exit_reason exit_detail asleep inside watch_ns clock_time sleep_time stats "
+        "interrupts timing "
         # A debugger's.
         "passing watch_address "
         # Who listens to it.

@@ -40,6 +40,7 @@ from ..vcpu.state import (
 )
 from ..vcpu.stops import may_stop, stops_here
 from ..vcpu.timers import check_timers, doze, host_ns, idle_timeout_ns, soon
+from ..vcpu.timing import VcpuTiming, rested
 from ..vcpu.trace import (
     Trace,
     TraceEvent,
@@ -173,6 +174,8 @@ def leave(cpu: Vcpu) -> None:
         cpu.budget += 1
     settle(cpu)
     fp_leave(cpu)
+    if cpu.timing != 0:
+        at(VcpuTiming, cpu.timing).left_ns = u64(host_ns(cpu))
     atomic_store(u32, field_addr(cpu, "inside"), u32(0))
 
 
@@ -205,19 +208,26 @@ def fetch_again(cpu: Vcpu) -> bool:
 @native
 def rest(cpu: Vcpu) -> None:
     """Sleep until something happens. A run with a limit comes back to Python now and then: people press Ctrl-C."""
-    time = u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu)
+    held = cpu.halted | cpu.disabled != 0
+    time = u64(FOREVER) if held else idle_timeout_ns(cpu)
     if cpu.left < COUNTED:
         if time > LONGEST_NAP:
             time = u64(LONGEST_NAP)
         if cpu.exit_reason == 0:
             cpu.exit_reason = u32(ExitReason.KICK)
-    began = host_ns(cpu) if cpu.trace & Trace.WAIT else i64(0)
-    if cpu.halted | cpu.disabled:
+    since = u64(0)
+    if cpu.timing != 0 or cpu.trace & Trace.WAIT:
+        since = u64(host_ns(cpu))
+    if cpu.timing != 0:
+        at(VcpuTiming, cpu.timing).rests_since = since
+    if held:
         sleep(cpu, time)
     else:
         doze(cpu, time)
-    if cpu.trace & Trace.WAIT and began != 0:
-        emit(cpu, u32(TraceEvent.WAIT), u32(0), cpu.pc, u64(began), u64(0), u64(0), u64(0), u64(0))
+    if since != 0:
+        rested(cpu, held, since, u64(host_ns(cpu)))
+        if cpu.trace & Trace.WAIT:
+            emit(cpu, u32(TraceEvent.WAIT), u32(0), cpu.pc, since, u64(0), u64(0), u64(0), u64(0))
 
 
 @native

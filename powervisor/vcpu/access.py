@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..isa.registers import IVOR, MAS2, MCSR, MSR, SPR
 from ..native.ints import u8, u16, u32, u64
-from ..native.lang import Abort, Static, at, bswap, call_host, likely, native, unlikely
+from ..native.lang import Abort, Static, at, atomic_add, bswap, call_host, field_addr, likely, native, unlikely
 from ..native.lang import load as load_host
 from ..native.lang import store as store_host
 from .debug import debug_data
@@ -276,10 +276,14 @@ def native_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
         port = at(Port, where)
         value = call_host(u32, port.read, port.state, u32(pa - port.pa))
         if value < 0x100:
+            if cpu.timing != 0:
+                atomic_add(u64, field_addr(port, "reads", pa - port.pa & 15), u64(1))
             return u64(value)
     found = plain_register(cpu, pa, size)
     if found != 0:
         register = at(PlainRegister, found)
+        if cpu.timing != 0:
+            atomic_add(u64, field_addr(register, "reads"), u64(1))
         return load_host(u64, register.value) & register.mask
     return u64(NOT_HERE)
 
@@ -304,10 +308,14 @@ def native_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> bool:
     if where != 0:
         port = at(Port, where)
         if call_host(u32, port.write, port.state, u32(pa - port.pa), u32(value)) != 0:
+            if cpu.timing != 0:
+                atomic_add(u64, field_addr(port, "writes", pa - port.pa & 15), u64(1))
             return True
     found = plain_register(cpu, pa, size)
     if found != 0:
         register = at(PlainRegister, found)
+        if cpu.timing != 0:
+            atomic_add(u64, field_addr(register, "writes"), u64(1))
         store_host(u64, register.value, load_host(u64, register.value) & ~register.mask | value & register.mask)
         return True
     return False

@@ -77,7 +77,7 @@ def new_vcpu(
 
 MRR_SHIFT = WRS_SHIFT = 28
 """Places of DBSR[MRR] and TSR[WRS]."""
-KEPT = ("index", "thread", "sibling", "contexts", "core", "tlb", "vm", "trace", "tracer")
+KEPT = ("index", "thread", "sibling", "contexts", "core", "tlb", "vm", "trace", "tracer", "timing")
 """Fields of a vCPU that no reset changes."""
 
 
