@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
         "guests", "snapshots",
     },
-    "analysis": {"isa", "vcpu", "insns", "hv", "devices", "machine"},
+    "analysis": {"native", "isa", "vcpu", "insns", "hv", "devices", "machine"},
     "debug": {"analysis", "isa", "vcpu", "insns", "hv", "memory", "devices", "boards", "console", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {

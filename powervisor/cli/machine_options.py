@@ -10,6 +10,7 @@ from powervisor.properties import listing
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
 LOADER = "loader"
+LONGEST_NAME = 64
 _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
@@ -110,6 +111,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
     parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
+    parser.option("-name", dest="machine_name", metavar="NAME", help="what the machine is called, for powervisor stat")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
 
 
@@ -272,6 +274,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given.update({name: True for name in ("mem_prealloc", "no_reboot", "snapshot") if getattr(options, name)})
     if options.no_cache:
         given["cache"] = False
+    if options.machine_name is not None:
+        given["name"] = parse_name(options.machine_name)
     given.update(_devices(options.device))
     if options.fsdevs or options.virtfs:
         from powervisor.fsdev import options as fsdev_options
@@ -290,6 +294,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
     given.update(_networks(options))
     return given
+
+
+def parse_name(text: str) -> str:
+    """The name of -name NAME or -name guest=NAME. Raises UserError."""
+    name = parse_pairs(text, "-name", ("guest",), first="guest")["guest"]
+    if not name or not name.isprintable() or len(name) > LONGEST_NAME or name.replace("-", "").isdecimal():
+        raise UserError(f"-name {text}: cannot be a name; write at most {LONGEST_NAME} characters that are no number")
+    return name
 
 
 def _networks(options: argparse.Namespace) -> dict[str, Any]:

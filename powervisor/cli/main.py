@@ -13,6 +13,8 @@ from powervisor.errors import PowervisorError, UsageError
 
 COMMANDS = {
     "run": "run a virtual machine (with no options: the built-in guest)",
+    "stat": "show what running machines do with their time",
+    "report": "make a page with plots of the statistics of a run",
     "guests": "list the guests that can be booted by name, and build them",
     "snapshot": "tell what a snapshot file holds",
     "cache": "show or clear what is kept on disk between runs",
