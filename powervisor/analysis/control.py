@@ -23,13 +23,17 @@ from ..machine import Machine
 from ..machine.statistics import describe
 from .distribution import Json
 from .record import document
+from .shape import DESCRIPTION, STATISTICS, Check, Misshapen
 from .timing import Measurement, measure
 
 MOST_CLIENTS = 16
 MOST_MACHINES = 1000
 PATIENCE = 15.0
 """Seconds that a client may be silent, and that either side waits for the other one to read."""
+LONGEST_INTERVAL = 10.0
+"""Seconds between two questions of one who does not want to be taken for silent."""
 _LINE = 4096
+_ANSWERS: dict[str, Check] = {"describe": DESCRIPTION, "statistics": STATISTICS}
 _NAME = re.compile(r"(\d+)(?:-\d+)?")
 
 
@@ -181,9 +185,12 @@ class Remote:
             answer: Any = json.loads(line)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict) or "error" in answer:
-            raise Gone("the machine answers in an unknown way: it is another version of powervisor")
-        return answer
+        try:
+            _ANSWERS[word](answer, word)
+        except Misshapen:
+            raise Gone("the machine answers in an unknown way: it is run by another version of powervisor") from None
+        found: Json = answer
+        return found
 
     def close(self) -> None:
         """Ask no more."""

@@ -151,12 +151,15 @@ _VCPU = record(
     timing=names_to(distribution),
     latency=names_to(distribution),
 )
+_MACHINE = {"name": text_or_none, "board": text, "cpu": text, "cores": count, "threads": count, "memory": count}
+DESCRIPTION = record(pid=count, **_MACHINE)
+"""What a control socket says of its machine."""
 STATISTICS = record(
     powervisor=text,
     ended=switch,
     measured=number,
     seconds=number,
-    machine=record(name=text_or_none, board=text, cpu=text, cores=count, threads=count, memory=count),
+    machine=record(**_MACHINE),
     vcpus=vcpus,
     registers=list_of(
         record(

@@ -116,8 +116,6 @@ class _Timing:
     def __init__(self, machine: Machine) -> None:
         self.users = 0
         self._machine, self._vm = machine, machine.vm
-        for vcpu in machine.vcpus:
-            vcpu.measure(True)
         self._accounts = [_Account(vcpu) for vcpu in machine.vcpus]
         self._space = Places(machine)
         self._places: dict[int, Json] = {}

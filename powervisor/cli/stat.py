@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from powervisor.cli.options import Parser, parse_seconds, table
+from powervisor.errors import UserError
 
 if TYPE_CHECKING:
     from powervisor.analysis.control import Running
@@ -27,9 +28,14 @@ def main(words: list[str]) -> int:
     interval = parse_seconds(options.interval, "-interval")
     from powervisor.analysis import control
 
+    if interval > control.LONGEST_INTERVAL:
+        raise UserError(f"-interval {options.interval}: too long; write at most {control.LONGEST_INTERVAL:g} seconds")
     if options.machine is None:
         machines = control.running()
         if len(machines) != 1:
+            if options.json or options.once:
+                names = ", ".join(machine.path.name for machine in machines)
+                raise UserError(f"name one of the machines: {names}" if machines else "no machine runs")
             print(_listing(machines))
             return 0
         chosen = machines[0]

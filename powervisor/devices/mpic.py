@@ -88,8 +88,6 @@ class Mpic(Device):
             self.state.clock_origin = now - clock.now_ns()
             clock.on_release(self._clock_held)
             self.state.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
-        self.timing: Any = None
-        """MpicTiming, once it was asked for."""
         self._appointment: Timer | None = None
         self._lines: dict[int, IrqLine] = {}
         self._python = threading.RLock()
@@ -286,22 +284,21 @@ class Mpic(Device):
     def measure(self, on: bool) -> None:
         """Let native code measure latencies and count accesses from now on, in `timing`, or stop that."""
         if on:
-            if self.timing is None:
-                self.timing = MpicTiming.new()
             ctypes.memset(self.timing.address, 0, MpicTiming.size)
-        self.state.timing = self.timing.address if on and self.timing is not None else 0
+        self.state.timing = self.timing.address if on else 0
+
+    @functools.cached_property
+    def timing(self) -> Any:
+        """MpicTiming; it stays where it is while native code may be about to write there."""
+        return MpicTiming.new()
 
     def latencies(self) -> dict[str, Any]:
         """What was measured of each input: a native Histogram by name, without those that had no interrupt."""
-        if self.timing is None:
-            return {}
         parts = self.timing.latency
         return {_input_name(n): parts[n] for n in range(INPUTS) if self.state.inputs[n].delivered and parts[n].count}
 
     def accesses(self) -> dict[int, tuple[int, int]]:
         """Reads and writes since `measure`, by offset; without those that never were."""
-        if self.timing is None:
-            return {}
         reads, writes = (_nonzero(self.timing.address + MpicTiming.offset(name)) for name in ("reads", "writes"))
         return {n * 4: (reads.get(n, 0), writes.get(n, 0)) for n in reads.keys() | writes.keys()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from typing import Any
 
@@ -58,8 +59,6 @@ class Vcpu:
         """Whether it is in native code or was let in, see `Vm`."""
         self.entered = self.left = 0
         """When it went into native code last and came back, in ns of CLOCK_MONOTONIC; 0 without observers."""
-        self.timing: Any = None
-        """VcpuTiming, once it was asked for: it stays where it is, since other vCPUs write there too."""
         self._access = (0, 0, 0, 0, 0)  # the last exit's pa, data, size, write, and how many were done before
         self._wake = engine.function("wake", None, ctypes.c_uint64, ctypes.c_uint32)
 
@@ -209,13 +208,16 @@ class Vcpu:
         counts = _INTERRUPT_COUNTS.unpack_from(self._memory, _INTERRUPTS_AT)
         return {_interrupt_name(number): count for number, count in enumerate(counts) if count}
 
+    @functools.cached_property
+    def timing(self) -> Any:
+        """VcpuTiming; it stays where it is, since other vCPUs write there too."""
+        return VcpuTiming.new()
+
     def measure(self, on: bool) -> None:
         """Let native code measure waits and latencies from now on, in `timing`, or stop that."""
         if on:
-            if self.timing is None:
-                self.timing = VcpuTiming.new()
             ctypes.memset(self.timing.address, 0, VcpuTiming.size)
-        self.state.timing = self.timing.address if on and self.timing is not None else 0
+        self.state.timing = self.timing.address if on else 0
 
 
 INTERRUPTS = {

@@ -219,6 +219,9 @@ def test_the_only_machine_is_shown_and_several_are_listed(runtime, capsys):
         assert out.startswith(f"one ({os.getpid()}): ppce500, 1 x e5500, 64 MiB\n")
         assert re.search(r"^MMIO +\d+ ", out, re.MULTILINE) and re.search(r"^guts +svr +\d+ ", out, re.MULTILINE)
         with published(name="two", cores=2):
+            status, _, err = stat(capsys, "-json")
+            listed = f"{os.getpid()}, {os.getpid()}-1"
+            assert (status, err) == (1, f"powervisor stat: name one of the machines: {listed}\n")
             status, out, err = stat(capsys)
             assert [line.split() for line in out.splitlines()] == [
                 ["PID", "NAME", "BOARD", "CPUS", "CORE", "RAM"],
@@ -250,10 +253,19 @@ def test_unknown_and_ambiguous_machines_are_refused_in_one_line(runtime, capsys)
     assert (status, err) == (1, "powervisor stat: same: no such machine runs; there are none\n")
 
 
-@pytest.mark.parametrize("interval", ["0", "-1", "soon", "inf"])
+@pytest.mark.parametrize("interval", ["0", "-1", "soon", "inf", "11"])
 def test_an_interval_is_a_time(interval, capsys):
     status, _, err = stat(capsys, "-interval", interval)
     assert status == 1 and "-interval" in err
+
+
+def test_a_machine_of_another_version_is_told_apart(runtime, capsys, monkeypatch):
+    monkeypatch.setattr(control, "describe", lambda machine: {"name": "odd"})
+    with published():
+        assert control.running() == []
+        assert socket_of(runtime).exists()  # somebody listens there
+        with Remote(socket_of(runtime)) as remote, pytest.raises(Gone, match="another version"):
+            remote.ask("describe")
 
 
 def test_a_machine_that_ends_while_it_is_measured_is_one_line(runtime, capsys):
