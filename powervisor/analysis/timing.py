@@ -57,7 +57,6 @@ NOWHERE = "nowhere"
 """The device of addresses where nothing answers."""
 NS = 1_000_000_000
 
-_WORDS = VcpuTiming.size // 8
 _LEFT, _SINCE, _HELD = (VcpuTiming.offset(name) // 8 for name in ("left_ns", "rests_since", "held_ns"))
 _WAITED = (VcpuTiming.offset("waits") + Histogram.offset("total")) // 8
 
@@ -98,16 +97,30 @@ def measure(machine: Machine) -> Measurement:
 
 
 class _Account:
-    """One vCPU's: times inside native code, times of answers by what was asked."""
+    """One vCPU's times. Its thread only gathers them; they are counted when somebody looks, every second at least."""
 
-    __slots__ = ("answered", "answering", "cells", "guest", "inside", "waited", "words")
+    __slots__ = ("answered", "cells", "gathered", "guest", "guest_gathered", "waited", "words")
 
     def __init__(self, vcpu: Vcpu) -> None:
-        self.inside = self.answering = self.answered = self.waited = 0
+        self.answered = self.waited = 0
+        self.guest_gathered: list[int] = []
         self.guest = Distribution()
-        self.cells: dict[int | type[Exit], Distribution] = {}
+        self.gathered: dict[int | type[Exit], list[int]] = {}
         """Handling times: of Mmio exits by address * 2 + whether it is a write, of others by class."""
-        self.words = (ctypes.c_uint64 * _WORDS).from_address(vcpu.timing.address)
+        self.cells: dict[int | type[Exit], Distribution] = {}
+        self.words = memoryview((ctypes.c_char * VcpuTiming.size).from_address(vcpu.timing.address)).cast("B").cast("Q")
+
+    def count(self) -> None:
+        """Count what was gathered until now; one thread at a time."""
+        _count(self.guest, self.guest_gathered)
+        for key, times in list(self.gathered.items()):
+            _count(self.cells.setdefault(key, Distribution()), times)
+
+
+def _count(distribution: Distribution, gathered: list[int]) -> None:
+    """Count times that another thread goes on adding at the end."""
+    distribution.add(times := gathered[:])
+    del gathered[: len(times)]
 
 
 class _Timing:
@@ -120,7 +133,7 @@ class _Timing:
         self._space = Places(machine)
         self._places: dict[int, Json] = {}
         """What was at an address when it was met first: device, register, address."""
-        self._samples, self._over = Samples(), threading.Event()
+        self._samples, self._over, self._counting = Samples(), threading.Event(), threading.Lock()
         self._delivered = machine.mpic.delivered
         self._begin = time.monotonic_ns()
         machine.mpic.measure(True)
@@ -148,21 +161,18 @@ class _Timing:
         native = words[_LEFT]
         if entered < native < left:
             left = native  # what came after it was waiting for the GIL
-        inside = left - entered
-        account.inside += inside
-        account.answering += answered - left
-        account.answered = answered
         waited = words[_WAITED] + words[_HELD]
-        executing = inside - (waited - account.waited)
+        executing = left - entered + account.waited - waited
         account.waited = waited
-        account.guest.add(executing if executing > 0 else 0)
+        account.guest_gathered.append(executing if executing > 0 else 0)
         key = exit_.pa << 1 | exit_.write if type(exit_) is Mmio else type(exit_)
-        cell = account.cells.get(key)
-        if cell is None:
-            cell = account.cells[key] = Distribution()
+        gathered = account.gathered.get(key)
+        if gathered is None:
+            gathered = account.gathered[key] = []
             if type(exit_) is Mmio:
                 self._place(exit_.pa)
-        cell.add(answered - left)
+        gathered.append(answered - left)
+        account.answered = answered
 
     def _place(self, pa: int) -> Json:
         found = self._places.get(pa)
@@ -177,6 +187,12 @@ class _Timing:
 
     def add_to(self, statistics: Json) -> None:
         """Tell what was measured."""
+        with self._counting:
+            self._add_to(statistics)
+
+    def _add_to(self, statistics: Json) -> None:
+        for account in self._accounts:
+            account.count()
         now = time.monotonic_ns()
         statistics["measured"] = (now - self._begin) / NS
         for vcpu, account, told in zip(self._machine.vcpus, self._accounts, statistics["vcpus"], strict=True):
@@ -193,9 +209,10 @@ class _Timing:
 
     def _split(self, vcpu: Vcpu, account: _Account, now: int) -> dict[str, float]:
         """A vCPU's time since the measurement began, in ns: what a run that is under way has spent counts too."""
-        inside, answering, words = account.inside, account.answering, account.words
-        entered, left = vcpu.entered, vcpu.left
+        words, entered, left = account.words, vcpu.entered, vcpu.left
         waiting, held = words[_WAITED], words[_HELD]
+        inside = account.guest.total + account.waited
+        answering = sum(cell.total for cell in account.cells.values())
         if entered > account.answered:
             native = words[_LEFT]
             left = native if entered < native < left else left
@@ -247,10 +264,17 @@ class _Timing:
 
     def _sample_often(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS if self._samples.seconds else 0):
-            if self._samples.due():
-                self._sample()
+            self._sample()
 
     def _sample(self) -> None:
+        with self._counting:
+            for account in self._accounts:
+                account.count()
+            if self._samples.due():
+                self._samples.add(*self._look())
+
+    def _look(self) -> tuple[float, dict[str, dict[str, float]]]:
+        """What is counted over time: until when, and what."""
         now = time.monotonic_ns()
         exits, interrupts, split = Counter[str](), Counter[str](), dict[str, float]()
         for vcpu, account in zip(self._machine.vcpus, self._accounts, strict=True):
@@ -264,7 +288,7 @@ class _Timing:
             "time": {name: round(ns / NS, 6) for name, ns in split.items()},
             "counts": {"instructions": sum(vcpu.instructions for vcpu in self._machine.vcpus)},
         }
-        self._samples.add((now - self._begin) / NS, counts)
+        return (now - self._begin) / NS, counts
 
 
 def exit_type(reason: str) -> str:

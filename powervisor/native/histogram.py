@@ -49,7 +49,7 @@ def record(histogram: Histogram, ns: u64) -> None:
 
 
 def bucket_of(ns: int) -> int:
-    """`bucket`, quicker in Python."""
+    """`bucket`, for numbers of Python."""
     if ns < SUBS:
         return ns if ns > 0 else 0
     shift = ns.bit_length() - SUB_BITS - 1

@@ -17,8 +17,7 @@ EDGES = [n for shift in range(41) for n in ((1 << shift) - 1, 1 << shift, (1 << 
 
 def of(values) -> Distribution:
     made = Distribution()
-    for value in values:
-        made.add(value)
+    made.add(list(values))
     return made
 
 
@@ -26,6 +25,23 @@ def test_python_and_native_code_choose_the_same_bucket():
     rng = random.Random(1)
     for ns in [*EDGES, *(rng.getrandbits(rng.randrange(1, 45)) for _ in range(3000))]:
         assert int(bucket(u64(ns))) == bucket_of(ns)
+
+
+def test_times_that_are_counted_together_go_where_each_would_go():
+    rng = random.Random(4)
+    values = [
+        *(n for n in EDGES if n < 1 << 53),
+        *range(300),
+        *(rng.getrandbits(rng.randrange(1, 45)) for _ in range(3000)),
+    ]
+    expected: dict[int, int] = {}
+    for ns in values:
+        expected[bucket_of(ns)] = expected.get(bucket_of(ns), 0) + 1
+    made = of(values)
+    assert made.buckets == expected
+    assert (made.total, made.least, made.most) == (sum(values), 0, max(values))
+    made.add([])
+    assert made.count == len(values)
 
 
 def test_a_bucket_holds_what_begins_in_it_and_is_narrow():
