@@ -133,6 +133,7 @@ class _Timing:
         self._space = Places(machine)
         self._places: dict[int, Json] = {}
         """What was at an address when it was met first: device, register, address."""
+        self._native_rows: dict[int, tuple[tuple[int, int], Json]] = {}
         self._samples, self._over, self._counting = Samples(), threading.Event(), threading.Lock()
         self._delivered = machine.mpic.delivered
         self._begin = time.monotonic_ns()
@@ -237,7 +238,8 @@ class _Timing:
         mpic = self._machine.mpic
         native = self._vm.native_accesses() | {mpic.base + at: counts for at, counts in mpic.accesses().items()}
         rows = []
-        for pa in reads.keys() | writes.keys() | native.keys():
+        timed = reads.keys() | writes.keys()
+        for pa in timed:
             row = self._place(pa).copy()
             if pa in reads:
                 row["reads"] = reads[pa].json()
@@ -245,6 +247,12 @@ class _Timing:
                 row["writes"] = writes[pa].json()
             if pa in native:
                 row["native-reads"], row["native-writes"] = native[pa]
+            rows.append(row)
+        for pa in native.keys() - timed:  # many of an interrupt controller, of which most are written once
+            counts, row = self._native_rows.get(pa, _NO_ROW)
+            if counts != native[pa]:
+                row = {**self._place(pa), "native-reads": native[pa][0], "native-writes": native[pa][1]}
+                self._native_rows[pa] = native[pa], row
             rows.append(row)
         return sorted(rows, key=_weight, reverse=True)
 
@@ -308,5 +316,6 @@ def _weight(row: Json) -> tuple[int, int]:
     return timed, row.get("native-reads", 0) + row.get("native-writes", 0)
 
 
+_NO_ROW: tuple[tuple[int, int], Json] = (0, 0), {}
 _timings: WeakKeyDictionary[Machine, _Timing] = WeakKeyDictionary()
 _changing = threading.Lock()
