@@ -188,6 +188,33 @@ def test_forks_give_everything_back(counting):
     assert held() == before
 
 
+@pytest.mark.slow
+def test_forks_wait_for_the_image_that_is_being_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path))
+    with bare_machine(COUNT) as machine:
+        machine.run(instructions=1000)
+        coming = machine.vm.engine.coming
+        assert coming is not None
+        with machine.fork() as child, machine.fork() as grown:
+            assert child.vm.engine.coming is coming and grown.vm.engine.coming is coming
+            for one in (child, grown):
+                one.start()
+            machine.close()
+            end = time.monotonic() + 200
+            while child.vm.engine.coming is not None:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            child.hold()
+            before = results(child, 1)
+            child.release()
+            time.sleep(0.3)
+            child.hold()
+            assert results(child, 1) > before
+            with child.fork() as late:
+                assert late.vm.engine.coming is None
+                assert late.vm.engine.image is child.vm.engine.image
+
+
 def test_a_machine_that_ended_is_refused():
     with bare_machine(COUNT) as machine:
         machine.start()
