@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from powervisor import Machine
+from powervisor import Machine, Snapshot
+from powervisor.devices.gpio import POWER_BUTTON_LINE
 from powervisor.errors import PowervisorError, UserError
 from powervisor.hv.saved import LAYOUTS, NOT_SAVED
-from powervisor.machine.snapshot import Snapshot
 from powervisor.native.struct import PtrType
 from powervisor.testing import snapshots
 from tests.system import booting
@@ -268,6 +268,14 @@ def test_options_against_the_snapshot_are_refused(counting):
             snapshot.fork(**{option: value})
     with snapshot.fork(cpu="e5500", no_reboot=True) as other:
         assert other.no_reboot
+
+
+def test_nobody_presses_the_power_button_of_another_time(counting):
+    gpio = counting.built.devices["gpio"]
+    gpio.drive(POWER_BUTTON_LINE, True)
+    snapshot = counting.snapshot()
+    with snapshot.fork() as other:
+        assert gpio.inputs and not other.built.devices["gpio"].inputs
 
 
 def test_devices_that_cannot_be_saved_say_so(counting, monkeypatch):
