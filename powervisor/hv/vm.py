@@ -13,7 +13,7 @@ from typing import Any
 from ..isa.cores import Core
 from ..native.lang import NativeFunction
 from ..translate.engine import Engine
-from ..translate.image import Building
+from ..translate.sharing import Coming
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
 from ..vcpu.state import Vcpu as State
@@ -305,7 +305,7 @@ class Vm:
         self.state.clock_pause += time.monotonic_ns() - int(self.state.fixed_ns)
         self.state.clock_gettime = self._clock
 
-    def _upgrade(self, coming: Building, failed: Callable[[BaseException], None]) -> None:
+    def _upgrade(self, coming: Coming, failed: Callable[[BaseException], None]) -> None:
         """Take over the translator's image when it has been built."""
         try:
             coming.wait()

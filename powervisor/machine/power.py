@@ -137,6 +137,12 @@ class Power:
             gpio.drive(POWER_BUTTON_LINE, True)
             machine.clock.call_at(machine.clock.now_ns() + PRESS_NS, lambda: gpio.drive(POWER_BUTTON_LINE, False))
 
+    def let_go_of_buttons(self) -> None:
+        """Whoever pressed one did so at another time than the one the machine is put to; under its lock."""
+        gpio = self._machine.built.devices.get("gpio")
+        if isinstance(gpio, Gpio):
+            gpio.drive(POWER_BUTTON_LINE, False)
+
     def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
         machine = self._machine
         if machine.no_reboot:
