@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`serial0.lcr`, or `ddr-ctl+0x10` where no register has a name."""
+        """`serial0.lcr`, or `soc+0x2010` where no register has a name."""
         if self.register is None:
             return f"{self.device}{'' if self.bar is None else f'.bar{self.bar}'}+0x{self.offset:x}"
         within = self.offset - self.register.offset
@@ -77,7 +77,12 @@ class Places:
             function, bar, behind = found
             return Place(function.name, behind, function.bar_register(bar, behind), True, bar)
         if isinstance(target, Silent):
-            return Place(target.name.partition("+")[0], target.base + offset, None)
+            return Place(bus_of(target), target.base + offset, None)
         if isinstance(target, Device):
             return Place(target.name, offset, target.register_at(offset))
         return Place(window.name, offset, None)
+
+
+def bus_of(gap: Silent) -> str:
+    """The bus that a gap between devices is in: offsets there count from the bus's beginning, as in the manual."""
+    return gap.name.partition("+")[0]

@@ -16,6 +16,7 @@ from ..vcpu.modes import KEY_GS, KEY_LPID, KEY_LPID_AT
 from .files import create
 from .lines import LineWatch
 from .options import TraceOptions, parse_range
+from .places import bus_of
 from .symbols import Symbols
 from .text import Formatter, Kind, access, key_lpid, key_pid
 
@@ -77,9 +78,10 @@ class Trace:
         count = len(machine.vcpus)
         if beyond := [cpu for cpu in options.cpu if cpu >= count]:
             raise UserError(f"{self._where}: cpu={beyond[0]}: there are cpus 0 to {count - 1}")
-        names = sorted(device.name for device in machine.built.everything())
+        names = {device.name for device in machine.built.everything()} | {bus_of(gap) for gap in machine.built.silent}
         if options.device and options.device not in names:
-            raise UserError(f"{self._where}: device={options.device}: no such device; there is {', '.join(names)}")
+            there = ", ".join(sorted(names))
+            raise UserError(f"{self._where}: device={options.device}: no such device; there is {there}")
 
     def _instructions(self) -> Instructions:
         mask = space = 0

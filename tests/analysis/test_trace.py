@@ -65,8 +65,13 @@ def test_an_address_filter_of_device_accesses_is_physical():
 def test_unknown_accesses_are_told_once_each():
     lines = lines_of(DEVICES, "unknown")
     assert len(lines) == 2
-    assert re.match(r"read \S+\+0x\w+ = 0x00000000: no such register at ", lines[0])
-    assert lines[1].startswith("write ")
+    assert lines[0].startswith("read soc+0x2010 = 0x00000000: no such register at ")
+    assert lines[1].startswith("write soc+0x2010 = 0x00000000: no such register at ")
+
+
+def test_blocks_that_nobody_models_are_chosen_by_their_bus():
+    lines = lines_of(DEVICES, "mmio,device=soc")
+    assert len(lines) == 3 and all(" soc+0x2010 = " in line for line in lines)
 
 
 def test_an_access_where_no_device_is_tells_of_the_machine_check():
