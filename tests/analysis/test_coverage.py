@@ -15,7 +15,7 @@ from powervisor.errors import UserError
 from powervisor.hv.tracing import Listening, Trace
 from tests.system.bare import bare_machine
 
-from .programs import compiled, needs_compiler, until_done
+from .programs import compiled, needs_compiler, until, until_done
 
 BRANCHES = """
     vector 408, handler
@@ -99,6 +99,7 @@ def test_flushes_lose_nothing_and_code_that_ran_before_is_told_when_it_runs_agai
             machine.vm.flush_code()
             assert covered(coverage) <= {machine.symbols["end"]}
             machine.release()
+            until(lambda: covered(coverage))
         assert covered(coverage) == {machine.symbols["end"]}
         assert not machine.vm.state.coverage
 

@@ -82,8 +82,8 @@ def test_waiting_is_inside_of_the_guest(tmp_path: Path):
     vector 410, handler           # IVOR10
     load32 r4, 0x04000000         # TCR[DIE]
     mtspr 340, r4
-    load32 r4, 400000
-    mtspr 22, r4                  # DEC: a millisecond
+    load32 r4, 20000000
+    mtspr 22, r4                  # DEC: 50 ms, so that it waits on a busy host too
     lis   r5, 0
     ori   r5, r5, 0x8000
     mtmsr r5
