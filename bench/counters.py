@@ -35,7 +35,7 @@ def flat(statistics: dict[str, Any]) -> Counts:
     regions = dict(statistics["regions"])
     total.update({f"regions-refused-{reason}": count for reason, count in regions.pop("refused", {}).items()})
     total.update({f"regions-{name}": count for name, count in regions.items()})
-    return {**total, **{name: value for name, value in statistics.items() if name not in ("vcpus", "regions")}}
+    return {**total, **{name: value for name, value in statistics.items() if isinstance(value, int | float)}}
 
 
 def between(before: Counts, after: Counts) -> Counts:

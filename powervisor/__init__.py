@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .boot.loader import LoaderDevice
-    from .machine import Machine, Outcome
+    from .machine import Machine, Outcome, Snapshot
 
 __version__ = "0.1.0"
-__all__ = ["LoaderDevice", "Machine", "Outcome", "__version__"]
+__all__ = ["LoaderDevice", "Machine", "Outcome", "Snapshot", "__version__"]
 
-_WHERE = {"Machine": "machine", "Outcome": "machine", "LoaderDevice": "boot.loader"}
+_WHERE = {"Machine": "machine", "Outcome": "machine", "Snapshot": "machine", "LoaderDevice": "boot.loader"}
 
 
 def __getattr__(name: str) -> Any:

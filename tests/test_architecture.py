@@ -42,11 +42,12 @@ MAY_IMPORT = {
         "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
         "guests", "snapshots",
     },
-    "debug": {"isa", "vcpu", "insns", "hv", "memory", "machine"},
+    "analysis": {"native", "isa", "vcpu", "insns", "hv", "devices", "machine"},
+    "debug": {"analysis", "isa", "vcpu", "insns", "hv", "memory", "devices", "boards", "console", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
     "cli": {
-        "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev", "guests", "machine",
-        "memory", "net",
+        "analysis", "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev",
+        "guests", "machine", "memory", "net",
     },
 }  # fmt: skip
 """What each room may import besides itself and what serves everybody: `errors`, `properties`, `buffers`. The package

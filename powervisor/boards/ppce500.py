@@ -7,7 +7,7 @@ from typing import cast
 from powervisor.boards.board import ROOT, Board, BoardCore, Bus, Context, Nodes, Part, VirtualSources
 from powervisor.boards.devicetree import Node, Value, cells64
 from powervisor.devices.device import Device
-from powervisor.devices.gpio import POWER_OFF_LINE, Gpio
+from powervisor.devices.gpio import POWER_BUTTON_LINE, POWER_OFF_LINE, Gpio
 from powervisor.devices.guts import Guts
 from powervisor.devices.i2c.ds1338 import Ds1338
 from powervisor.devices.i2c.fsl import FslI2c
@@ -23,6 +23,8 @@ from powervisor.memory.ram import MIB
 CLOCK_HZ = 400_000_000
 CCSR_BASE = 0xF_E000_0000
 PCI_APERTURES = {"memory": (0xC_0000_0000, 512 * MIB), "io": (0xF_E100_0000, 0x1_0000)}
+KEY_POWER, BOUNCES_MS = 116, 5
+"""What Linux calls the power button's key, and how long it waits until the button's level is trusted."""
 EDGE_RISING, LEVEL_LOW, LEVEL_HIGH = 0, 1, 2
 PCI_MEMORY_BASE = 0xE000_0000
 """Where the memory window begins on the PCI bus."""
@@ -67,6 +69,12 @@ def _platform(context: Context, devices: dict[str, Device]) -> PlatformBus:
 def _pci(context: Context, devices: dict[str, Device]) -> Ppce500Pci:
     bases = {kind: base for kind, (base, _) in PCI_APERTURES.items()}
     return Ppce500Pci("pci", context.dma, CCSR_BASE, bases)
+
+
+def _describe_button(node: Node, part: Part, nodes: Nodes) -> None:
+    """One key, active high."""
+    key = node.child("power").set("label", "power").set("linux,code", KEY_POWER)
+    key.set("debounce-interval", BOUNCES_MS).set("gpios", nodes["gpio"], POWER_BUTTON_LINE, 0)
 
 
 def _describe_pci(node: Node, part: Part, nodes: Nodes) -> None:
@@ -158,6 +166,7 @@ PARTS = (
         compatible=("gpio-poweroff",),
         links={"gpios": ("gpio", POWER_OFF_LINE, 0)},
     ),
+    Part(name="power-button", node="gpio-keys", under="soc", compatible=("gpio-keys",), describe=_describe_button),
     Part(
         name="pci",
         make=_pci,

@@ -10,6 +10,7 @@ from powervisor.properties import listing, parse
 
 ACCELERATORS = {"translate": "translation to native code, on any host"}
 LOADER = "loader"
+LONGEST_NAME = 64
 _HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
@@ -117,6 +118,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-record", metavar="FILE", help="-deterministic, and keep what comes in (keys) in a file")
     parser.option("-replay", metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
+    parser.option("-name", dest="machine_name", metavar="NAME", help="what the machine is called, for powervisor stat")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
 
 
@@ -284,6 +286,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given.update(_deterministic(options))
     if options.no_cache:
         given["cache"] = False
+    if options.machine_name is not None:
+        given["name"] = parse_name(options.machine_name)
     given.update(_devices(options.device))
     if options.fsdevs or options.virtfs:
         from powervisor.fsdev import options as fsdev_options
@@ -316,6 +320,14 @@ def _deterministic(options: argparse.Namespace) -> dict[str, Any]:
     elif options.deterministic:
         given["deterministic"] = True
     return given
+
+
+def parse_name(text: str) -> str:
+    """The name of -name NAME or -name guest=NAME. Raises UserError."""
+    name = parse_pairs(text, "-name", ("guest",), first="guest")["guest"]
+    if not name or not name.isprintable() or len(name) > LONGEST_NAME or name.replace("-", "").isdecimal():
+        raise UserError(f"-name {text}: cannot be a name; write at most {LONGEST_NAME} characters that are no number")
+    return name
 
 
 def _networks(options: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from powervisor.errors import PowervisorError, UsageError
 
 COMMANDS = {
     "run": "run a virtual machine (with no options: the built-in guest)",
+    "stat": "show what running machines do with their time",
+    "report": "make a page with plots of the statistics of a run",
     "guests": "list the guests that can be booted by name, and build them",
     "snapshot": "tell what a snapshot file holds",
     "cache": "show or clear what is kept on disk between runs",
@@ -91,11 +93,12 @@ def guarded(label: str, command: Callable[[list[str]], int], words: list[str]) -
 
 def _dispatch(name: str, words: list[str]) -> int:
     if name in COMMANDS:
+        from powervisor.cli import analysis
         from powervisor.cli.machine_options import OPTION_NAMES
         from powervisor.errors import given_as
 
         # A command's module has one function: `main`.
-        with given_as(OPTION_NAMES):
+        with given_as(OPTION_NAMES | analysis.OPTION_NAMES):
             return int(importlib.import_module(f"powervisor.cli.{name}").main(words))
     if name in ("-h", "--help", "help"):
         print(_help(), end="")

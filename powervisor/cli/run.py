@@ -1,16 +1,17 @@
 """powervisor run: boot a machine on this terminal and report how it ended."""
 
 import argparse
-import json
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
 
+from powervisor.cli.analysis import add_analysis_options, analysis_help, check_analysis, start_analyses
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
+from powervisor.cli.monitor import HELP, RunMonitor, open_port, share
 from powervisor.cli.options import Parser, parse_seconds
 from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
@@ -19,6 +20,7 @@ from powervisor.errors import UserError
 
 if TYPE_CHECKING:
     from powervisor import Machine
+    from powervisor.analysis.record import StatisticsFile
 
 DESCRIPTION = "Run a virtual machine on this terminal; Ctrl-A x leaves it, Ctrl-A h helps."
 STATUSES = """exit status:
@@ -50,14 +52,22 @@ def main(words: list[str]) -> int:
     parser.option(
         "-savevm", metavar="FILE", help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there"
     )
-    parser.option("-stats", metavar="FILE", help="at the end, write what was counted there, as JSON")
+    parser.option("-monitor", metavar="WHERE", help=HELP)
+    parser.option(
+        "-stat",
+        "-stats",
+        metavar="FILE",
+        help="keep statistics there, as JSON, every second and at the end: exits, times, latencies; powervisor report",
+    )
+    add_analysis_options(parser)
     options = parser.parse(words)
-    if (listing := list_requested(options)) is not None:
+    if (listing := list_requested(options) or analysis_help(options)) is not None:
         print(listing)
         return Status.OK
     deadline = None if options.timeout is None else begin + parse_seconds(options.timeout, "-timeout")
     if options.expect == "":
         raise UserError("-expect: there is no text to wait for")
+    check_analysis(options)
     try:
         with overdue_at(deadline):
             arguments = machine_arguments(options)
@@ -85,13 +95,25 @@ class _Run:
             stack.callback(self.events.close)
             starting = stack.enter_context(ExitStack())
             starting.enter_context(overdue_at(self.deadline))
-            stats = stack.enter_context(_new_file(self.options.stats, "-stats")) if self.options.stats else None
+            statistics = self._statistics_file()
             named = _open_chardevs(self.options.chardevs or (), stack)
             terminal_taken = any(isinstance(chardev, Stdio) for chardev in named.values())
             specs = self.options.serial or ["null" if terminal_taken else "stdio"]
             chardevs = _open_serial_lines(specs, named, stack)
             everything = [*chardevs, *named.values()]
+            port = open_port(
+                self.options.monitor, named, lambda port, where: _opened(port, "monitor", where, everything, stack)
+            )
+            if port is not None and port not in everything:
+                everything.append(port)
             stdio = next((chardev for chardev in everything if isinstance(chardev, Stdio)), None)
+            if stdio is None and self.options.monitor in ("stdio", "mon:stdio"):
+                stdio = Stdio()
+                _opened(stdio, "monitor", "-monitor stdio", everything, stack)
+                side = share(stdio, self.options.monitor)
+                stdio.start(lambda call: call())
+            else:
+                side = share(stdio, self.options.monitor)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
                 serial[0] = recorded(chardevs[0])
@@ -108,6 +130,10 @@ class _Run:
             for chardev in filter(None, everything):
                 chardev.ready()
             stack.enter_context(self.events.signals(stdio.terminal if stdio is not None else None))
+            if statistics is not None:
+                statistics.follow(machine)
+                stack.callback(statistics.close)
+            self._listen(machine, stack)
             if self.options.held:
                 machine.hold()
             if self.options.gdb is not None:
@@ -115,6 +141,9 @@ class _Run:
 
                 server = GdbServer(machine, self.options.gdb, "-gdb")
                 stack.callback(server.close)
+            stack.enter_context(closing(RunMonitor(machine, port or side)))
+            analyses = stack.enter_context(ExitStack())
+            start_analyses(self.options, self.arguments, machine, complain, analyses)
             machine.start()
             starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
@@ -125,11 +154,27 @@ class _Run:
             if self.options.savevm is not None and status == Status.OK:
                 machine.snapshot().save(self.options.savevm, _progress)
             machine.stop()
-            if stats is not None:
-                stats.write(json.dumps(machine.statistics(), indent=1) + "\n")
+            analyses.close()
         if message:
             complain(f"powervisor run: {message}")
         return status
+
+    def _statistics_file(self) -> "StatisticsFile | None":
+        """A file to write; before the machine starts, so that a wrong name costs nothing."""
+        if self.options.stat is None:
+            return None
+        from powervisor.analysis.record import StatisticsFile
+
+        return StatisticsFile(self.options.stat, "-stat", _warn)
+
+    def _listen(self, machine: "Machine", stack: ExitStack) -> None:
+        """Let powervisor stat find the machine; it runs without, where there is no place for that."""
+        from powervisor.analysis.control import ControlSocket
+
+        try:
+            stack.callback(ControlSocket(machine).close)
+        except UserError as error:
+            _warn(f"powervisor stat will not find this machine: {error}")
 
     def _bind_keys(self, stdio: Stdio, machine: "Machine") -> None:
         stdio.commands["x"] = Command("end the machine and leave", lambda: self.events.put(Quit()))
@@ -224,14 +269,6 @@ def _opened(
         raise UserError(f"{where}: only one line can have the terminal; use pty or a socket for the other")
     if chardev.announcement:
         complain(f"{name}: {chardev.announcement}")
-
-
-def _new_file(path: str, option: str) -> TextIO:
-    """A file to write; before the machine starts, so that a wrong name costs nothing."""
-    try:
-        return open(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
 
 
 def _progress(what: str) -> None:

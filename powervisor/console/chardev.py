@@ -191,6 +191,10 @@ def sender(fd: int) -> Callable[[bytes], int]:
 class BaseChardev(ABC):
     """Start, stop and the throttled way in; kinds add where bytes come from and go to."""
 
+    description = ""
+    """As the user wrote it."""
+    typed = False
+    """Whether keys come one at a time, and nobody shows them to who types them."""
     announcement: str | None = None
     """Where to connect to, for the user, when that is not known from what he typed (a pty's path, a port)."""
 

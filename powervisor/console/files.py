@@ -54,6 +54,8 @@ class File(BaseChardev):
 class Pty(BaseChardev):
     """A pseudo-terminal for `screen PATH` or gdb. Output from before somebody opens it is kept (see `CAPACITY`)."""
 
+    typed = True
+
     def __init__(self) -> None:
         super().__init__()
         # The slave side stays open here too: without any opener the master would only report an error.

@@ -110,4 +110,6 @@ def parse_named(text: str, option: str = "-chardev") -> tuple[Kind, Any]:
 def open_named(text: str, option: str = "-chardev") -> tuple[str, BaseChardev]:
     """The name and the chardev of `KIND,id=NAME,...`. Raises UserError."""
     kind, options = parse_named(text, option)
-    return options.id, kind.make(options, option)
+    chardev = kind.make(options, option)
+    chardev.description = text
+    return options.id, chardev

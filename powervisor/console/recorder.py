@@ -79,6 +79,11 @@ class Recorder:
             self._port.on_connected = function
 
     @property
+    def description(self) -> str:
+        """The inner chardev's."""
+        return self._port.description if self._port else "recorder"
+
+    @property
     def connected(self) -> bool:
         """Whether somebody is at the inner chardev; without one the recorder itself listens."""
         return self._port is None or self._port.connected

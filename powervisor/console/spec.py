@@ -85,7 +85,9 @@ def open_chardev(spec: str, option: str = "-serial") -> BaseChardev:
         raise UserError(f"{option} {spec}: incomplete; write {kind.syntax}")
     if not takes_more and colon:
         raise UserError(f"{option} {spec}: '{name}' takes nothing more; write {kind.syntax}")
-    return kind.make(rest, option)
+    chardev = kind.make(rest, option)
+    chardev.description = spec
+    return chardev
 
 
 def _listening(rest: str, where: str) -> tuple[str, bool]:

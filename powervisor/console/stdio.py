@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from powervisor.console.chardev import BaseChardev, Dispatch, Outlet, sender
 from powervisor.console.terminal import Terminal
 
 ESCAPE = 0x01  # Ctrl-A
+
+_OFFERED_AGAIN = 0.01  # seconds
 
 _line_open = False  # what the guest wrote to standard output has not ended its line
 
@@ -33,6 +36,7 @@ class Stdio(BaseChardev):
         """Called when standard output is gone (its reader has left)."""
         self._outlet = Outlet(sender(fd_out), on_broken=self._broken, on_room=self._has_room)
         self._escaped = False
+        self._side: Side | None = None
 
     @property
     def dropped(self) -> int:
@@ -47,9 +51,20 @@ class Stdio(BaseChardev):
         super().start(dispatch)
 
     def write(self, data: bytes) -> None:
+        side = self._side
+        if side is None or not side.overtaken(data):
+            self.show(data)
+
+    def show(self, data: bytes) -> None:
+        """Write at once, whoever is in front."""
         global _line_open
         _line_open = not data.endswith(b"\n")
         self._outlet.write(data)
+
+    def share(self) -> "Side":
+        """The terminal for somebody else as well, who is brought to its front at times."""
+        side = self._side = Side(self)
+        return side
 
     def message(self, text: str) -> None:
         """Say something of our own, between the guest's lines."""
@@ -63,7 +78,9 @@ class Stdio(BaseChardev):
         self.terminal.close()
 
     def _receive(self) -> None:
-        self._pump(self.terminal.fd, keep=self._keys, may_read=self._may_read, typed=self.terminal.interactive)
+        ended = self._pump(self.terminal.fd, keep=self._keys, may_read=self._may_read, typed=self.terminal.interactive)
+        if ended and self._side is not None:
+            self._side.end()
 
     def _may_read(self) -> bool:
         if not self.terminal.ours():
@@ -72,19 +89,26 @@ class Stdio(BaseChardev):
         return True
 
     def _keys(self, data: bytes) -> bytes:
-        """Take our own keys out of `data`."""
-        for_guest = bytearray()
+        """Take our own keys out of `data`, and those for who is in front of the guest."""
+        for_guest, for_side = bytearray(), bytearray()
         for byte in data:
+            side = self._side
+            keys = for_guest if side is None or not side.front else for_side
             if self._escaped:
                 self._escaped = False
                 if byte == ESCAPE:
-                    for_guest.append(byte)
+                    keys.append(byte)
                 elif (command := self.commands.get(chr(byte).lower())) is not None:
+                    if side is not None and for_side:
+                        side.typed_keys(bytes(for_side))
+                        for_side.clear()
                     command.run()
             elif byte == ESCAPE:
                 self._escaped = True
             else:
-                for_guest.append(byte)
+                keys.append(byte)
+        if self._side is not None and for_side:
+            self._side.typed_keys(bytes(for_side))
         return bytes(for_guest)
 
     def _help(self) -> None:
@@ -94,6 +118,71 @@ class Stdio(BaseChardev):
     def _broken(self, error: OSError) -> None:
         if self.on_broken is not None:
             self.on_broken(error)
+
+
+class Side(BaseChardev):
+    """Somebody else at the terminal than the guest: has its keys while it is in `front`.
+
+    The guest's output goes to `on_overtaken` then, to be shown around what is being typed.
+    """
+
+    def __init__(self, stdio: Stdio) -> None:
+        super().__init__()
+        self.stdio, self.front = stdio, False
+        self.on_front: Callable[[bool], None] | None = None
+        """Told on the input thread when it comes to the front, or leaves it."""
+        self.on_overtaken: Callable[[bytes], None] | None = None
+        self.description, self.typed = "stdio", stdio.terminal.interactive
+        self._closed = False
+
+    def bring(self, front: bool) -> None:
+        """Bring it to the front, or the guest."""
+        if front != self.front and not self._closed:
+            self.front = front
+            if self.on_front is not None:
+                self.on_front(front)
+
+    def overtaken(self, data: bytes) -> bool:
+        """Whether it shows the guest's output itself."""
+        if not self.front or self.on_overtaken is None:
+            return False
+        self.on_overtaken(data)
+        return True
+
+    def typed_keys(self, data: bytes) -> None:
+        """Keys for it. From a person at most what it has room for is taken; a pipe waits."""
+        while data and not self._closed:
+            if self.on_receive is not None and (room := min(self.can_receive(), len(data))):
+                self.on_receive(data[:room])
+                data = data[room:]
+            elif self.typed:
+                return
+            else:
+                time.sleep(_OFFERED_AGAIN)
+
+    def end(self) -> None:
+        """The input has ended."""
+        if self.on_connected is not None:
+            self.on_connected(False)
+
+    def size(self) -> os.terminal_size:
+        """Columns and lines of the terminal; what is usual where it does not know."""
+        try:
+            columns, lines = os.get_terminal_size(self.stdio.terminal.fd)
+        except OSError:
+            columns, lines = 0, 0
+        return os.terminal_size((columns or 80, lines or 24))
+
+    def start(self, dispatch: Dispatch) -> None:
+        """The terminal itself has the thread."""
+
+    def write(self, data: bytes) -> None:
+        self.stdio.show(data)
+
+    def close(self) -> None:
+        """Leave the terminal to the guest."""
+        self.bring(False)
+        self._closed = True
 
 
 def complain(text: str) -> None:

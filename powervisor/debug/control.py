@@ -30,11 +30,14 @@ class Unmapped(PowervisorError):
 
 
 class Control:
-    """What debuggers do to a machine. One thread uses it; `on_stop` is called on threads of vCPUs."""
+    """What a debugger does to a machine. One thread uses it; `on_stop` is called on threads of vCPUs.
 
-    def __init__(self, machine: Machine, on_stop: Callable[[], None]) -> None:
-        self.machine = machine
-        self._stopper = machine.stops.open(self._stopped)
+    Of several debuggers each lets the machine go on for itself: it runs when none of them holds it.
+    """
+
+    def __init__(self, machine: Machine, on_stop: Callable[[], None], name: str = "a debugger") -> None:
+        self.machine, self.name = machine, name
+        self._stopper = machine.stops.open(self._stopped, name=name)
         self.breakpoints, self.watchpoints = self._stopper.breakpoints, self._stopper.watchpoints
         self._stops: queue.SimpleQueue[Stop] = queue.SimpleQueue()
         self._on_stop = on_stop
@@ -54,12 +57,11 @@ class Control:
             self.history.begin_anew()
 
     def close(self) -> None:
-        """Leave no trace: nothing stops any more, and the machine goes on."""
+        """Leave no trace: nothing stops any more, and the machine goes on unless another debugger holds it."""
         if self.history is not None:
             self.history.close()
         self._stopper.close()
         self.machine.on_end.remove(self._on_stop)
-        self.machine.release()
 
     @property
     def vcpus(self) -> list[Vcpu]:
@@ -83,7 +85,7 @@ class Control:
 
     def hold(self) -> None:
         """Stop every vCPU between two instructions; time stands still."""
-        self.machine.hold()
+        self._stopper.hold()
         if self.machine.lockstep is not None:
             self.machine.lockstep.rest()
 
@@ -94,7 +96,21 @@ class Control:
             self.history.leave()
         while not self._stops.empty():
             self._stops.get_nowait()
-        self.machine.release()
+        self._stopper.release()
+
+    def apply(self) -> None:
+        """Make a change of breakpoints and watchpoints true before the next `go`."""
+        self._stopper.apply()
+
+    @property
+    def holding(self) -> bool:
+        """Whether this debugger holds the machine."""
+        return self._stopper.holding
+
+    @property
+    def others_holding(self) -> list[str]:
+        """Names of other debuggers that hold the machine."""
+        return self._stopper.others_holding
 
     def step(self, vcpu: Vcpu, others: bool = False) -> Stop:
         """Execute one instruction, interrupts waiting; with `others`, other vCPUs execute some meanwhile.

@@ -100,14 +100,15 @@ class ManualClock:
         return Appointments(self._now, [(one.ns, one.order, one.fn) for one in self._heap if not one.cancelled])
 
     def reappoint(self, kept: Appointments) -> None:
-        """Have those who made appointments since, and had made the same, keep the time and order they had; others
-        are withdrawn."""
-        places = {fn: (ns, order) for ns, order, fn in kept.made}
+        """Have appointments as they were: those that were made again since get their time and order, other new ones
+        are withdrawn, missing ones made."""
+        missing = {fn: (ns, order) for ns, order, fn in kept.made}
         for one in self._heap:
-            if (place := places.get(one.fn)) is None:
-                one.cancelled = True
-            else:
+            if not one.cancelled and (place := missing.pop(one.fn, None)) is not None:
                 one.ns, one.order = place
+            else:
+                one.cancelled = True
+        self._heap += [_Appointment(ns, order, fn) for fn, (ns, order) in missing.items()]
         heapq.heapify(self._heap)
 
 

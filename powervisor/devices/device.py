@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from powervisor.devices.irq import IrqOutput
-from powervisor.devices.registers import Placed, Reg
+from powervisor.devices.registers import NamedRegister, Placed, Reg
 
 T = TypeVar("T")
 
@@ -66,9 +66,10 @@ class Counters:
 class _Slot:
     """One register at one offset, with its hooks bound to the device."""
 
-    __slots__ = ("base", "bytes", "mask", "read", "reg", "write", "written")
+    __slots__ = ("base", "bytes", "mask", "name", "read", "reg", "write", "written")
 
     def __init__(self, device: Device, placed: Placed[Any], index: int, reg: Reg) -> None:
+        self.name = placed.name if placed.n == 1 else f"{placed.name}[{index}]"
         self.base = placed.offset + index * placed.stride
         self.bytes = placed.bytes
         self.mask = (1 << reg.width) - 1
@@ -179,6 +180,18 @@ class Device:
             offset += n
 
     # -- the machine's side
+
+    def register_at(self, offset: int) -> NamedRegister | None:
+        """What is called by the name of a register at `offset`; None where nothing is.
+
+        What a hook makes up for a read has the register's fields if any of them is the device's to set.
+        """
+        slot = self._slots.get(offset)
+        if slot is None:
+            return None
+        kind = type(slot.reg)
+        as_read = slot.read is None or any(field.access == "ro" for field in kind.fields.values())
+        return NamedRegister(slot.name, slot.base, slot.bytes, kind if as_read else None, kind)
 
     def plain_registers(self) -> Iterator[tuple[int, int, Reg]]:
         """Offset, bytes and value of each register that does nothing but hold bits: native code may answer for it."""

@@ -1,4 +1,4 @@
-"""The QorIQ general-purpose I/O block: 32 lines, of which line 0 switches the board off."""
+"""The QorIQ general-purpose I/O block: 32 lines; 0 switches the board off, to 1 the power button is connected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from powervisor.devices.device import Device, TreeNode, state
 from powervisor.devices.registers import Field, Reg, Register, Word
 
-POWER_OFF_LINE = 0
+POWER_OFF_LINE, POWER_BUTTON_LINE = 0, 1
 
 
 def line_mask(line: int) -> int:
@@ -49,6 +49,10 @@ class Gpio(Device):
         if was != level and not (level and falling_only) and not self.direction.value & bit:
             self.event.value |= bit
         self._settle()
+
+    def listened_to(self, line: int) -> bool:
+        """Whether a driver has an input interrupt it."""
+        return bool(self.mask.value & ~self.direction.value & line_mask(line))
 
     def level(self, line: int) -> bool:
         """The level of `line` as an output of the board."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -27,6 +28,8 @@ class IrqOutput:
         self.level = False
         self.raised = 0
         """How often the pin went from inactive to active."""
+        self.watchers: tuple[Callable[[bool], None], ...] = ()
+        """Told of each change, and of a message sent in the pin's place as of two."""
 
     def connect(self, line: IrqLine) -> None:
         """Lead this pin to `line`, which hears the present level at once."""
@@ -40,6 +43,14 @@ class IrqOutput:
         self.level = level
         self.raised += level
         self.line.set(level)
+        for watcher in self.watchers:
+            watcher(level)
+
+    def message_sent(self) -> None:
+        """The device interrupted by a message."""
+        for watcher in self.watchers:
+            watcher(True)
+            watcher(False)
 
     def tell(self) -> None:
         """Tell the line the level once more."""
@@ -66,9 +77,21 @@ class OrGate:
             self.line.set(after)
 
 
+def controller_input(line: IrqLine) -> IrqLine:
+    """The interrupt controller's input that a line or a pin leads to in the end."""
+    while isinstance(line, _GateInput | IrqOutput):
+        line = line.line
+    return line
+
+
 class _GateInput:
     def __init__(self, gate: OrGate, index: int) -> None:
         self._gate, self._index = gate, index
+
+    @property
+    def line(self) -> IrqLine:
+        """Where the gate leads."""
+        return self._gate.line
 
     def set(self, level: bool) -> None:
         self._gate.drive(self._index, level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 import threading
 import time
 from array import array
@@ -19,9 +20,11 @@ from powervisor.devices.clock import Clock, HostClock, Timer
 from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqLine
 from powervisor.devices.mpic_native import ENTRY_POINTS
-from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_name
+from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_kind, register_name
 from powervisor.devices.mpic_state import INPUTS, IPI0, PRIORITIES, TIMER0, Event, MpicState
 from powervisor.devices.mpic_timers import NEVER
+from powervisor.devices.mpic_timing import WORDS, MpicTiming
+from powervisor.devices.registers import NamedRegister
 from powervisor.native.ints import u32
 from powervisor.native.lang import NativeFunction
 from powervisor.native.locks import host_syscall
@@ -153,6 +156,16 @@ class Mpic(Device):
 
     # -- the machine's side
 
+    def register_at(self, offset: int) -> NamedRegister | None:
+        """By the manual's names."""
+        name, word = register_name(offset & ~3), offset & ~3
+        kind = register_kind(word)
+        return None if name is None else NamedRegister(name, word, 4, kind, kind)
+
+    def source_of(self, line: IrqLine) -> int | None:
+        """The source whose pin a line is."""
+        return line.number if isinstance(line, _Line) and line.entry == "set_irq" else None
+
     def line(self, source: int) -> IrqLine:
         """The pin of a source, 0 to 255."""
         if not 0 <= source < SOURCES:
@@ -272,6 +285,27 @@ class Mpic(Device):
 
     # -- counters
 
+    def measure(self, on: bool) -> None:
+        """Let native code measure latencies and count accesses from now on, in `timing`, or stop that."""
+        if on:
+            ctypes.memset(self.timing.address, 0, MpicTiming.size)
+        self.state.timing = self.timing.address if on else 0
+
+    @functools.cached_property
+    def timing(self) -> Any:
+        """MpicTiming; it stays where it is while native code may be about to write there."""
+        return MpicTiming.new()
+
+    def latencies(self) -> dict[str, Any]:
+        """What was measured of each input: a native Histogram by name, without those that had no interrupt."""
+        parts = self.timing.latency
+        return {_input_name(n): parts[n] for n in range(INPUTS) if self.state.inputs[n].delivered and parts[n].count}
+
+    def accesses(self) -> dict[int, tuple[int, int]]:
+        """Reads and writes since `measure`, by offset; without those that never were."""
+        reads, writes = (_nonzero(self.timing.address + MpicTiming.offset(name)) for name in ("reads", "writes"))
+        return {n * 4: (reads.get(n, 0), writes.get(n, 0)) for n in reads.keys() | writes.keys()}
+
     @property
     def delivered(self) -> dict[str, int]:
         """How often each input was acknowledged, by name ("42", "ipi0", "timer3"); without those that never were."""
@@ -296,12 +330,14 @@ class Mpic(Device):
 
 class _Line:
     def __init__(self, mpic: Mpic, entry: str, number: int) -> None:
-        self._mpic, self._entry, self._number = mpic, entry, number
+        self.mpic, self.entry, self.number = mpic, entry, number
 
     def set(self, level: bool) -> None:
-        self._mpic._call(self._entry, self._number, int(level))
+        self.mpic._call(self.entry, self.number, int(level))
 
 
+_EMPTY = bytes(4096)
+_COUNT = struct.Struct("=Q")
 _CTYPES = {32: ctypes.c_uint32, 64: ctypes.c_uint64}
 
 
@@ -312,6 +348,23 @@ def callable_at(function: NativeFunction, address: int) -> Function:
     result = function.annotation(function.signature.return_annotation, {})
     made: Function = ctypes.CFUNCTYPE(None if result is None else _CTYPES[result.bits], *arguments)(address)
     return made
+
+
+def _nonzero(address: int) -> dict[int, int]:
+    """Counts of accesses that are not 0, by word; they are few, and most pages of them empty."""
+    data, found = ctypes.string_at(address, 8 * WORDS), {}
+    for begin in range(0, len(data), 4096):
+        if data[begin : begin + 4096] != _EMPTY:
+            found.update(
+                {
+                    (begin + at) // 8: count
+                    for at, (count,) in zip(
+                        range(0, 4096, 8), _COUNT.iter_unpack(data[begin : begin + 4096]), strict=True
+                    )
+                    if count
+                }
+            )
+    return found
 
 
 def _input_name(n: int) -> str:

@@ -17,6 +17,7 @@ from powervisor.devices.mpic_state import (
     Notify,
     Output,
 )
+from powervisor.devices.mpic_timing import ready_changed, taken
 from powervisor.native.ints import u32, u64
 from powervisor.native.lang import atomic_and, atomic_load, atomic_or, clz, ctz, field_addr, native
 from powervisor.native.locks import futex_wake
@@ -157,6 +158,8 @@ def assert_at(state: MpicState, cpus: u32, n: u32, target: u32, add: u32) -> Non
         cpu = state.cpus[ctz(left)]
         if target == Target.INT:
             cpu.ready[n >> 6] = cpu.ready[n >> 6] ^ u64(1) << u64(n & 63)
+            if state.timing != 0:
+                ready_changed(state, u32(ctz(left)), n, add == 1)
         elif target == Target.CINT:
             cpu.critical += add
         else:
@@ -217,6 +220,8 @@ def acknowledge(state: MpicState, index: u32) -> u32:
         cpu.spurious += 1
         return state.spurious_vector
     source = state.inputs[n]
+    if state.timing != 0:
+        taken(state, index, n)  # came before another's, for which the CPU took the interrupt
     me = u32(1) << index
     cpu.in_service |= u32(1) << priority
     cpu.service[priority] = n
@@ -238,10 +243,13 @@ def end_of_interrupt(state: MpicState, index: u32) -> None:
         return
     priority = 31 - clz(cpu.in_service)
     cpu.in_service &= ~(u32(1) << priority)
-    source = state.inputs[cpu.service[priority]]
+    n = cpu.service[priority]
+    source = state.inputs[n]
     cpu.service[priority] = u32(0)
     source.in_service &= ~(u32(1) << index)
     cpu.eois += 1
+    if state.timing != 0 and cpu.ready[n >> 6] >> u64(n & 63) & 1:
+        ready_changed(state, index, n, True)  # its line is still asserted: it interrupts once more
     update_outputs(state, index)
 
 

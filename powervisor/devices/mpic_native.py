@@ -7,10 +7,20 @@ shared with code that runs without the GIL. `offset` is that of an access of 4 b
 from __future__ import annotations
 
 from powervisor.devices.mpic_access import read_register, reset_all, write_register
-from powervisor.devices.mpic_delivery import PROXY_MODE, rebuild, set_level, set_outputs, update_errors, update_outputs
+from powervisor.devices.mpic_delivery import (
+    PROXY_MODE,
+    best_ready,
+    rebuild,
+    set_level,
+    set_outputs,
+    threshold,
+    update_errors,
+    update_outputs,
+)
 from powervisor.devices.mpic_registers import SOURCES, Offset
 from powervisor.devices.mpic_state import Event, Level, MpicState
 from powervisor.devices.mpic_timers import advance_all
+from powervisor.devices.mpic_timing import UNKNOWN, count_read, count_write, taken
 from powervisor.native.ints import u32, u64
 from powervisor.native.lang import NativeFunction, at, atomic_and, field_addr, native
 from powervisor.native.locks import acquire, release
@@ -21,6 +31,8 @@ def mpic_read(state_address: u64, offset: u32, cpu_index: u32) -> u32:
     """Read the register at `offset`, as CPU `cpu_index` does it."""
     state = at(MpicState, state_address)
     acquire(field_addr(state, "lock"), state.syscall)
+    if state.timing != 0:
+        count_read(state, offset)
     value = read_register(state, offset, cpu_index)
     release(field_addr(state, "lock"))
     return value
@@ -31,6 +43,8 @@ def mpic_write(state_address: u64, offset: u32, value: u32, cpu_index: u32) -> N
     """Write the register at `offset`, as CPU `cpu_index` does it."""
     state = at(MpicState, state_address)
     acquire(field_addr(state, "lock"), state.syscall)
+    if state.timing != 0:
+        count_write(state, offset)
     write_register(state, offset, value, cpu_index)
     release(field_addr(state, "lock"))
 
@@ -45,6 +59,20 @@ def mpic_acknowledge(state_address: u64, cpu_index: u32) -> u32:
 def mpic_proxy(state_address: u64) -> u32:
     """Whether the controller is in external proxy mode, 1 or 0."""
     return u32(at(MpicState, state_address).gcr & PROXY_MODE == PROXY_MODE)
+
+
+@native
+def mpic_taken(state_address: u64, cpu_index: u32) -> u64:
+    """A CPU takes the external interrupt, and somebody wants to know: ns since its source was ready, or UNKNOWN."""
+    state = at(MpicState, state_address)
+    waited = u64(UNKNOWN)
+    acquire(field_addr(state, "lock"), state.syscall)
+    if state.timing != 0 and cpu_index < state.cpu_count:
+        n, priority = best_ready(state, state.cpus[cpu_index])
+        if priority > threshold(state.cpus[cpu_index]):
+            waited = taken(state, cpu_index, n)
+    release(field_addr(state, "lock"))
+    return waited
 
 
 @native
@@ -136,6 +164,7 @@ ENTRY_POINTS: dict[str, NativeFunction] = {
     "write": mpic_write,
     "acknowledge": mpic_acknowledge,
     "proxy": mpic_proxy,
+    "taken": mpic_taken,
     "set_irq": mpic_set_irq,
     "set_error": mpic_set_error,
     "msi": mpic_msi,

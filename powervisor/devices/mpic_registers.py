@@ -156,3 +156,16 @@ def register_name(offset: int) -> str | None:
     if Offset.MSGR <= at < Offset.MSGR_END and at % 0x10 == 0:
         return f"MSGR{letter}{(at - Offset.MSGR) // 0x10}"
     return f"{_GROUP[at]}{letter}" if at in _GROUP else None
+
+
+_KINDS: dict[str, type[Reg]] = {
+    "GCR": Gcr, "IVPR": Ivpr, "IPIVPR": Ivpr, "TVPR": Ivpr, "ILR": Ilr, "CTPR": Ctpr, "TCCR": Tccr, "TBCR": Tbcr,
+    "TCR": Tcr, "MSIIR": Msiir,
+}  # fmt: skip
+"""Fields of registers by the letters of their names."""
+
+
+def register_kind(offset: int) -> type[Reg] | None:
+    """The fields of the register at `offset`, None where it has none, or there is none."""
+    name = (register_name(offset) or "").rpartition(" ")[2]
+    return _KINDS.get(name) or _KINDS.get(name.rstrip("0123456789")) or _KINDS.get(name.rstrip("0123456789")[:-1])

@@ -135,3 +135,4 @@ class MpicState(Struct):
     groups: Array[MpicGroup, TIMER_GROUPS]
     messages: Array[MpicMessages, MESSAGE_BLOCKS]
     msir: Array[u32, MSIRS]
+    timing: u64  # address of an MpicTiming, 0: nobody wants to know

@@ -9,12 +9,11 @@ from __future__ import annotations
 from powervisor.devices.mpic_delivery import MASKED, update_input
 from powervisor.devices.mpic_registers import TIMER_GROUPS, TIMERS_PER_GROUP, Tbcr, Tccr, Tcr
 from powervisor.devices.mpic_state import TIMER0, MpicGroup, MpicState, MpicTimer
-from powervisor.native.ints import i32, u32, u64, u128
-from powervisor.native.lang import call_host, field_addr, native
+from powervisor.devices.mpic_timing import clock_ns
+from powervisor.native.ints import u32, u64, u128
+from powervisor.native.lang import native
 
 TICK_NS = 40
-CLOCK_MONOTONIC = 1
-NS_PER_S = 1_000_000_000
 
 INHIBIT = Tbcr.inhibit.mask
 COUNT = Tbcr.count.mask
@@ -24,15 +23,6 @@ TOGGLE_SHIFT = Tccr.toggle.lo
 FAR = 1 << 50
 """Ticks nobody waits for; sums and products of counts stop here."""
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
-
-
-@native
-def clock_ns(state: MpicState) -> u64:
-    """Nanoseconds of the machine's clock: from the host, or as Python last said."""
-    if state.clock == 0:
-        return state.now_ns
-    call_host(i32, state.clock, u64(CLOCK_MONOTONIC), field_addr(state, "timespec"))
-    return u64(state.timespec[0]) * NS_PER_S + u64(state.timespec[1]) - state.clock_origin
 
 
 @native(inline=True)

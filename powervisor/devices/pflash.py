@@ -20,6 +20,7 @@ from powervisor.block.backend import store
 from powervisor.devices.device import TreeNode, state
 from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.platform import PlatformBus, PlatformCard, PlatformOptions
+from powervisor.devices.registers import NamedRegister
 from powervisor.devices.services import Services
 from powervisor.errors import UserError, argument
 from powervisor.properties import SIZE, choice, prop
@@ -164,6 +165,10 @@ class Pflash(PlatformCard):
         return bytes(0x10) + table.ljust(_EXTENDED - 0x10, b"\0") + extended
 
     # -- the guest's side
+
+    def register_at(self, offset: int) -> NamedRegister | None:
+        """The array, or the chips' answers and commands in its place."""
+        return NamedRegister("array", 0, len(self.array))
 
     def read(self, offset: int, size: int, cpu: int = 0) -> int:
         """The array as it lies there, or what the chips answer, word by word."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast, overload
 
 Access = Literal["rw", "ro", "wo", "w1c"]
 Hook = TypeVar("Hook", bound=Callable[..., Any])
@@ -142,6 +142,19 @@ class RoWord(Reg):
     """Thirty-two bits the guest can only read."""
 
     bits = Field(31, 0, "ro")
+
+
+class NamedRegister(NamedTuple):
+    """What traces and statistics call a register: its name, with an index in arrays, where it begins, its bytes.
+
+    `kind` has its fields, as far as they are those of what is read (or written).
+    """
+
+    name: str
+    offset: int
+    bytes: int
+    read_kind: type[Reg] | None = None
+    write_kind: type[Reg] | None = None
 
 
 R = TypeVar("R", bound=Reg)

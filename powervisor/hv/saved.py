@@ -23,8 +23,11 @@ NOT_SAVED = {
         "index thread "
         # The run, its thread and its exit.
         "zero requests budget slice left exit_reason exit_detail asleep inside watch_ns clock_time sleep_time stats "
+        "interrupts timing "
         # A debugger's.
         "passing watch_address "
+        # Who listens to it.
+        "trace tracer "
         # A reservation, which may be lost at any time.
         "reserve_valid reserve_size reserve_address reserve_value".split()
     ),

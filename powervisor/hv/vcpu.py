@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from typing import Any
 
 from ..isa.cores import Core
+from ..isa.registers import IVOR
 from ..native.struct import size_of
 from ..translate.engine import Engine
 from ..vcpu.access import MMIO_FAILED
 from ..vcpu.build import Processor, reset
 from ..vcpu.inspect import UNMAPPED
 from ..vcpu.locks import BILLION
-from ..vcpu.state import ExitReason, MmioLog, Request, Stat, TlbEntry
+from ..vcpu.state import GUEST_TAKES, ExitReason, MmioLog, Request, Stat, TlbEntry
 from ..vcpu.state import Vcpu as State
 from ..vcpu.stops import WRITES
 from ..vcpu.timers import NEVER
+from ..vcpu.timing import VcpuTiming
 from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope, Watched
 from .registers import Registers
 
@@ -34,6 +37,9 @@ _HCALL_AT = State.offset("gpr") + 3 * 8
 _DEFERRING_AT, _DEADLINE_AT = State.offset("deferring"), State.offset("next_deadline")
 _EXIT_AT, _RUN_AT = State.offset("exit_reason"), State.offset("budget")
 _MMIO_AT, _DONE_AT, _LOG_AT = State.offset("mmio_pa"), State.offset("mmio_done"), State.offset("mmio_log")
+
+_INTERRUPTS_AT = State.offset("interrupts")
+_INTERRUPT_COUNTS = struct.Struct("<128Q")
 
 NAMES = {value: name.lower() for name, value in vars(ExitReason).items() if name.isupper()}
 """Names of exit reasons, for statistics."""
@@ -226,7 +232,42 @@ class Vcpu:
         indexes = {name.lower().replace("_", "-"): index for name, index in vars(Stat).items() if name.isupper()}
         stats = self.state.stats
         named = {name: int(stats[index]) for name, index in indexes.items() if index >= len(self.exits)}
-        return {"instructions": self.instructions, **named}
+        return {"instructions": self.instructions, "interrupts": sum(self.interrupts().values()), **named}
+
+    def interrupts(self) -> dict[str, int]:
+        """How many interrupts were taken, by name (`INTERRUPTS`); those taken in the guest state, by GIVORs, apart."""
+        counts = _INTERRUPT_COUNTS.unpack_from(self._memory, _INTERRUPTS_AT)
+        return {_interrupt_name(number): count for number, count in enumerate(counts) if count}
+
+    @functools.cached_property
+    def timing(self) -> Any:
+        """VcpuTiming; it stays where it is, since other vCPUs write there too."""
+        return VcpuTiming.new()
+
+    def measure(self, on: bool) -> None:
+        """Let native code measure waits and latencies from now on, in `timing`, or stop that."""
+        if on:
+            ctypes.memset(self.timing.address, 0, VcpuTiming.size)
+        self.state.timing = self.timing.address if on else 0
+
+
+INTERRUPTS = {
+    IVOR.CRITICAL: "critical", IVOR.MACHINE_CHECK: "machine_check", IVOR.DATA_STORAGE: "dsi",
+    IVOR.INSTRUCTION_STORAGE: "isi", IVOR.EXTERNAL: "ext_intr", IVOR.ALIGNMENT: "alignment", IVOR.PROGRAM: "program",
+    IVOR.FP_UNAVAILABLE: "fp_unavail", IVOR.SYSTEM_CALL: "sysc", IVOR.AP_UNAVAILABLE: "ap_unavail",
+    IVOR.DECREMENTER: "dec", IVOR.FIT: "fit", IVOR.WATCHDOG: "watchdog", IVOR.DATA_TLB: "dtlb_v",
+    IVOR.INSTRUCTION_TLB: "itlb_v", IVOR.DEBUG: "debug", IVOR.ALTIVEC_UNAVAILABLE: "altivec_unavail",
+    IVOR.ALTIVEC_ASSIST: "altivec_assist", IVOR.PERFORMANCE_MONITOR: "perf_monitor", IVOR.DOORBELL: "doorbell",
+    IVOR.CRITICAL_DOORBELL: "critical_doorbell", IVOR.GUEST_DOORBELL: "guest doorbell",
+    IVOR.GUEST_CRITICAL_DOORBELL: "guest critical_doorbell", IVOR.HYPERVISOR_SYSTEM_CALL: "hv_sysc",
+    IVOR.HYPERVISOR_PRIVILEGE: "hv_priv", IVOR.LRAT_ERROR: "lrat_error",
+}  # fmt: skip
+"""Interrupts by IVOR number: as KVM for Book E calls its counters of what a guest takes, where it counts them."""
+
+
+def _interrupt_name(number: int) -> str:
+    name = INTERRUPTS.get(number % GUEST_TAKES, f"ivor{number % GUEST_TAKES}")
+    return name if number < GUEST_TAKES else f"{name} (guest state)"
 
 
 WATCHDOG_SCOPE = {1: Scope.CORE, 2: Scope.CHIP, 3: Scope.CORE}

@@ -13,7 +13,7 @@ from typing import Any
 from ..isa.cores import Core
 from ..native.lang import NativeFunction
 from ..translate.engine import Engine
-from ..translate.image import Building
+from ..translate.sharing import Coming
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.locks import BILLION
 from ..vcpu.state import CONTEXTS, Bank, Context, PlainRegister, Port, Rom, Tlb
@@ -22,6 +22,7 @@ from .exits import CodeFull, Exit, Hot, Kick, NoHandler
 from .observer import Observer
 from .resident import resident_bytes
 from .stops import Breakpoint, Stops, Watchpoint
+from .tracing import Tracing
 from .vcpu import UNLIMITED, Vcpu
 
 SWITCH_INTERVAL = 5e-5
@@ -58,7 +59,11 @@ class Vm:
                 first.state.sibling, second.state.sibling = second.address, first.address
         self.observers: tuple[Observer, ...] = ()
         """Told of every exit. Setting it takes effect with each vCPU's next exit."""
+        self.tracing = Tracing(self)
+        """Events of native code, for those who ask for them."""
         self._ports: list[Any] = []
+        self._counted: list[tuple[int, Any, int | None]] = []
+        """What counts accesses that native code answers: address, Port with the offset or PlainRegister."""
         self._stops = Stops(self.state)
         self._gate = threading.Condition()
         self._alone = threading.RLock()
@@ -97,11 +102,14 @@ class Vm:
         """What vCPUs take for the host's clock."""
         return time.monotonic_ns() if int(self.state.clock_gettime) else int(self.state.fixed_ns)
 
-    def attach_irqchip(self, state: int, base: int, size: int, read: int, write: int, ack: int, proxy: int) -> None:
+    def attach_irqchip(
+        self, state: int, base: int, size: int, read: int, write: int, ack: int, proxy: int, taken: int
+    ) -> None:
         """Let accesses to an interrupt controller run natively; addresses of its state and its functions."""
         vm = self.state
         vm.irqchip, vm.irqchip_pa, vm.irqchip_size = state, base, size
         vm.irqchip_read, vm.irqchip_write, vm.irqchip_ack, vm.irqchip_proxy = read, write, ack, proxy
+        vm.irqchip_taken = taken
 
     def attach_port(self, state: int, base: int, size: int, read: int, write: int) -> None:
         """Let native code try byte accesses to a device before they leave; see vcpu.state.Port."""
@@ -109,6 +117,7 @@ class Vm:
         port.pa, port.length, port.state, port.read, port.write = base, size, state, read, write
         port.next, self.state.ports = self.state.ports, port.address
         self._ports.append(port)
+        self._counted += [(base + n, port, n) for n in range(min(size, len(port.reads)))]
 
     def attach_registers(self, base: int, size: int, registers: Iterable[tuple[int, int, Any]]) -> None:
         """Let native code answer for registers that only hold bits: offset in a device's window, bytes, the Reg."""
@@ -121,6 +130,7 @@ class Vm:
             plain.value, plain.mask, plain.length = ctypes.addressof(value), register.plain_mask, length
             table[offset] = plain.address
             self._ports += plain, value
+            self._counted.append((base + offset, plain, None))
         bank = Bank.new()
         bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
         bank.next, self.state.banks = self.state.banks, bank.address
@@ -148,6 +158,34 @@ class Vm:
         else:
             for pa, length in runs:
                 self.memory_written(pa, length)
+
+    def measure(self, on: bool) -> None:
+        """Let native code measure waits and latencies (`Vcpu.timing`), and count what it answers for devices.
+
+        Every vCPU leaves native code once, so that observers that were set before know all that comes.
+        """
+        if on:
+            for _, counter, n in self._counted:
+                if n is None:
+                    counter.reads = counter.writes = 0
+                else:
+                    counter.reads[n] = counter.writes[n] = 0
+        for vcpu in self.vcpus:
+            vcpu.measure(on)
+        with self._life:
+            if on and not self._stopping:
+                for vcpu in self.vcpus:
+                    vcpu.kick()
+
+    def native_accesses(self) -> dict[int, tuple[int, int]]:
+        """Reads and writes of devices that native code has answered since `measure`, by address; not the irqchip's."""
+        found: dict[int, tuple[int, int]] = {}
+        for pa, counter, n in self._counted:
+            counts = counter.reads, counter.writes
+            reads, writes = (int(count if n is None else count[n]) for count in counts)
+            if reads or writes:
+                found[pa] = reads, writes
+        return found
 
     def memory_written(self, pa: int, length: int) -> None:
         """RAM was changed by something other than a vCPU: drop code translated from it."""
@@ -235,6 +273,16 @@ class Vm:
         self.answered(vcpu, exit_)
         return None
 
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of exits; from any thread."""
+        with self._gate:
+            self.observers += (observer,)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it of no more exits."""
+        with self._gate:
+            self.observers = tuple(other for other in self.observers if other is not observer)
+
     def answered(self, vcpu: Vcpu, exit_: Exit) -> None:
         """Tell observers that the last exit was answered, on the vCPU's thread."""
         if vcpu.entered:
@@ -307,7 +355,7 @@ class Vm:
         self.state.clock_pause += time.monotonic_ns() - int(self.state.fixed_ns)
         self.state.clock_gettime = self._clock
 
-    def _upgrade(self, coming: Building, failed: Callable[[BaseException], None]) -> None:
+    def _upgrade(self, coming: Coming, failed: Callable[[BaseException], None]) -> None:
         """Take over the translator's image when it has been built."""
         try:
             coming.wait()
@@ -368,6 +416,7 @@ class Vm:
 
     def close(self) -> None:
         """Free the native memory; the machine is stopped."""
+        self.tracing.end()
         with self._life:
             self.engine.close()
 

@@ -3,5 +3,6 @@
 from ..boot.loader import LoaderDevice
 from .machine import Machine
 from .outcome import Outcome
+from .snapshot import Snapshot
 
-__all__ = ["LoaderDevice", "Machine", "Outcome"]
+__all__ = ["LoaderDevice", "Machine", "Outcome", "Snapshot"]

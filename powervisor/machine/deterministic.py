@@ -37,6 +37,7 @@ def lockstep_of(
         from .tape import Tape
 
         lockstep.tape = Tape(machine, lockstep, recording, record)
+    machine.counted.more.append(lambda told: told.update(deterministic=lockstep.statistics()))
     return lockstep
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 from ..console.chardev import BACKLOG, CAPACITY, Chardev, Dispatch
 from ..errors import PowervisorError
 
-RESET = "reset"
-"""The source of a reset by the board's button; other sources are chardevs."""
+RESET, POWER = "reset button", "power button"
+"""Sources of input that are no chardevs: the board's buttons."""
 
 
 class Input(NamedTuple):

@@ -22,7 +22,7 @@ from ..devices.worker import Bell
 from ..hv.exits import Debug, Exit, Hcall, Kick, Mmio, Watched
 from ..hv.vcpu import Vcpu
 from .digest import digest
-from .inputs import RESET, Channel, Inputs
+from .inputs import POWER, RESET, Channel, Inputs
 from .timing import Position, Randomness, Timing
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Lockstep:
         """Where input is recorded, or comes from."""
         self.clock = ManualClock()
         self.inputs = Inputs()
-        self.inputs.sources[RESET] = _Button(machine)
+        self.inputs.sources |= {
+            RESET: _Button(lambda: machine.power.button()), POWER: _Button(lambda: machine.power.push_power_button()),
+        }  # fmt: skip
         self.random = Randomness(timing.seed)
         self.lock = threading.RLock()
         """Held while a turn is taken and its exit answered."""
@@ -413,13 +415,13 @@ class Lockstep:
 
 
 class _Button:
-    """The board's reset button, as a source of input."""
+    """A button of the board, as a source of input."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, push: Callable[[], None]) -> None:
+        self._push = push
 
     def room(self) -> int:
         return 1
 
     def take(self, data: bytes) -> None:
-        self._machine.power.button()
+        self._push()

@@ -38,6 +38,7 @@ from .native import attach_devices, new_vm, print_natively
 from .outcome import STOPPED, Outcome
 from .power import Power
 from .snapshot import Snapshot, check_fork, keywords, put_back, take
+from .statistics import Statistics, state_text
 from .stops import MachineStops
 from .timing import Timing
 
@@ -57,9 +58,9 @@ class Machine:
     `snapshot` images stay as they are, and what passes all networks is written to the file `pcap`. `serial` are
     chardevs in order; the first one's output is kept in `console`. `chardevs` are those that devices name. What a
     `deterministic` machine does follows from these arguments and its input, which the file `record` keeps and has
-    come again as `replay`. Without `cache` no translated code is read from disk or kept there. `warn` gets lines
-    for the user, by default the logger "powervisor". With `moment` it goes on from there, see `load`. Raises
-    UserError for what cannot be had.
+    come again as `replay`. Without `cache` no translated code is read from disk or kept there. `name` is for
+    people. `warn` gets lines for the user, by default the logger "powervisor". With `moment` it goes on from there,
+    see `load`. Raises UserError for what cannot be had.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Machine:
         record: Path | None = None,
         replay: Path | None = None,
         cache: bool = True,
+        name: str | None = None,
         progress: Callable[[str], None] | None = None,
         warn: Callable[[str], None] | None = None,
         moment: Snapshot | None = None,
@@ -116,21 +118,23 @@ class Machine:
                 raise UserError(f"{argument('board')} {board}: the built-in guest knows UARTs only; add serial=uart")
             kernel = image(core.bits)
         self.no_reboot, self._cache = no_reboot, cache
+        self.name = name
         self.lock = threading.RLock()
         self._ended = threading.Condition()
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
         self._started = False
-        self.stops = MachineStops(self)
+        self._holding = threading.RLock()
+        self.stops = MachineStops(self, self._holding)
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
+        self.counted = Statistics()
         self._held = False
-        self._holding = threading.RLock()
         self._control: list[threading.Thread] = []
         self.power = Power(self)
         self._closed = self._gone = False
         self._drains: list[Drain] = []
-        self._backends = Backends()
+        self.backends = Backends()
         self._vm: Vm | None = None
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
@@ -144,6 +148,9 @@ class Machine:
             lines = list(serial) if serial is not None else [None]
             self.console = recorded(lines[0]) if lines else Recorder()
             self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
+            self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
+            """Serial lines and those that devices name, by name."""
+            self.chardevs |= chardevs or {}
             if self.lockstep is not None:
                 self.clock = self.lockstep.clock
                 self._chardevs = self.lockstep.serial_channels(self._chardevs)
@@ -151,10 +158,10 @@ class Machine:
             self._progress = progress
             self._build()
             pcap_file = None if pcap is None else os.fspath(pcap)
-            self._backends.open(
+            self.backends.open(
                 BackendOptions(drives, blockdevs, snapshot, fsdevs, virtfs, netdevs, objects, pcap_file), warn
             )
-            if devices or self._backends:
+            if devices or self.backends:
                 self._plug(devices, chardevs, warn)
             options = BootOptions(kernel, bios, initrd, append, dtb, tuple(loaders))
             self.plan: BootPlan = (
@@ -199,7 +206,7 @@ class Machine:
         services.lines = Lines(chardevs, self._dispatch)
         if warn is not None:
             services.warn = warn
-        self._backends.lend(services)
+        self.backends.lend(services)
         plug(
             [*devices, *services.drives.devices, *services.exports.devices],
             self.board.expansion_buses(self.built.devices),
@@ -242,7 +249,7 @@ class Machine:
     @property
     def drives(self) -> list[Drive]:
         """The storage of disks, by name."""
-        drives = self._backends.drives
+        drives = self.backends.drives
         return [] if drives is None else list(drives.by_name.values())
 
     def _drain(self) -> None:
@@ -312,7 +319,7 @@ class Machine:
         if self._started:
             raise PowervisorError("the machine has been started already")
         self._started = True
-        self._start_time = time.monotonic()
+        self.counted.start_time = time.monotonic()
         if self.lockstep is not None:
             self.vm.take_turns(self.lockstep.work, self._failed)
         else:
@@ -427,6 +434,11 @@ class Machine:
         return self.counting.execute(vcpu, instructions)
 
     @property
+    def held(self) -> bool:
+        """Whether `hold` stopped the vCPUs."""
+        return self._held
+
+    @property
     def ended(self) -> bool:
         """Whether there is an outcome."""
         return self._outcome is not None
@@ -491,6 +503,10 @@ class Machine:
         """
         put_back(self, snapshot)
 
+    def power_down(self) -> None:
+        """Press the power button, for guests that switch themselves off then. Raises PowervisorError for others."""
+        self.power.press_power_button()
+
     def quit(self) -> None:
         """End the machine: whoever waits for it gets the outcome "stopped"."""
         self.end(Outcome(STOPPED))
@@ -522,11 +538,11 @@ class Machine:
         self.stop()
         for drain in self._drains:
             drain.close()
-        self._backends.close_networks()
+        self.backends.close_networks()
         if hasattr(self, "built"):
             for device in self.built.everything():
                 device.close()
-        self._backends.close()
+        self.backends.close()
         if hasattr(self, "clock"):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
@@ -569,32 +585,13 @@ class Machine:
         return self.plan.device_tree
 
     def statistics(self) -> dict[str, Any]:
-        """What was counted: seconds since the start, each vCPU's exits by reason and counters by name, tier 1, bytes.
+        """What was counted: seconds since the start, each vCPU's exits by reason, interrupts by kind and other
+        counters by name, tier 1, bytes. While `analysis.timing` measures also that, see docs/statistics.md.
 
         `code-bytes` is translated code with its page tables, `translation-bytes` all host memory of translation.
         """
-        regions = self.vm.engine.regions
-        return {
-            "seconds": round(time.monotonic() - self._start_time, 6) if self._started else 0.0,
-            "vcpus": [{"exits": vcpu.exit_counts(), "counters": vcpu.counters()} for vcpu in self.vcpus],
-            "regions": {} if regions is None else regions.statistics.counted(),
-            "code-bytes": self.vm.engine.code_bytes(),
-            "translation-bytes": self.vm.translation_bytes(),
-            **({} if self.lockstep is None else {"deterministic": self.lockstep.statistics()}),
-        }
+        return self.counted.collect(self)
 
     def state_text(self) -> str:
         """What Ctrl-A s shows: each vCPU's registers and counters."""
-        running = self._started and self._outcome is None
-        if running:
-            self.vm.pause()
-        try:
-            parts = []
-            for vcpu in self.vcpus:
-                exits = {f"exit-{reason}": count for reason, count in vcpu.exit_counts().items()}
-                counts = " ".join(f"{k}={v}" for k, v in {**exits, **vcpu.counters()}.items() if v)
-                parts.append(f"{vcpu.regs.dump()}\n{counts}{'  (held)' if vcpu.halted else ''}")
-            return "\n\n".join(parts)
-        finally:
-            if running:
-                self.vm.resume()
+        return state_text(self)

@@ -31,7 +31,7 @@ def attach_devices(vm: Vm, mpic: Mpic, space: PhysicalSpace, built: Built) -> No
     """Let native code serve the interrupt controller, registers that only hold bits, and flash that is read."""
     symbols = vm.engine.symbols
     mpic.bind_addresses(symbols)
-    functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy"))
+    functions = (symbols[ENTRY_POINTS[name].name] for name in ("read", "write", "acknowledge", "proxy", "taken"))
     vm.attach_irqchip(mpic.state_address, mpic.base, mpic.size, *functions)
     for vcpu in vm.vcpus:
         mpic.attach(vcpu.index, *word_addresses(vcpu))

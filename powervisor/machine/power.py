@@ -6,14 +6,20 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..devices.gpio import POWER_BUTTON_LINE, Gpio
 from ..devices.spintable import MAP_SIZE, SpinTable
+from ..errors import PowervisorError
 from ..hv.exits import Reset, Scope
 from ..hv.vcpu import Vcpu
 from ..hv.vm import word_addresses
+from .inputs import POWER
 from .outcome import Outcome
 
 if TYPE_CHECKING:
     from .machine import Machine
+
+PRESS_NS = 100_000_000
+"""How long the power button is pressed."""
 
 
 class Power:
@@ -116,6 +122,38 @@ class Power:
     def button(self) -> None:
         """The board's reset button."""
         self._reset("reset button", self._reboot)
+
+    def press_power_button(self) -> None:
+        """Ask the guest to switch itself off: the board's power button, for `PRESS_NS`.
+
+        Raises PowervisorError where nothing in the guest listens to it.
+        """
+        machine = self._machine
+        gpio = machine.built.devices.get("gpio")
+        with machine.lock:
+            if not isinstance(gpio, Gpio) or not gpio.listened_to(POWER_BUTTON_LINE):
+                raise PowervisorError(
+                    "nothing in the guest listens to the power button; Linux does with CONFIG_KEYBOARD_GPIO"
+                )
+            if machine.lockstep is not None:
+                machine.lockstep.inputs.put(POWER)
+            else:
+                self.push_power_button()
+
+    def push_power_button(self) -> None:
+        """Press the power button now, whoever listens; under the machine's lock."""
+        machine = self._machine
+        gpio = machine.built.devices.get("gpio")
+        if isinstance(gpio, Gpio):
+            gpio.drive(POWER_BUTTON_LINE, True)
+            machine.clock.call_at(machine.clock.now_ns() + PRESS_NS, self.let_go_of_buttons)
+
+    def let_go_of_buttons(self) -> None:
+        """Nobody presses one any more, or whoever did, did so at another time than the one the machine is put to; under
+        its lock."""
+        gpio = self._machine.built.devices.get("gpio")
+        if isinstance(gpio, Gpio):
+            gpio.drive(POWER_BUTTON_LINE, False)
 
     def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
         machine = self._machine

@@ -101,7 +101,7 @@ def _shown(name: str, value: Any) -> str:
 
 def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options against it."""
-    snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source)
+    snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source, options.get("progress"))
     for name, value in options.items():
         if name in IDENTITY and value is not None and value != snapshot.options[name]:
             given, have = _shown(name, value), _shown(name, snapshot.options[name])
@@ -130,6 +130,7 @@ def put_back(machine: Machine, source: Snapshot | Path) -> None:
         machine.vm.memory_replaced(machine.ram.restore(snapshot.memory))
         restore_vcpus(machine.vm, snapshot.state["vcpus"])
         machine.power.drive_interrupts()
+        machine.power.let_go_of_buttons()
         if machine.lockstep is not None:
             machine.lockstep.moved()
 

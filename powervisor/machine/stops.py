@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,24 +15,44 @@ if TYPE_CHECKING:
 
 
 class Stopper:
-    """Breakpoints and watchpoints of one who cares; `apply` makes a change of them true.
+    """Breakpoints and watchpoints of one who cares, `name` in messages; `apply` makes a change of them true.
 
     `on_stop` is told on the vCPU's thread which one was met there, the machine being held already if the stopper
     `holds`.
     """
 
-    def __init__(self, stops: MachineStops, on_stop: Callable[[Vcpu, Debug | Watched], None], holds: bool) -> None:
+    def __init__(
+        self, stops: MachineStops, on_stop: Callable[[Vcpu, Debug | Watched], None], holds: bool, name: str
+    ) -> None:
         self.breakpoints: set[Breakpoint] = set()
         self.watchpoints: set[Watchpoint] = set()
-        self.on_stop, self.holds = on_stop, holds
+        self.on_stop, self.holds, self.name = on_stop, holds, name
         self._stops = stops
+
+    def hold(self) -> None:
+        """Hold the machine until `release`."""
+        self._stops.hold(self)
+
+    def release(self) -> None:
+        """Let it go on, unless another stopper holds it too."""
+        self._stops.release(self)
+
+    @property
+    def holding(self) -> bool:
+        """Whether it holds the machine."""
+        return self in self._stops.holding
+
+    @property
+    def others_holding(self) -> list[str]:
+        """Names of other stoppers that hold the machine."""
+        return [other.name for other in self._stops.holding if other is not self]
 
     def apply(self) -> None:
         """Let vCPUs stop at what is in the sets now."""
         self._stops.apply()
 
     def close(self) -> None:
-        """Stop nobody any more."""
+        """Stop nobody any more; what it holds goes on."""
         self.breakpoints.clear()
         self.watchpoints.clear()
         self._stops.remove(self)
@@ -45,16 +66,19 @@ class Stopper:
 
 
 class MachineStops:
-    """All stoppers of a machine."""
+    """All stoppers of a machine. It runs when none of them holds it; `turn` is the machine's lock of holding."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, machine: Machine, turn: threading.RLock) -> None:
+        self._machine, self._turn = machine, turn
+        self.holding: tuple[Stopper, ...] = ()
         self._stoppers: tuple[Stopper, ...] = ()
         self._set: tuple[frozenset[Breakpoint], frozenset[Watchpoint]] = frozenset(), frozenset()
 
-    def open(self, on_stop: Callable[[Vcpu, Debug | Watched], None], holds: bool = True) -> Stopper:
+    def open(
+        self, on_stop: Callable[[Vcpu, Debug | Watched], None], holds: bool = True, name: str = "a debugger"
+    ) -> Stopper:
         """A new stopper, which stops nothing yet. `dnh` stops for all those that hold."""
-        stopper = Stopper(self, on_stop, holds)
+        stopper = Stopper(self, on_stop, holds, name)
         with self._machine.lock:
             self._stoppers += (stopper,)
         return stopper
@@ -64,6 +88,22 @@ class MachineStops:
         with self._machine.lock:
             self._stoppers = tuple(other for other in self._stoppers if other is not stopper)
         self.apply()
+        if stopper.holds:
+            self.release(stopper)
+
+    def hold(self, stopper: Stopper) -> None:
+        """Hold the machine, for this stopper too."""
+        with self._turn:
+            if stopper not in self.holding:
+                self.holding += (stopper,)
+            self._machine.hold()
+
+    def release(self, stopper: Stopper) -> None:
+        """This stopper lets the machine go on, which it does when no other holds it."""
+        with self._turn:
+            self.holding = tuple(other for other in self.holding if other is not stopper)
+            if not self.holding:
+                self._machine.release()
 
     def apply(self) -> None:
         """Let vCPUs stop at what is in the sets of all stoppers now."""
@@ -93,9 +133,10 @@ class MachineStops:
             if not stopper.holds:
                 stopper.on_stop(vcpu, exit_)
         holders = [stopper for stopper in meant or stoppers if stopper.holds]
+        for stopper in holders:
+            self.hold(stopper)
+            stopper.on_stop(vcpu, exit_)
         if holders:
-            self._machine.hold()
-            for stopper in holders:
-                stopper.on_stop(vcpu, exit_)
-        elif int(vcpu.state.pc) == pc:
+            return
+        if int(vcpu.state.pc) == pc:
             vcpu.pass_stop()

@@ -17,8 +17,8 @@ ENGINE_FIELDS = frozenset(
         "zero requests "
         "exit_reason exit_detail debug_pc debug_lr debug_ctr mmio_pa mmio_data mmio_size mmio_write mmio_done "
         "mmio_cursor mmio_log clock_time sleep_time core tlb vm index thread sibling contexts context_clock "
-        "context_key context_keys context_used stats asleep fp_foreign inside found_next found fp_pending fp_a "
-        "fp_b fp_c reserve_size reserve_address reserve_value"
+        "context_key context_keys context_used stats interrupts timing asleep fp_foreign inside found_next found "
+        "fp_pending fp_a fp_b fp_c reserve_size reserve_address reserve_value"
     ).split()
 )
 """Fields of Vcpu that belong to the execution engine. A pending floating-point result is settled before comparing;

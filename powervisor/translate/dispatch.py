@@ -25,6 +25,7 @@ from ..vcpu.fpscr import fp_enter, fp_leave
 from ..vcpu.locks import BILLION, FOREVER, sleep, stop_thread
 from ..vcpu.mmu import EXECUTE, PAGE, code_space, entry_pid, fill_code, forget_all, in_ram, physical, translate
 from ..vcpu.pending import IDLE, idle_ends, take_pending
+from ..vcpu.sampling import sample
 from ..vcpu.spinning import waits
 from ..vcpu.state import (
     SOFT_CODE_ENTRIES,
@@ -38,7 +39,18 @@ from ..vcpu.state import (
     Vm,
 )
 from ..vcpu.stops import may_stop, stops_here
-from ..vcpu.timers import check_timers, doze, idle_timeout_ns, soon
+from ..vcpu.timers import check_timers, doze, host_ns, idle_timeout_ns, soon
+from ..vcpu.timing import VcpuTiming, rested
+from ..vcpu.trace import (
+    Trace,
+    TraceEvent,
+    after_instruction,
+    before_instruction,
+    emit,
+    steps_here,
+    trace_stepped,
+    traces_here,
+)
 from .reach import reach
 from .tables import Tables
 from .translator import BLOCK_LIMIT, decode, translate_block
@@ -117,6 +129,8 @@ def service(cpu: Vcpu) -> None:
     # Leaving for another reason will do as well; turns in lockstep end where they have to.
     if requests & Request.KICK and cpu.exit_reason == 0 and cpu.vm.lockstep == 0:
         cpu.exit_reason = u32(ExitReason.KICK)
+    if requests & Request.SAMPLE:
+        sample(cpu)
     settle(cpu)
     refill(cpu, check_timers(cpu))
 
@@ -163,6 +177,8 @@ def leave(cpu: Vcpu) -> None:
         cpu.budget += 1
     settle(cpu)
     fp_leave(cpu)
+    if cpu.timing != 0:
+        at(VcpuTiming, cpu.timing).left_ns = u64(host_ns(cpu))
     atomic_store(u32, field_addr(cpu, "inside"), u32(0))
 
 
@@ -203,16 +219,26 @@ def rest(cpu: Vcpu) -> None:
         if cpu.exit_reason == 0:
             cpu.exit_reason = u32(ExitReason.KICK)
         return
-    time = u64(FOREVER) if cpu.halted | cpu.disabled else idle_timeout_ns(cpu)
+    held = cpu.halted | cpu.disabled != 0
+    time = u64(FOREVER) if held else idle_timeout_ns(cpu)
     if cpu.left < COUNTED:
         if time > LONGEST_NAP:
             time = u64(LONGEST_NAP)
         if cpu.exit_reason == 0:
             cpu.exit_reason = u32(ExitReason.KICK)
-    if cpu.halted | cpu.disabled:
+    since = u64(0)
+    if cpu.timing != 0 or cpu.trace & Trace.WAIT:
+        since = u64(host_ns(cpu))
+    if cpu.timing != 0:
+        at(VcpuTiming, cpu.timing).rests_since = since
+    if held:
         sleep(cpu, time)
     else:
         doze(cpu, time)
+    if since != 0:
+        rested(cpu, held, since, u64(host_ns(cpu)))
+        if cpu.trace & Trace.WAIT:
+            emit(cpu, u32(TraceEvent.WAIT), u32(0), cpu.pc, since, u64(0), u64(0), u64(0), u64(0))
 
 
 @native
@@ -223,7 +249,7 @@ def warm(cpu: Vcpu, page: CodePage, index: u32) -> None:
     without any counting in translated code. Counting goes on: of those that wait the hottest is compiled first.
     """
     heat = page.heat[index]
-    if cpu.vm.hot_after != 0 and u32(heat) < HOTTEST:
+    if cpu.vm.hot_after != 0 and cpu.vm.coverage == 0 and u32(heat) < HOTTEST:
         page.heat[index] = heat + 1
         if u32(heat) + 1 == cpu.vm.hot_after:
             cpu.hot_page = field_addr(page, "entries", 0)
@@ -291,6 +317,8 @@ def next_code(cpu: Vcpu) -> u64:
         if stopping and cpu.passing | cpu.mmio_done == 0 and stops_here(cpu):
             cpu.exit_reason = u32(ExitReason.DEBUG)
             return u64(0)
+        if cpu.trace & Trace.INSN and steps_here(cpu):
+            stopping = True
         if (
             cpu.debug_events
             or cpu.mmio_done
@@ -389,10 +417,19 @@ def step(cpu: Vcpu) -> None:
     if not fetch_again(cpu) and attempt(fetch, cpu):
         cpu.mmio_done = u32(0)
         return
+    if cpu.vm.coverage:
+        trace_stepped(cpu)
+    traced = cpu.trace & Trace.INSN != 0 and traces_here(cpu)
+    if traced:
+        before_instruction(cpu)
     if attempt(execute_fetched, cpu):
+        if traced:
+            after_instruction(cpu, True)
         if cpu.exit_reason != ExitReason.MMIO:  # an interrupt: the device accesses of this instruction are over
             cpu.mmio_done = u32(0)
         return
+    if traced:
+        after_instruction(cpu, False)
     cpu.mmio_done = u32(0)
     if events & cpu.debug_events:
         debug_after(cpu, cpu.fetch_word, events)

@@ -50,35 +50,37 @@ class Engine:
         self._region_options = regions
         self.regions: RegionCompiler | None = None
         self.core, self.vm = core, vm
-        self._compiling = threading.Lock()
         self._starting = threading.Lock()
         self._started = self._closed = False
         self._map = CodeSpaceMap(int(vm.ram_size))
         vm.code_map = self._map.address
         store = Store(core, list(natives), cache)
-        self._shared = sharing.Shared(store.name)
+        background &= self.tier1 != "force"  # a quick image has no regions
+        self._shared = sharing.Shared(store.name, background)
         try:
             self.space = _room(code_space if self._shared.image is None else min(code_space, SHARER_SPACE))
         except UserError:
             self._shared.close()
             raise
         self._spaces = [self.space]
-        self.coming: Building | None = None
+        self.coming: sharing.Coming | None = self._shared.coming
         """The image being built; give its `result` to `upgrade`."""
         image = self._shared.image or store.load(self.space)
         if image is None and progress is not None:
             progress(f"building the {core.name} translator ({'once' if cache else 'anew, without the cache'})")
-        if image is None and background and self.tier1 != "force":  # a quick image has no regions
+        if image is None and background:
             final, self.space = self.space, _room(QUICK_SPACE)
             self._spaces.append(self.space)
             image = store.build_quick(self.space)
-            self.coming = Building(store, final)
-        self._attach(image or store.build(self.space))
+            self.coming = self._shared.offer_quick(image, self.space, Building(store, final), final)
+        elif self._shared.image is None:
+            image = image or store.build(self.space)
+            self._shared.offer(image, self.space)
+        assert image is not None
+        self._attach(image)
 
     def _attach(self, image: Image) -> None:
         """Run with an image from now on. No vCPU may be in native code."""
-        if image.compile_handler is None and self._shared.image is None:
-            self._shared.offer(image, self.space)
         self.image, self.symbols = image, image.symbols
         self.vm.tables = self.symbols["tables"]
         self.vm.miss_ladder, self.vm.miss_step = self.symbols["miss_ladder"], self.symbols["miss_step"]
@@ -129,9 +131,7 @@ class Engine:
 
     def compile_handler(self, word: int) -> None:
         """A vCPU met an instruction whose handler the quick image has not."""
-        with self._compiling:
-            if self.image.compile_handler is not None:
-                self.image.compile_handler(word)
+        self.image.compile(word)
 
     def upgrade(self, image: Image) -> None:
         """Change to the image that was built meanwhile. No vCPU may be in native code.
@@ -139,8 +139,6 @@ class Engine:
         The quick image stays loaded: addresses of its functions are in use elsewhere.
         """
         self.coming = None
-        with self._compiling:
-            self.image = image
         self.space = self._spaces[0]
         self._attach(image)
 
@@ -165,7 +163,7 @@ class Engine:
 
     def _first_free(self) -> int:
         """Where translated code may begin: behind the image, if it is not another machine's."""
-        own = self._shared.image is not self.image or self._shared.keeps(self.space)
+        own = self._shared.owns(self.image, self.space)
         return (self.space.base + (self.image.used if own else 0) + 4095) & -4096
 
     def _room_for_pages(self) -> int:
@@ -182,14 +180,12 @@ class Engine:
         """Free everything. No vCPU may be in native code."""
         with self._starting:
             self._closed = True
-        if self.coming is not None:
+        if self.coming is not None and self._shared.waits_alone:
             self.coming.abandon()
         if self.regions is not None:
             self.regions.close()
         for space in self._spaces:
-            if self._shared.keeps(space):
-                space.give_back(self.image.used)
-            else:
+            if not self._shared.leave(space):
                 space.close()
         self._shared.close()
         self._map.close()

@@ -35,13 +35,20 @@ from .stencil_process import StencilProcess, modes
 class Image:
     """What a CodeSpace holds after loading: symbols {name: address}, and where free space begins.
 
-    `compile_handler(word)` adds what a quick image lacks.
+    `compile_handler(word)` adds what a quick image lacks; it is called by one thread at a time.
     """
 
     def __init__(
         self, symbols: dict[str, int], used: int, compile_handler: Callable[[int], None] | None = None
     ) -> None:
-        self.symbols, self.used, self.compile_handler = symbols, used, compile_handler
+        self.symbols, self.used, self._compile_handler = symbols, used, compile_handler
+        self._compiling = threading.Lock()
+
+    def compile(self, word: int) -> None:
+        """Add an instruction's handler, if this is a quick image that lacks it."""
+        with self._compiling:
+            if self._compile_handler is not None:
+                self._compile_handler(word)
 
 
 def image_key(core: Core, base: int, natives: list[NativeFunction]) -> str:

@@ -7,6 +7,8 @@ from ..native.lang import at, atomic_store, bswap, call_host, field_addr, load, 
 from ..vcpu.codemap import WORDS_PER_PAGE, CodePage, lock_code, unlock_code
 from ..vcpu.state import ExitReason, Mode, Stat, Vcpu
 from ..vcpu.stops import may_stop
+from ..vcpu.trace import TraceEvent
+from ..vcpu.trace import emit as emit_event
 from .fusion import PER_VARIANT
 from .tables import NO_FIELD, NO_GPR, NO_TEMPLATES, SUBTABLE, InsnRow, Kind, Patch, Source, Tables, Template
 
@@ -215,11 +217,13 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             if target < 4096:
                 direction = u32(BACKWARD) if target <= u64(index) * 4 else u32(FORWARD)
         chosen = choose(tables, row, word, cpu.mode, direction, last)
+        parts = False
         if index + 1 < WORDS_PER_PAGE and row.fused != NO_TEMPLATES and not may_stop(vm, index + 1):
             branch = bswap(load(u32, vm.ram + page.pa + u64(index) * 4 + 4))
             pair = fused(tables, row, chosen, word, branch, cpu.mode, index)
             if pair != 0:
                 chosen = pair
+                parts = vm.coverage != 0
                 index += 1
                 count += 1
                 target = u64(i64(index) * 4 + (i64(i32(branch << 16)) >> 16))
@@ -240,6 +244,8 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
         where += size
         index += 1
         conditional = row.ends == CONDITIONAL and word >> 21 & 0x14 != 0x14
+        if conditional and vm.coverage:
+            parts = True
         if row.ends and (chosen == 0 or not conditional):
             open_end = False
         elif index == WORDS_PER_PAGE:
@@ -250,6 +256,7 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
             count >= BLOCK_LIMIT
             or page.entries[index] - vm.miss_ladder >= vm.miss_step * WORDS_PER_PAGE
             or may_stop(vm, index)
+            or parts
         ):
             emit(cpu, tables.goto_slot, row, word, where, where, u64(0), entries, index, count, u64(index) * 4, last)
             where += u64(tables.goto_slot.length)
@@ -259,5 +266,8 @@ def translate_block(cpu: Vcpu, page: CodePage, first: u32) -> u64:
     atomic_store(u64, entries + u64(first) * 8, start)
     cpu.stats[Stat.TRANSLATED_BLOCKS] = cpu.stats[Stat.TRANSLATED_BLOCKS] + 1
     cpu.stats[Stat.TRANSLATED_INSNS] = cpu.stats[Stat.TRANSLATED_INSNS] + u64(count)
+    if vm.coverage:
+        pa = page.pa + u64(first) * 4
+        emit_event(cpu, u32(TraceEvent.BLOCK), count * 4, cpu.pc, pa, u64(0), u64(0), u64(0), u64(0))
     unlock_code(vm)
     return start

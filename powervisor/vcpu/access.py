@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..isa.registers import IVOR, MAS2, MCSR, MSR, SPR
 from ..native.ints import u8, u16, u32, u64
-from ..native.lang import Abort, Static, at, bswap, call_host, likely, native, unlikely
+from ..native.lang import Abort, Static, at, atomic_add, bswap, call_host, field_addr, likely, native, unlikely
 from ..native.lang import load as load_host
 from ..native.lang import store as store_host
 from .debug import debug_data
@@ -26,6 +26,7 @@ from .mmu import (
 )
 from .ops import address, mode64, optimistic, to_handler
 from .state import Bank, ExitReason, PlainRegister, Port, Rom, SoftData, TlbEntry, Vcpu
+from .trace import Trace, TraceEvent, emit
 
 if TYPE_CHECKING:
     T = Any  # the type a static parameter names
@@ -246,9 +247,27 @@ def rom(cpu: Vcpu, pa: u64) -> u64:
     return u64(0)
 
 
+NOT_HERE = 0xFFFF_FFFF_FFFF_FFFF
+"""What no read of a register that native code answers for gives: those have 32 bits at most."""
+
+
 @native(cold=True)
 def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
     """Read a device: what native code can answer for natively, the rest by an exit and re-execution."""
+    value = native_read(cpu, pa, size)
+    if value != NOT_HERE:
+        if cpu.trace & Trace.MMIO:
+            emit(cpu, u32(TraceEvent.MMIO), size, cpu.pc, pa, value, u64(0), u64(0), u64(0))
+        return value
+    where = rom(cpu, pa)
+    if where != 0:
+        return read_ram(where, size)
+    return mmio_exit(cpu, pa, u64(0), size, u32(READ))
+
+
+@native(cold=True)
+def native_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
+    """What a register holds that native code answers for, or NOT_HERE."""
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         return u64(call_host(u32, cpu.vm.irqchip_read, cpu.vm.irqchip, u32(offset), cpu.index))
@@ -257,35 +276,49 @@ def mmio_read(cpu: Vcpu, pa: u64, size: u32) -> u64:
         port = at(Port, where)
         value = call_host(u32, port.read, port.state, u32(pa - port.pa))
         if value < 0x100:
+            if cpu.timing != 0:
+                atomic_add(u64, field_addr(port, "reads", pa - port.pa & 15), u64(1))
             return u64(value)
     found = plain_register(cpu, pa, size)
     if found != 0:
         register = at(PlainRegister, found)
+        if cpu.timing != 0:
+            atomic_add(u64, field_addr(register, "reads"), u64(1))
         return load_host(u64, register.value) & register.mask
-    where = rom(cpu, pa)
-    if where != 0:
-        return read_ram(where, size)
-    return mmio_exit(cpu, pa, u64(0), size, u32(READ))
+    return u64(NOT_HERE)
 
 
 @native(cold=True)
 def mmio_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> None:
     """Write a device register."""
+    if not native_write(cpu, pa, value, size):
+        mmio_exit(cpu, pa, value, size, u32(WRITE))
+    elif cpu.trace & Trace.MMIO:
+        emit(cpu, u32(TraceEvent.MMIO), size, cpu.pc, pa, value, u64(1), u64(0), u64(0))
+
+
+@native(cold=True)
+def native_write(cpu: Vcpu, pa: u64, value: u64, size: u32) -> bool:
+    """Write a register that native code answers for; whether it is one."""
     offset = irqchip_offset(cpu, pa, size)
     if offset < 0x1_0000_0000:
         call_host(None, cpu.vm.irqchip_write, cpu.vm.irqchip, u32(offset), u32(value), cpu.index)
-        return
+        return True
     where = port_of(cpu, pa, size)
     if where != 0:
         port = at(Port, where)
         if call_host(u32, port.write, port.state, u32(pa - port.pa), u32(value)) != 0:
-            return
+            if cpu.timing != 0:
+                atomic_add(u64, field_addr(port, "writes", pa - port.pa & 15), u64(1))
+            return True
     found = plain_register(cpu, pa, size)
     if found != 0:
         register = at(PlainRegister, found)
+        if cpu.timing != 0:
+            atomic_add(u64, field_addr(register, "writes"), u64(1))
         store_host(u64, register.value, load_host(u64, register.value) & ~register.mask | value & register.mask)
-        return
-    mmio_exit(cpu, pa, value, size, u32(WRITE))
+        return True
+    return False
 
 
 @native(cold=True)

@@ -77,6 +77,8 @@ def new_vcpu(
 
 MRR_SHIFT = WRS_SHIFT = 28
 """Places of DBSR[MRR] and TSR[WRS]."""
+KEPT = ("index", "thread", "sibling", "contexts", "core", "tlb", "vm", "trace", "tracer", "timing")
+"""Fields of a vCPU that no reset changes."""
 
 
 def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0, empty: Empty = reset_contexts) -> None:
@@ -85,7 +87,7 @@ def reset(cpu: Any, core: Core, scope: int = 0, watchdog: int = 0, empty: Empty 
     `scope` goes to DBSR[MRR], the most recent reset, and `watchdog` (TCR[WRC] of one that expired) to TSR[WRS], as the
     PPC440 manual has it; both are 0 after power-on. `empty` is `reset_contexts`, or its native code.
     """
-    kept = {name: getattr(cpu, name) for name in ("index", "thread", "sibling", "contexts", "core", "tlb", "vm")}
+    kept = {name: getattr(cpu, name) for name in KEPT}
     ctypes.memset(cpu.address, 0, Vcpu.size)
     for name, value in kept.items():
         setattr(cpu, name, value)

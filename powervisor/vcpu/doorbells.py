@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ..isa.registers import SPR
-from ..native.ints import u32
+from ..native.ints import u32, u64
 from ..native.lang import at, atomic_and, atomic_or, field_addr, native
 from .locks import wake
 from .state import Doorbell, Request, Vcpu
+from .timers import host_ns
+from .timing import Latency, raised
 
 
 class Message:
@@ -38,7 +40,10 @@ def send(cpu: Vcpu, message: u32) -> None:
     for n in range(cpu.vm.vcpu_count):
         other = at(Vcpu, cpu.vm.vcpus[n])
         if accepts(other, message):
-            atomic_or(u32, field_addr(other, "doorbells"), u32(Doorbell.DBELL) << kind)
+            bit = u32(Doorbell.DBELL) << kind
+            if other.timing != 0 and bit & Doorbell.DBELL & ~other.doorbells:
+                raised(other, u32(Latency.DOORBELL), u64(host_ns(cpu)))
+            atomic_or(u32, field_addr(other, "doorbells"), bit)
             wake(other, u32(Request.LINES))
 
 

@@ -10,6 +10,7 @@ from .doorbells import send
 from .interrupts import raise_program
 from .pending import IDLE, check_pending, following
 from .state import ExitReason, Stat, Vcpu
+from .trace import Trace, TraceEvent, emit
 
 
 @native
@@ -19,6 +20,8 @@ def hypercall(cpu: Vcpu) -> None:
         raise_program(cpu, ESR.PPR)
     cpu.stats[Stat.HYPERCALLS] = cpu.stats[Stat.HYPERCALLS] + 1
     token = u32(cpu.gpr[11])
+    if cpu.trace & Trace.HCALL and (token == Hcall.IDLE or token == Hcall.MSGSND):  # others are seen where they exit to
+        emit(cpu, u32(TraceEvent.HCALL), token, cpu.pc, cpu.gpr[3], cpu.gpr[4], cpu.gpr[5], cpu.gpr[6], u64(0))
     if token == Hcall.IDLE:
         cpu.gpr[3] = u64(Status.SUCCESS)
         check_pending(cpu, following(cpu))

@@ -9,8 +9,9 @@ from ..isa.registers import DBCR0, DBSR, EPCR, ESR, IVOR, MSR, MSRP, SPR, TCR
 from ..native.ints import u32, u64
 from ..native.lang import Abort, atomic_or, field_addr, native
 from .modes import undebugged, update_mode
-from .state import ExitReason, Request, Stat, Vcpu
+from .state import GUEST_TAKES, ExitReason, Request, Vcpu
 from .timers import freeze_timers
+from .trace import Trace, trace_interrupt
 
 
 @native(inline=True)
@@ -102,7 +103,9 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.msr = new
     cpu.pc = vector
     cpu.waiting = 0
-    cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    cpu.interrupts[number] = cpu.interrupts[number] + 1
+    if cpu.trace & (Trace.IRQ | Trace.SYSCALL):
+        trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IRPT | DBCR0.CIRPT):
         interrupt_event(cpu, number, msr)
     update_mode(cpu)
@@ -167,7 +170,9 @@ def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     cpu.msr = new
     cpu.pc = vector
     cpu.waiting = 0
-    cpu.stats[Stat.INTERRUPTS] = cpu.stats[Stat.INTERRUPTS] + 1
+    cpu.interrupts[number + GUEST_TAKES] = cpu.interrupts[number + GUEST_TAKES] + 1
+    if cpu.trace & (Trace.IRQ | Trace.SYSCALL):
+        trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IRPT:
         interrupt_event(cpu, number, msr)
     update_mode(cpu)

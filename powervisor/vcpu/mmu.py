@@ -28,6 +28,7 @@ from .state import (
     Vcpu,
 )
 from .stops import watched_page
+from .trace import Trace, TraceEvent, emit, trace_entry
 
 READ, WRITE, EXECUTE = 1, 2, 4
 PAGE = 0xFFFF_FFFF_FFFF_F000
@@ -118,6 +119,8 @@ def permitted(entry: TlbEntry, space: u64, kind: u32) -> bool:
 @native(cold=True)
 def storage_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
     """Data or instruction storage interrupt."""
+    if cpu.trace & Trace.MMU:
+        emit(cpu, u32(TraceEvent.FAULT), kind, cpu.pc, ea, u64(esr), u64(0), u64(0), u64(0))
     if kind == EXECUTE:
         deliver_fetch_fault(cpu, esr)
     deliver_data_fault(cpu, IVOR.DATA_STORAGE, ea, esr | ESR.ST if kind == WRITE else esr)
@@ -146,6 +149,8 @@ def lrat_fault(cpu: Vcpu, ea: u64, kind: u32, esr: u32) -> None:
 def tlb_miss(cpu: Vcpu, ea: u64, space: u64, kind: u32, esr: u32) -> None:
     """Data or instruction TLB error interrupt; EPCR[DMIUH] keeps those of the hypervisor out of the MAS registers."""
     cpu.stats[Stat.TLB_MISSES] = cpu.stats[Stat.TLB_MISSES] + 1
+    if cpu.trace & Trace.MMU:
+        emit(cpu, u32(TraceEvent.MISS), kind, cpu.pc, ea, u64(esr), space, u64(0), u64(0))
     number = u32(IVOR.INSTRUCTION_TLB) if kind == EXECUTE else u32(IVOR.DATA_TLB)
     if u32(cpu.spr[SPR.EPCR]) & EPCR.DMIUH == 0 or to_guest(cpu, number):
         load_mas_defaults(cpu, ea, u32(space >> 8) & 0x3FFF, u32(space) & 1)
@@ -200,6 +205,8 @@ def walk(cpu: Vcpu, ea: u64, space: u64) -> u64:
     entry.mas3 = rights
     entry.mas8 = indirect.mas8
     entry.valid = u32(1)
+    if cpu.trace & Trace.TLB:
+        trace_entry(cpu, u32(TraceEvent.WALK), u32(0), entry)
     return address_of(entry)
 
 

@@ -12,6 +12,7 @@ from .mmu import broadcast_flush, entry_pid, find, flush_all, flush_page, reques
 from .modes import clear_owned, key_pid
 from .shootdown import await_sibling
 from .state import CONTEXTS, Context, Tlb, TlbEntry, Vcpu
+from .trace import Trace, TraceEvent, emit, trace_entry
 
 PAGE_4K = 2
 """MAS1[TSIZE] of 4 KiB, the smallest page: 1 KiB << TSIZE."""
@@ -23,6 +24,8 @@ IVAX_ALL, IVAX_TLBSEL = 0x4, 0x18
 
 LPID, PID, ADDRESS = 0, 1, 3
 """tlbilx T: everything of a logical partition, of a process, one page."""
+IVAX, FLASH = 8, 9
+"""In traces, beside these: tlbivax, and MMUCSR0 with its bits for EA."""
 
 
 @native(inline=True)
@@ -119,6 +122,8 @@ def write_entry(cpu: Vcpu) -> None:
         if used >= tlb.tlb1_used:
             tlb.tlb1_used = used + 1
         recount_tlb1(tlb)
+    if cpu.trace & Trace.TLB:
+        trace_entry(cpu, u32(TraceEvent.TLB_WRITE), mas0, entry)
     unlock_tlb(cpu)
     await_sibling(cpu)
 
@@ -237,9 +242,19 @@ def invalidate_matching(cpu: Vcpu, tlb: Tlb, kind: u32, ea: u64) -> u64:
     return largest
 
 
+@native(inline=True)
+def trace_invalidation(cpu: Vcpu, kind: u32, ea: u64) -> None:
+    """Note what is being invalidated, and the MAS registers that say where."""
+    if cpu.trace & Trace.TLB:
+        emit(
+            cpu, u32(TraceEvent.INVALIDATE), kind, cpu.pc, ea, cpu.spr[SPR.MAS5], cpu.spr[SPR.MAS6], u64(0), u64(0)
+        )  # fmt: skip
+
+
 @native
 def invalidate_local(cpu: Vcpu, kind: u32, ea: u64) -> None:
     """tlbilx: invalidate in this core's TLBs what MAS5 and MAS6 (and EA) name."""
+    trace_invalidation(cpu, kind, ea)
     lock_tlb(cpu)
     mask = invalidate_matching(cpu, cpu.tlb, kind, ea)
     unlock_tlb(cpu)
@@ -277,6 +292,7 @@ def invalidate_tlb(tlb: Tlb, which: u32, entries: u32, everything: bool, ea: u64
 @native
 def invalidate_broadcast(cpu: Vcpu, ea: u64) -> None:
     """tlbivax: on every core of the machine. EA names a TLB and a page, or all of it; in version 2 MAS5 and 6 do."""
+    trace_invalidation(cpu, u32(IVAX), ea)
     which = u32(ea & IVAX_TLBSEL != 0)
     entries = cpu.core.tlb1_count if which else cpu.core.tlb0_sets * cpu.core.tlb0_ways
     for n in range(cpu.vm.vcpu_count):
@@ -293,6 +309,7 @@ def invalidate_broadcast(cpu: Vcpu, ea: u64) -> None:
 @native
 def flash_invalidate(cpu: Vcpu, command: u32) -> None:
     """MMUCSR0: invalidate all unprotected entries of TLB0, TLB1."""
+    trace_invalidation(cpu, u32(FLASH), u64(command))
     lock_tlb(cpu)
     if command & MMUCSR0.TLB0FI:
         invalidate_tlb(cpu.tlb, 0, cpu.core.tlb0_sets * cpu.core.tlb0_ways, True, 0)

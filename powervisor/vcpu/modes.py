@@ -18,6 +18,7 @@ from .state import (
     Stat,
     Vcpu,
 )
+from .trace import Trace, TraceEvent, emit
 
 FPSCR_SLOW = 0x80 | 0x40 | 0x20 | 0x10 | 0x08 | 0x03
 """FPSCR[VE OE UE ZE XE RN]: while any is set the host FPU is not used."""
@@ -143,6 +144,8 @@ def switch_context(cpu: Vcpu, key: u64) -> None:
     """Make the context with a key current; the least recently used one is given up when none has it."""
     cpu.stats[Stat.CONTEXT_SWITCHES] = cpu.stats[Stat.CONTEXT_SWITCHES] + 1
     cpu.context_clock += 1
+    if cpu.trace & Trace.MMU:
+        emit(cpu, u32(TraceEvent.CONTEXT), u32(0), cpu.pc, key, u64(0), u64(0), u64(0), u64(0))
     chosen = u64(0)
     while chosen < CONTEXTS and cpu.context_keys[chosen] != key:
         chosen += 1

@@ -10,6 +10,8 @@ from .interrupts import record, take, to_guest
 from .modes import undebugged
 from .ops import address
 from .state import Doorbell, Line, Vcpu
+from .timers import host_ns
+from .timing import Latency, delivered, raised
 
 NONE = 0xFFFF_FFFF
 """No interrupt is deliverable."""
@@ -90,9 +92,26 @@ def answer(cpu: Vcpu, bit: u32) -> None:
     atomic_and(u32, field_addr(cpu, "doorbells"), ~bit)
 
 
+@native(cold=True)
+def time_delivery(cpu: Vcpu, number: u32) -> None:
+    """An interrupt is taken, and somebody wants to know how late."""
+    now = u64(host_ns(cpu))
+    if number == IVOR.EXTERNAL and cpu.vm.irqchip_taken != 0:
+        waited = call_host(u64, cpu.vm.irqchip_taken, cpu.vm.irqchip, cpu.index)
+        if waited < now:
+            raised(cpu, u32(Latency.EXTERNAL), now - waited)
+            delivered(cpu, u32(Latency.EXTERNAL), now)
+    elif number == IVOR.DOORBELL:
+        delivered(cpu, u32(Latency.DOORBELL), now)
+    elif number >= IVOR.DECREMENTER and number <= IVOR.WATCHDOG:
+        delivered(cpu, number - u32(IVOR.DECREMENTER - Latency.DECREMENTER), now)
+
+
 @native
 def acknowledge(cpu: Vcpu, number: u32) -> None:
     """What taking an interrupt does to its source."""
+    if cpu.timing != 0:
+        time_delivery(cpu, number)
     if number == IVOR.EXTERNAL:
         vm = cpu.vm
         if vm.irqchip_proxy != 0 and call_host(u32, vm.irqchip_proxy, vm.irqchip) != 0:

@@ -17,6 +17,8 @@ SOFT_CODE_ENTRIES = 1024
 CONTEXTS = 8
 FOUND_ENTRIES = 4
 """More than one instruction holds on to at a time."""
+GUEST_TAKES = 64
+"""Index in `Vcpu.interrupts` of those that are taken in the guest state (GIVORs)."""
 MMIO_LOG_ENTRIES = 136
 """More than one instruction can need: stswx of 127 bytes, itself fetched from a device."""
 
@@ -58,6 +60,7 @@ class Request:
     LINES = 2  # interrupt lines or doorbells changed
     FLUSH = 4  # drop cached translations of addresses
     CODE = 8  # translated code was dropped
+    SAMPLE = 16  # note where it is, see sampling
 
 
 class TlbEntry(Struct):
@@ -167,6 +170,8 @@ class Port(Struct):
     state: u64
     read: u64  # host function addresses: (state, offset) -> value, above 255 where the device must be asked
     write: u64  # (state, offset, value) -> whether it was taken
+    reads: Array[u64, 16]  # answered here, by offset modulo 16, while somebody wants to know
+    writes: Array[u64, 16]
 
 
 class PlainRegister(Struct):
@@ -174,6 +179,8 @@ class PlainRegister(Struct):
 
     value: u64  # host address of a u64
     mask: u64  # the bits that exist
+    reads: u64  # while somebody wants to know
+    writes: u64
     length: u32  # bytes
 
 
@@ -260,6 +267,7 @@ class Vcpu(Struct):
     hot_index: u32  # and a word in it
     debug_events: u32  # DBCR0 events that may fire: execute one instruction at a time
     asleep: u32  # its host thread sleeps on `requests`, see locks
+    trace: u32  # what is traced, Trace bits, see trace
     watch_ns: i64  # how long it looks at `requests` before it sleeps, see timers.doze
     disabled: u32  # ThreadState
     inside: u32  # in native code: may use what it cached of translations, see shootdown
@@ -315,6 +323,9 @@ class Vcpu(Struct):
     context_keys: Array[u64, CONTEXTS]  # 0: not in use
     context_used: Array[u64, CONTEXTS]
     stats: Array[u64, 64]  # see Stat
+    interrupts: Array[u64, 128]  # taken, by IVOR number; those taken in the guest state + GUEST_TAKES
+    timing: u64  # address of a VcpuTiming, 0: nobody wants to know
+    tracer: u64  # address of its TraceRing, 0: none
 
 
 class ThreadState:
@@ -349,7 +360,6 @@ class Stat:
     """Indexes of `Vcpu.stats`."""
 
     EXITS = 0  # + ExitReason, 16 of them
-    INTERRUPTS = 16
     TLB_MISSES = 17
     SOFT_FILLS = 18
     TRANSLATED_BLOCKS = 19
@@ -378,6 +388,7 @@ class Vm(Struct):
     irqchip_write: u64  # (state, offset, value, cpu)
     irqchip_ack: u64  # (state, cpu) -> vector
     irqchip_proxy: u64  # (state) -> 1 in external proxy mode
+    irqchip_taken: u64  # (state, cpu) -> ns since the interrupt that is taken was raised, all ones: not known
     ports: u64  # address of the first Port, 0: none
     banks: u64  # address of the first Bank, 0: none
     roms: u64  # address of the first Rom, 0: none
@@ -402,3 +413,4 @@ class Vm(Struct):
     lockstep: u32  # one thread runs the vCPUs in turns, between which time passes: nothing depends on translation
     round_end: u64  # the tick to which these turns last
     timebase_hz: u64
+    coverage: u32  # blocks end after each branch and are told when they are translated; nothing gets hot

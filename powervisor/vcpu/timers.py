@@ -12,6 +12,7 @@ from ..native.lang import at, atomic_load, atomic_or, call_host, field_addr, nat
 from ..native.locks import give_way
 from .locks import BILLION, FOREVER, sleep, wake
 from .state import ExitReason, Request, Vcpu
+from .timing import Latency, raised
 
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 CLOCK_MONOTONIC = 1
@@ -156,9 +157,29 @@ def watchdog_expired(cpu: Vcpu) -> None:
     cpu.spr[SPR.TSR] = u64(tsr)
 
 
+@native(cold=True)
+def note_deadline(cpu: Vcpu, kind: u32, late: u64) -> None:
+    """A timer's interrupt (Latency) was due so many ticks ago."""
+    raised(cpu, kind, u64(host_ns(cpu)) - late * BILLION // cpu.vm.timebase_hz)
+
+
+@native(cold=True)
+def note_deadlines(cpu: Vcpu, now: u64) -> None:
+    """Somebody wants to know which interrupts have come to be due by now."""
+    tsr = u32(cpu.spr[SPR.TSR])
+    if now >= cpu.dec_deadline and tsr & TSR.DIS == 0:
+        note_deadline(cpu, u32(Latency.DECREMENTER), now - cpu.dec_deadline)
+    if now >= cpu.fit_deadline and tsr & TSR.FIS == 0:
+        note_deadline(cpu, u32(Latency.FIT), now - cpu.fit_deadline)
+    if now >= cpu.wdt_deadline and tsr & TSR.WIS == 0:
+        note_deadline(cpu, u32(Latency.WATCHDOG), now - cpu.wdt_deadline)
+
+
 @native
 def advance(cpu: Vcpu, now: u64) -> None:
     """Put into TSR, DEC and the deadlines what happened up to a tick."""
+    if cpu.timing != 0:
+        note_deadlines(cpu, now)
     if now >= cpu.dec_deadline:
         cpu.spr[SPR.TSR] = cpu.spr[SPR.TSR] | TSR.DIS
         reload = cpu.spr[SPR.DECAR]

@@ -98,6 +98,22 @@ def machine(monkeypatch):
 
 
 @pytest.fixture
+def measured(monkeypatch):
+    """Exit timing without vCPUs: notes when it begins and is over."""
+    noted = []
+
+    class Measurement:
+        def __init__(self, machine):
+            noted.append("begun")
+
+        def close(self):
+            noted.append("over")
+
+    monkeypatch.setattr("powervisor.analysis.record.measure", Measurement)
+    return noted
+
+
+@pytest.fixture
 def command(capfd):
     """Runs a command line; gives status, output, error output."""
     from powervisor.cli.main import main

@@ -24,19 +24,96 @@ def test_a_guest_that_powers_off_ends_with_0_and_its_output_is_all_there(command
     assert machine.last.closed
 
 
-def test_statistics_are_written_however_the_run_ends(command, machine, tmp_path):
+@pytest.mark.parametrize("option", ["-stat", "--stat", "-stats"])
+def test_statistics_are_written_however_the_run_ends(command, machine, measured, tmp_path, option):
     path = tmp_path / "stats.json"
     for end in ("poweroff", "reset", "guest-error"):
         machine.script = staticmethod(lambda m, end=end: m.end(end))
-        command("run", "-stats", str(path))
-        assert json.loads(path.read_text())["vcpus"][0]["exits"] == {"mmio": 3}
+        command("run", option, str(path))
+        told = json.loads(path.read_text())
+        assert told["vcpus"][0]["exits"] == {"mmio": 3} and told["ended"]
+        assert os.listdir(tmp_path) == ["stats.json"]
+        assert measured == ["begun", "over"]
+        measured.clear()
         path.unlink()
 
 
+def test_statistics_are_rewritten_while_the_machine_runs(command, machine, measured, monkeypatch, tmp_path):
+    monkeypatch.setattr("powervisor.analysis.record.EVERY", 0.05)
+    path, seen = tmp_path / "stats.json", []
+
+    def script(m):
+        for _ in range(2):
+            end = time.monotonic() + 10
+            while not path.read_bytes() and time.monotonic() < end:
+                time.sleep(0.01)
+            seen.append(json.loads(path.read_text())["ended"])
+            path.write_bytes(b"")
+        m.end("poweroff")
+
+    machine.script = staticmethod(script)
+    assert command("run", "-stat", str(path)).status == 0
+    assert seen == [False, False]
+    assert json.loads(path.read_text())["ended"]
+
+
+def test_statistics_go_into_a_pipe_once(command, machine, measured, tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def read():
+        while not got or not got[-1]:  # that it can be written is tried first
+            got.append(pipe.read_text())
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert command("run", "-stat", str(pipe)).status == 0
+    reader.join(10)
+    assert json.loads(got[-1])["ended"]
+
+
+def test_statistics_that_cannot_be_written_any_more_are_told_and_the_machine_goes_on(
+    command, machine, measured, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("powervisor.analysis.record.EVERY", 0.05)
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def script(m):
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+        time.sleep(0.3)
+        m.say("still here")
+        m.end("poweroff")
+
+    machine.script = staticmethod(script)
+    done = command("run", "-stat", str(place / "stats.json"))
+    assert (done.status, done.out) == (0, "still here")
+    assert "-stat" in done.err and "cannot be written (No such file or directory)" in done.err
+
+
 def test_a_file_for_statistics_that_cannot_be_written_is_refused_before_the_start(command, machine, tmp_path):
-    done = command("run", "-stats", str(tmp_path / "none" / "stats.json"))
+    done = command("run", "-stat", str(tmp_path / "none" / "stats.json"))
     assert (done.status, done.out) == (1, "")
-    assert "-stats" in done.err and "cannot be written (No such file or directory)" in done.err
+    assert "-stat" in done.err and "cannot be written (No such file or directory)" in done.err
+
+
+def test_a_machine_has_the_name_that_it_is_given(command, machine):
+    for words in (["-name", "lab"], ["-name", "guest=lab"]):
+        command("run", *words)
+        assert machine.last.arguments["name"] == "lab"
+    for name in ("", "42", "12-1", "a\tb", "x" * 65, "guest=", "process=x"):
+        done = command("run", "-name", name)
+        assert done.status == 1 and done.err.startswith(f"powervisor run: -name {name}: "), done.err
+
+
+def test_a_machine_that_cannot_be_found_runs_all_the_same(command, machine, monkeypatch, tmp_path):
+    (tmp_path / "powervisor").write_text("in the way")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    done = command("run")
+    assert done.status == 0
+    assert done.err.count("\n") == 1 and "powervisor stat will not find this machine" in done.err
 
 
 def test_a_guest_fault_ends_with_3_and_the_registers(command, machine):

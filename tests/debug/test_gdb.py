@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 
@@ -260,7 +261,7 @@ def test_kill_ends_the_machine(debugged):
 
 @pytest.mark.parametrize(
     "packet",
-    [b"Z9,0,4", b"qXfer:auxv:read::0,100", b"vMustReplyEmpty", b"Z2,1000,0", b"!", b"", b"R00", b"QNonStop:1"],
+    [b"Z9,0,4", b"qXfer:auxv:read::0,100", b"vMustReplyEmpty", b"Z2,1000,0", b"vRun;a", b"", b"R00", b"QNonStop:1"],
 )
 def test_what_is_not_there_is_refused_by_an_empty_reply_or_an_error(debugged, packet):
     _, gdb = debugged(COUNTS)
@@ -270,7 +271,23 @@ def test_what_is_not_there_is_refused_by_an_empty_reply_or_an_error(debugged, pa
 
 @pytest.mark.parametrize(
     "packet",
-    [b"m", b"mxyz,4", b"m1000", b"M1000,4:00", b"X0,9:a", b"Z0", b"p", b"Pfoo=1", b"vCont;q", b"qRcmd,zz", b"Hq1"],
+    [
+        b"m",
+        b"mxyz,4",
+        b"m1000",
+        b"M1000,4:00",
+        b"X0,9:a",
+        b"Z0",
+        b"p",
+        b"Pfoo=1",
+        b"vCont;q",
+        b"qRcmd,zz",
+        b"Hq1",
+        b"vAttach;x",
+        b"vAttach;99",
+        b"Tpx.1",
+        b"Hgp1.z",
+    ],
 )
 def test_malformed_packets_are_errors_and_nothing_more(debugged, packet):
     machine, gdb = debugged(COUNTS)
@@ -279,12 +296,11 @@ def test_malformed_packets_are_errors_and_nothing_more(debugged, packet):
 
 
 def test_random_packets_hurt_nobody(debugged):
-    import random
-
     machine, gdb = debugged(COUNTS)
     rng = random.Random(7)
     words = [b"g", b"p", b"P", b"m", b"M", b"X", b"Z0", b"z2", b"H", b"T", b"qXfer:", b"vCont;s", b"qRcmd,", b"vCont"]
-    for _ in range(300):
+    words += [b"qXfer:osdata:read:", b"Hg", b"Hc", b"vAttach;", b"qThreadExtraInfo,", b"!", b"Q", b"G"]
+    for _ in range(1000):
         tail = bytes(rng.choices(b"0123456789abcdef,:;=-.pxs", k=rng.randrange(12)))
         gdb.ask(rng.choice(words) + tail.replace(b"c", b"d"))
     assert gdb.ask(b"qC").startswith(b"QCp1.1")
@@ -362,13 +378,137 @@ def test_a_breakpoint_of_a_partition_stops_there_only(debugged, cpu):
     assert gdb.reply().startswith(b"T02")
 
 
+@pytest.mark.parametrize("cpu", CORES)
+def test_a_partition_is_a_process_once_gdb_attaches_to_it(debugged, cpu):
+    machine, gdb = debugged(GUEST, cpu, started=False)
+    shared, bits = machine.symbols["shared"], machine.vm.core.bits
+    assert gdb.ask(b"!") == b"OK" and gdb.ask(b"qfThreadInfo") == b"mp1.1"
+    gdb.ask(b"Z0,%x,4" % shared)
+    modes = set()
+    for _ in range(4):  # without a process of its own it is a part of the guest
+        assert stop_thread(gdb.ask(b"vCont;c")) == 1
+        modes.add(gdb.register("msr") >> 28 & 1)
+        gdb.ask(b"vCont;s:p1.1")
+    assert modes == {0, 1}
+    gdb.ask(b"z0,%x,4" % shared)
+    assert gdb.ask(b"vAttach;6") == b"T00thread:p6.1;" and gdb.ask(b"vAttach;6") == b"E01"
+    assert gdb.ask(b"qfThreadInfo") == b"mp1.1,p6.1"
+    for process, guest in ((6, 1), (1, 0)):
+        assert gdb.ask(b"Hgp%x.0" % process) == b"OK" and gdb.ask(b"Z0,%x,4" % shared) == b"OK"
+        for _ in range(3):
+            assert b"swbreak:;thread:p%x.1;" % process in gdb.ask(b"vCont;c")
+            assert gdb.register("pc") == shared and gdb.register("msr") >> 28 & 1 == guest
+            other = 7 - process
+            assert gdb.ask(b"Hgp%x.1" % other) == b"OK" and set(gdb.ask(b"p40")) == set(b"x")
+            assert gdb.ask(b"P3=%0*x" % (bits // 4, 5)) == b"E14" and gdb.ask(b"m%x,4" % shared) == b"E14"
+            assert b"in another process" in bytes.fromhex(gdb.ask(b"qThreadExtraInfo,p%x.1" % other).decode())
+            assert gdb.ask(b"Hgp%x.1" % process) == b"OK" and gdb.ask(b"m%x,4" % shared) == b"38840001"
+            gdb.ask(b"vCont;s:p%x.1" % process)
+        gdb.ask(b"Hgp%x.0" % process)
+        gdb.ask(b"z0,%x,4" % shared)
+    table = gdb.document(b"osdata", b"processes")
+    assert "partition with LPID 5" in table and table.count("<item>") == 2
+    assert gdb.ask(b"vKill;6") == b"E01" and gdb.ask(b"D;6") == b"OK" and gdb.ask(b"qfThreadInfo") == b"mp1.1"
+    gdb.ask(b"Z0,%x,4" % shared)
+    assert gdb.ask(b"D;1") == b"OK" and gdb.ask(b"?") == b"W00"  # connected still, and nothing stops
+    assert not machine.held
+    assert gdb.ask(b"vAttach;1") == b"T00thread:p1.1;" and machine.held
+
+
+def test_a_guest_of_the_machine_itself_has_no_partitions(debugged):
+    _, gdb = debugged(COUNTS, board="ppce500,hypervisor=on,serial=uart")
+    assert gdb.ask(b"vAttach;6") == b"E01"
+
+
+def test_physical_addresses_are_a_table_for_info_os(debugged):
+    _, gdb = debugged(COUNTS)
+    assert '<column name="Type">memory</column>' in gdb.document(b"osdata", b"")
+    table = gdb.document(b"osdata", b"memory")
+    assert '<column name="base">0xfe0004500</column><column name="size">0x100</column>' in table
+    assert gdb.ask(b"qXfer:osdata:read:nothing:0,100") == b"E00"
+
+
+LOAD = """
+    devices
+    release 1, work
+    release 2, work
+    release 3, work
+work:
+    mfspr r6, 286              # PIR
+    slwi  r6, r6, 12
+    load32 r3, 0x200000
+    add   r3, r3, r6
+again:
+    lwz   r4, 0(r3)
+    addi  r4, r4, 1
+    stw   r4, 0(r3)
+    bl    called
+    b     again
+called:
+    addi  r5, r5, 1
+    blr
+"""
+
+
+def attach_at_random(address: str, symbols: dict[str, int], cycles: int, seed: int) -> None:
+    """So many connections, each with some random packets that a gdb sends; every one is answered."""
+    from tests.debug.conftest import Client
+
+    rng = random.Random(seed)
+    for _ in range(cycles):
+        gdb = Client(address)
+        for _ in range(rng.randrange(6)):
+            match rng.randrange(6):
+                case 0:
+                    assert gdb.ask(b"vCont;s:p1.%x" % rng.randrange(1, 5)).startswith(b"T05")
+                case 1:
+                    assert gdb.ask(b"vCont;s:p1.%x;c" % rng.randrange(1, 5)).startswith(b"T05")
+                case 2:
+                    gdb.send(b"vCont;c")
+                    time.sleep(rng.random() * 0.002)
+                    gdb.socket.sendall(b"\x03")
+                    assert gdb.reply().startswith((b"T02", b"T05"))  # a breakpoint may have come first
+                case 3:
+                    gdb.ask(b"Z0,%x,4" % symbols["called"])
+                    assert b"swbreak" in gdb.ask(b"vCont;c")
+                    if rng.randrange(2):
+                        gdb.ask(b"z0,%x,4" % symbols["called"])
+                case 4:
+                    thread = rng.randrange(1, 5)
+                    gdb.ask(b"Hgp1.%x" % thread)
+                    assert re.fullmatch(rb"[0-9a-f]+", gdb.ask(b"g"))
+                    gdb.ask(b"Z2,%x,4" % (0x20_0000 + 0x1000 * (thread - 1)))
+                    assert gdb.ask(b"vCont;c").startswith((b"T05watch:", b"T05swbreak:"))
+                    gdb.ask(b"z2,%x,4" % (0x20_0000 + 0x1000 * (thread - 1)))
+                case 5:
+                    assert gdb.ask(b"m200000,4000")
+        if rng.randrange(3):
+            assert gdb.ask(b"D;1") == b"OK"
+        gdb.close()
+
+
+@pytest.mark.parametrize("cycles", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_gdb_comes_and_goes_at_random_while_four_cpus_compute(cycles):
+    with bare_machine(LOAD, "e5500", cores=4) as machine:
+        server = GdbServer(machine, "tcp::0")
+        machine.start()
+        attach_at_random(server.address, machine.symbols, cycles, seed=cycles)
+        deadline = time.monotonic() + 10
+        for cpu in range(4):
+            before = machine.memory[0x20_0000 + 0x1000 * cpu :][:4]
+            while machine.memory[0x20_0000 + 0x1000 * cpu :][:4] == before:
+                assert time.monotonic() < deadline, f"cpu{cpu} stands still"
+        assert int(machine.vm.state.stop_count) == 0 and not machine.held
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
         ("", "OK"),
         ("help", "list the commands"),
         ("info cpus", "cpu0: pc 0x"),
-        ("info registers pc msr", "pc 0x"),
+        ("info registers pc msr", "pc   0x1"),
         ("info registers nonsense", "no register 'nonsense'"),
         ("info tlb", "64M   0"),
         ("info mtree", "0000000000-0003ffffff RAM"),
@@ -382,7 +522,7 @@ def test_a_breakpoint_of_a_partition_stops_there_only(debugged, cpu):
         ("cpu 1", "there are cpus 0 to 0"),
         ("break", "write break ADDRESS"),
         ("break 4 lpid 999", "write break ADDRESS"),
-        ("delete 1 2", "write delete"),
+        ("delete 1 2", "is one too many"),
         ("no 'such", "No closing quotation"),
         ("nonsense", "no such command; help lists them"),
     ],

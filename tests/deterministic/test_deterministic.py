@@ -182,4 +182,4 @@ def test_the_reset_button_is_input_too():
         machine.reset()
         machine.run(instructions=50_000)
         assert results(machine, 1) == (2,)
-        assert [input_.source for input_ in machine.lockstep.inputs.taken] == ["reset"]
+        assert [input_.source for input_ in machine.lockstep.inputs.taken] == ["reset button"]

@@ -12,6 +12,7 @@ import pytest
 
 from powervisor import Machine
 from powervisor.debug.gdb.server import GdbServer
+from tests.debug.test_gdb import GUEST
 from tests.system.bare import bare_machine
 from tests.system.booting import TREE, options
 
@@ -35,13 +36,17 @@ void _start(void)
 """
 
 
-def gdb(address, *commands, file=None, timeout=60):
+def gdb(address, *commands, file=None, timeout=60, extended=False):
     """What gdb prints."""
     words = ["gdb-multiarch", "-nx", "-batch", *([str(file)] if file else [])]
     lines = ["set pagination off", "set confirm off", "set width 0"]
-    lines += [*([] if file else ["set endian big"]), f"target remote {address}", *commands]
+    lines += [*([] if file else ["set endian big"]), f"target {'extended-' * extended}remote {address}", *commands]
     done = subprocess.run(
-        words + [word for line in lines for word in ("-ex", line)], capture_output=True, text=True, timeout=timeout
+        words + [word for line in lines for word in ("-ex", line)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        errors="replace",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr  # where `monitor` goes
@@ -124,3 +129,26 @@ def test_a_wrong_place_for_gdb_is_one_line(words, message):
         [sys.executable, "-m", "powervisor", "run", *words], cwd=TREE, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("cpu", ["e500mc", "e6500"])
+def test_a_partition_is_an_inferior_with_breakpoints_of_its_own(cpu):
+    with bare_machine(GUEST, cpu) as machine:
+        server = GdbServer(machine, "tcp::0")
+        machine.hold()
+        machine.start()
+        shared = machine.symbols["shared"]
+        text = gdb(
+            server.address, "set schedule-multiple on", "add-inferior", "inferior 2", "attach 6", "info threads",
+            "inferior 1", f"break *{shared:#x}", "continue", "print $msr >> 28 & 1", "continue", "print $msr >> 28 & 1",
+            "delete", "inferior 2", f"break *{shared:#x}", "info os processes", "inferior 1", "continue", "continue",
+            "print $msr >> 28 & 1", "print $_inferior", "info threads", "stepi", "print/x $pc", "detach inferiors 2",
+            "detach inferiors 1", extended=True,
+        )  # fmt: skip
+        server.close()
+        assert "Thread 6.1 (partition 5, CPU 0 [in another process]) <unavailable> in ?? ()" in text
+        assert text.count("Thread 1.1 hit Breakpoint 1") == 2 and "$1 = 0" in text and "$2 = 0" in text
+        assert "Thread 2.1 hit Breakpoint 2" in text and "$3 = 1" in text and "$4 = 2" in text
+        assert "Thread 1.1 (CPU 0 [in another process])" in text and f"$5 = {shared + 4:#x}" in text
+        assert re.search(r"^6 +partition with LPID 5", text, re.M)
+        assert "[Inferior 2 (process 6) detached]" in text and "[Inferior 1 (process 1) detached]" in text

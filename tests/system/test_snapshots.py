@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from powervisor import Machine
+from powervisor import Machine, Snapshot
+from powervisor.devices.gpio import POWER_BUTTON_LINE
 from powervisor.errors import PowervisorError, UserError
 from powervisor.hv.saved import LAYOUTS, NOT_SAVED
-from powervisor.machine.snapshot import Snapshot
 from powervisor.native.struct import PtrType
 from powervisor.testing import snapshots
 from tests.system import booting
@@ -188,6 +188,33 @@ def test_forks_give_everything_back(counting):
     assert held() == before
 
 
+@pytest.mark.slow
+def test_forks_wait_for_the_image_that_is_being_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path))
+    with bare_machine(COUNT) as machine:
+        machine.run(instructions=1000)
+        coming = machine.vm.engine.coming
+        assert coming is not None
+        with machine.fork() as child, machine.fork() as grown:
+            assert child.vm.engine.coming is coming and grown.vm.engine.coming is coming
+            for one in (child, grown):
+                one.start()
+            machine.close()
+            end = time.monotonic() + 200
+            while child.vm.engine.coming is not None:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            child.hold()
+            before = results(child, 1)
+            child.release()
+            time.sleep(0.3)
+            child.hold()
+            assert results(child, 1) > before
+            with child.fork() as late:
+                assert late.vm.engine.coming is None
+                assert late.vm.engine.image is child.vm.engine.image
+
+
 def test_a_machine_that_ended_is_refused():
     with bare_machine(COUNT) as machine:
         machine.start()
@@ -241,6 +268,14 @@ def test_options_against_the_snapshot_are_refused(counting):
             snapshot.fork(**{option: value})
     with snapshot.fork(cpu="e5500", no_reboot=True) as other:
         assert other.no_reboot
+
+
+def test_nobody_presses_the_power_button_of_another_time(counting):
+    gpio = counting.built.devices["gpio"]
+    gpio.drive(POWER_BUTTON_LINE, True)
+    snapshot = counting.snapshot()
+    with snapshot.fork() as other:
+        assert gpio.inputs and not other.built.devices["gpio"].inputs
 
 
 def test_devices_that_cannot_be_saved_say_so(counting, monkeypatch):

@@ -14,6 +14,7 @@ from powervisor.vcpu.access import soft_entry
 from powervisor.vcpu.debug import debug_after, debug_before, debug_data
 from powervisor.vcpu.mmu import data_space, fill_data, soft_tag
 from powervisor.vcpu.modes import NO_TAG
+from tests.support.bench import interrupts_taken
 
 
 def enable(bench: Any, events: int, msr: int = MSR.DE, **sprs: int) -> None:
@@ -31,9 +32,9 @@ def step(bench: Any, text: str, **registers: int) -> None:
     events = cpu.debug_events
     if events and attempt(debug_before, cpu):
         return
-    before = cpu.stats[16]
+    before = interrupts_taken(cpu)
     bench.do(text, **registers)
-    if events and cpu.stats[16] == before:
+    if events and interrupts_taken(cpu) == before:
         debug_after(cpu, u32(assemble(text, 0x1000)), events)
     bench.poll()
 

@@ -89,7 +89,7 @@ class GdbServer:
             with client:
                 if client.family != socket.AF_UNIX:
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                control = Control(self._machine, self._nudge)
+                control = Control(self._machine, self._nudge, "gdb")
                 try:
                     control.hold()
                     control.keep_history()

@@ -1,6 +1,6 @@
 """What a connected gdb asks for: registers, memory, stops, threads (gdb manual, "Remote Protocol").
 
-Each vCPU is a thread, numbered from 1, of process 1. All of them stop together.
+Each vCPU is a thread, numbered from 1; `processes` says of which processes. All of them stop together.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from ...hv.exits import Watched
 from ...hv.stops import Breakpoint, Watchpoint
 from ...hv.vcpu import Vcpu
 from ..control import Control, Stop, Unmapped
+from .documents import memory_map, memory_table, processes_table, types_table
 from .packets import LONGEST, escaped, unescaped
+from .processes import GUEST, Processes, ThreadId
 from .target import target_of
 
 INTERRUPTED, TRAPPED = 2, 5
 """SIGINT and SIGTRAP, by which gdb knows why a program stopped."""
 _FAULT, _SYNTAX, _UNKNOWN = b"E14", b"E22", b""
-_PROCESS = 1
 _SUPPORTED = (
     b"PacketSize=%x;QStartNoAckMode+;multiprocess+;swbreak+;hwbreak+;vContSupported+;qXfer:features:read+;"
-    b"qXfer:memory-map:read+" % LONGEST
+    b"qXfer:memory-map:read+;qXfer:osdata:read+" % LONGEST
 )
 _REVERSE = b";ReverseStep+;ReverseContinue+"
 
@@ -43,13 +44,21 @@ class Session:
         self.running = False
         self.no_acknowledge = False
         self._monitor = monitor
+        self.processes = Processes(control)
         self._chosen = {b"g": control.vcpus[0], b"c": control.vcpus[0]}
+        self._process = GUEST
+        """Whose registers, memory and breakpoints gdb means."""
+        self._extended = False
         self._last = Stop(control.vcpus[0], None)
         self._multiprocess = False
-        self._documents = {
-            (b"features", b"read", b"target.xml"): self.target.xml().encode(),
-            (b"memory-map", b"read", b""): memory_map(control.vcpus[0].core.bits).encode(),
+        self._documents: dict[tuple[bytes, bytes], Callable[[], str]] = {
+            (b"features", b"target.xml"): self.target.xml,
+            (b"memory-map", b""): lambda: memory_map(control),
+            (b"osdata", b""): types_table,
+            (b"osdata", b"memory"): lambda: memory_table(control),
+            (b"osdata", b"processes"): lambda: processes_table(control, self.processes),
         }
+        self._document = b""
 
     # ---- stops -----------------------------------------------------------------------------------------------------
 
@@ -58,6 +67,7 @@ class Session:
         self.running = False
         self._last = stop
         self._chosen = dict.fromkeys(self._chosen, stop.vcpu)
+        self._process = self.processes.of(stop.vcpu)
         reason = b""
         if isinstance(stop.why, Watched):
             kinds = {w for w in self.control.watchpoints if w.address <= stop.why.address < w.address + w.length}
@@ -66,7 +76,7 @@ class Session:
             reason = b"%s:%x;" % (word, stop.why.address)
         elif stop.why is not None:
             reason = b"swbreak:;"
-        return b"T%02x%sthread:%s;" % (signal, reason, self._thread(stop.vcpu))
+        return b"T%02x%sthread:%s;" % (signal, reason, self._thread(self._process, stop.vcpu))
 
     def ended(self) -> bytes:
         """The reply when the machine has ended by itself."""
@@ -78,18 +88,12 @@ class Session:
         """The vCPU that gdb is looking at."""
         return self._chosen[b"g"]
 
-    def _thread(self, vcpu: Vcpu) -> bytes:
-        return b"p%x.%x" % (_PROCESS, vcpu.index + 1) if self._multiprocess else b"%x" % (vcpu.index + 1)
+    def _thread(self, process: int, vcpu: Vcpu) -> bytes:
+        return b"p%x.%x" % (process, vcpu.index + 1) if self._multiprocess else b"%x" % (vcpu.index + 1)
 
-    def _vcpu(self, text: bytes) -> Vcpu | None:
-        """The vCPU of a thread-id; the chosen one for "any" and "all", None for one that is not there."""
-        number = text.rpartition(b".")[2].removeprefix(b"p")
-        if number in (b"0", b"-1", b""):
-            return self._chosen[b"g"]
-        try:
-            return self.control.vcpus[int(number, 16) - 1] if int(number, 16) > 0 else None
-        except (ValueError, IndexError):
-            return None
+    def _find(self, text: bytes) -> tuple[int, Vcpu] | None:
+        """Process and vCPU of a thread-id; None for one that is not there. Raises ValueError."""
+        return self.processes.find(ThreadId.parse(text), self._chosen[b"g"])
 
     # ---- packets ---------------------------------------------------------------------------------------------------
 
@@ -114,36 +118,56 @@ class Session:
         return b"OK"
 
     def _why(self, _: bytes) -> bytes:
-        return self.stopped(self._last)
+        return self.stopped(self._last) if self.processes.attached else b"W00"
+
+    def _extend(self, _: bytes) -> bytes:
+        self._extended = True
+        return b"OK"
+
+    def _attach(self, text: bytes) -> bytes:
+        """vAttach: the machine, or a partition of a hypervisor in it; it is stopped then."""
+        process = int(text, 16)
+        if process in self.processes.attached or not self.processes.attach(process):
+            return b"E01"
+        self.control.hold()
+        vcpu = self.processes.inside(process, self._chosen[b"g"]) or self._chosen[b"g"]
+        self._process = process
+        return b"T%02xthread:%s;" % (0, self._thread(process, vcpu))
 
     def _attached(self, _: bytes) -> bytes:
         return b"1"
 
     def _current(self, _: bytes) -> bytes:
-        return b"QC" + self._thread(self._chosen[b"g"])
+        return b"QC" + self._thread(self._process, self._chosen[b"g"])
 
     def _first_threads(self, _: bytes) -> bytes:
-        return b"m" + b",".join(self._thread(vcpu) for vcpu in self.control.vcpus)
+        return b"m" + b",".join(self._thread(process, vcpu) for process, vcpu in self.processes.threads())
 
     def _more_threads(self, _: bytes) -> bytes:
         return b"l"
 
     def _extra_info(self, text: bytes) -> bytes:
-        vcpu = self._vcpu(text)
-        if vcpu is None:
+        found = self._find(text)
+        if found is None:
             return _SYNTAX
+        process, vcpu = found
         state = "held" if vcpu.halted else "waiting" if int(vcpu.state.waiting) else "runs"
-        return f"CPU {vcpu.index} [{state}]".encode().hex().encode()
+        if self.processes.of(vcpu) != process:
+            state = "in another process"
+        where = "" if process == GUEST else f"partition {process - 1}, "
+        return f"{where}CPU {vcpu.index} [{state}]".encode().hex().encode()
 
     def _choose(self, text: bytes) -> bytes:
-        vcpu = self._vcpu(text[1:])
-        if vcpu is None or text[:1] not in self._chosen:
+        found = self._find(text[1:])
+        if found is None or text[:1] not in self._chosen:
             return _SYNTAX
-        self._chosen[text[:1]] = vcpu
+        process, self._chosen[text[:1]] = found
+        if text[:1] == b"g":
+            self._process = process
         return b"OK"
 
     def _alive(self, text: bytes) -> bytes:
-        return b"OK" if self._vcpu(text) is not None else _SYNTAX
+        return b"OK" if self._find(text) is not None else _SYNTAX
 
     # ---- registers -------------------------------------------------------------------------------------------------
 
@@ -153,10 +177,12 @@ class Session:
 
     def _register(self, vcpu: Vcpu, number: int) -> bytes:
         register = self.target.registers[number]
+        if self.processes.of(vcpu) != self._process:
+            return b"x" * (register.bits // 4)
         return b"%0*x" % (register.bits // 4, vcpu.regs[register.ours] & (1 << register.bits) - 1)
 
     def _write_registers(self, text: bytes) -> bytes:
-        vcpu, at = self._chosen[b"g"], 0
+        vcpu, at = self._here(), 0
         for register in self.target.registers:
             digits = text[at : at + register.bits // 4]
             at += len(digits)
@@ -174,14 +200,28 @@ class Session:
 
     def _write_register(self, text: bytes) -> bytes:
         number, _, value = text.partition(b"=")
-        self._set(self._chosen[b"g"], self.target.registers[int(number, 16)].ours, int(value, 16))
+        self._set(self._here(), self.target.registers[int(number, 16)].ours, int(value, 16))
         return b"OK"
+
+    def _here(self) -> Vcpu:
+        """The chosen vCPU. Raises Unmapped when it executes another process than the chosen one."""
+        vcpu = self._chosen[b"g"]
+        if self.processes.of(vcpu) != self._process:
+            raise Unmapped(f"cpu{vcpu.index} executes another process")
+        return vcpu
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
+    def _through(self) -> Vcpu:
+        """A vCPU by whose translations the chosen process sees memory. Raises Unmapped when none executes it."""
+        vcpu = self.processes.inside(self._process, self._chosen[b"g"])
+        if vcpu is None:
+            raise Unmapped(f"no vCPU executes process {self._process}")
+        return vcpu
+
     def _read_memory(self, text: bytes) -> bytes:
         address, length = (int(part, 16) for part in text.split(b","))
-        return self.control.read(self._chosen[b"g"], address, min(length, LONGEST // 2)).hex().encode()
+        return self.control.read(self._through(), address, min(length, LONGEST // 2)).hex().encode()
 
     def _write_memory(self, text: bytes) -> bytes:
         where, _, digits = text.partition(b":")
@@ -195,7 +235,7 @@ class Session:
         address, length = (int(part, 16) for part in where.split(b","))
         if length != len(data):
             return _SYNTAX
-        self.control.write(self._chosen[b"g"], address, data)
+        self.control.write(self._through(), address, data)
         return b"OK"
 
     # ---- breakpoints -----------------------------------------------------------------------------------------------
@@ -210,7 +250,8 @@ class Session:
         kind, address, length = (int(part, 16) for part in text.split(b";")[0].split(b","))
         match kind:
             case 0 | 1:
-                change(self.control.breakpoints, Breakpoint(address & ~3))  # type: ignore[arg-type]
+                stop = Breakpoint(address & ~3, self.processes.lpid(self._process))
+                change(self.control.breakpoints, stop)  # type: ignore[arg-type]
             case 2 | 3 | 4 if 0 < length <= 1 << 20:
                 watch = Watchpoint(address, length, reads=kind != 2, writes=kind != 3)
                 change(self.control.watchpoints, watch)  # type: ignore[arg-type]
@@ -230,10 +271,10 @@ class Session:
             word, _, thread = action.partition(b":")
             if not re.fullmatch(rb"[cs]|[CS][0-9a-fA-F]{2}|t", word):
                 return _SYNTAX
-            whole = thread.rpartition(b".")[2] in (b"", b"-1") or re.fullmatch(rb"p[0-9a-fA-F]+", thread) is not None
-            vcpu = None if whole else self._vcpu(thread)
-            for index in range(len(self.control.vcpus)) if whole else [] if vcpu is None else [vcpu.index]:
-                actions.setdefault(index, word[:1].lower())
+            wanted = ThreadId.parse(thread)
+            for process, vcpu in self.processes.threads():
+                if wanted.process in (None, process) and wanted.thread in (None, vcpu.index + 1):
+                    actions.setdefault(vcpu.index, word[:1].lower())
         stepping = [index for index, word in actions.items() if word == b"s"]
         if stepping:
             others = b"c" in actions.values() or len(stepping) > 1
@@ -274,7 +315,7 @@ class Session:
             return _UNKNOWN
         stop = go()
         if stop is None:
-            thread = self._thread(self._chosen[b"c"])
+            thread = self._thread(self._process, self._chosen[b"c"])
             return b"T%02xreplaylog:begin;thread:%s;" % (TRAPPED, thread)
         return self.stopped(stop)
 
@@ -283,31 +324,34 @@ class Session:
     def _transfer(self, text: bytes) -> bytes:
         kind, verb, annex, where = text.split(b":")
         offset, length = (int(part, 16) for part in where.split(b","))
-        document = self._documents.get((kind, verb, annex))
-        if document is None:
+        make = self._documents.get((kind, annex))
+        if make is None or verb != b"read":
             return b"E00"
-        piece = document[offset : offset + min(length, LONGEST // 2)]
-        return (b"l" if offset + len(piece) >= len(document) else b"m") + escaped(piece)
+        if not offset:  # one that changes is told as it was at its beginning
+            self._document = make().encode()
+        piece = self._document[offset : offset + min(length, LONGEST // 2)]
+        return (b"l" if offset + len(piece) >= len(self._document) else b"m") + escaped(piece)
 
     def _command(self, text: bytes) -> bytes:
         line = bytes.fromhex(text.decode("ascii")).decode(errors="replace")
         output = self._monitor(line)
         return output.encode().hex().encode() if output else b"OK"
 
-    def _detach(self, _: bytes) -> bytes:
-        raise Detached(kill=False)
+    def _detach(self, text: bytes) -> bytes:
+        """Of a process, or of all; what is connected in extended mode stays to attach again."""
+        if not self.processes.detach(int(text[1:], 16) if text else None):
+            return b"OK"
+        if not self._extended:
+            raise Detached(kill=False)
+        self.control.breakpoints.clear()
+        self.control.watchpoints.clear()
+        self.control.go()
+        return b"OK"
 
-    def _kill(self, _: bytes) -> bytes:
+    def _kill(self, text: bytes) -> bytes:
+        if text.startswith(b";") and int(text[1:], 16) != GUEST:  # partitions are the hypervisor's
+            return b"E01"
         raise Detached(kill=True)
-
-
-def memory_map(bits: int) -> str:
-    """What lies at effective addresses (gdb manual, "Memory Map Format"): anything, as the TLBs have it now."""
-    return (
-        '<?xml version="1.0"?>\n<!DOCTYPE memory-map PUBLIC "+//IDN gnu.org//DTD GDB Memory Map V1.0//EN" '
-        '"http://sourceware.org/gdb/gdb-memory-map.dtd">\n'
-        f'<memory-map><memory type="ram" start="0x0" length="0x{min(1 << bits, (1 << 64) - 1):x}"/></memory-map>\n'
-    )
 
 
 Handler = Callable[[Session, bytes], bytes | None]
@@ -317,7 +361,8 @@ _COMMANDS: list[tuple[bytes, Handler]] = [
     (b"qXfer:", Session._transfer), (b"qRcmd,", Session._command), (b"qAttached", Session._attached),
     (b"qC", Session._current), (b"qfThreadInfo", Session._first_threads), (b"qsThreadInfo", Session._more_threads),
     (b"qThreadExtraInfo,", Session._extra_info), (b"vCont?", Session._actions), (b"vCont", Session._continue_by_thread),
-    (b"vKill", Session._kill), (b"?", Session._why), (b"g", Session._read_registers), (b"G", Session._write_registers),
+    (b"!", Session._extend), (b"vAttach;", Session._attach), (b"vKill", Session._kill),
+    (b"?", Session._why), (b"g", Session._read_registers), (b"G", Session._write_registers),
     (b"p", Session._read_register), (b"P", Session._write_register), (b"m", Session._read_memory),
     (b"M", Session._write_memory), (b"X", Session._write_binary), (b"Z", Session._insert), (b"z", Session._remove),
     (b"H", Session._choose), (b"T", Session._alive), (b"c", Session._continue), (b"C", Session._continue_with_signal),

@@ -11,6 +11,7 @@ from powervisor.devices.e1000.mac import E1000
 from powervisor.devices.ethernet import NicOptions
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.pci.function import COMMAND_MASTER, Bar
+from powervisor.devices.registers import NamedRegister
 from powervisor.devices.services import Services
 from powervisor.errors import argument
 from powervisor.memory.space import Dma
@@ -51,6 +52,10 @@ class E1000Card(PciCard):
     def memory(self) -> Dma | None:
         """Memory as the controller sees it; None while the guest allows no DMA."""
         return self.dma if self.command & COMMAND_MASTER else None
+
+    def bar_register(self, bar: int, offset: int) -> NamedRegister | None:
+        """The controller's registers."""
+        return self.mac.register_at(offset) if bar == REGISTERS_BAR else None
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """Registers are read as words."""

@@ -79,18 +79,24 @@ class PciBus:
         if function := self.functions.get((slot, number)):
             function.config_write(offset, size, value)
 
-    def read(self, io: bool, address: int, size: int) -> int:
-        """Memory or I/O read; all ones when nobody claims it."""
+    def decode(self, io: bool, address: int, size: int) -> tuple[PciFunction, int, int] | None:
+        """Who claims a memory or I/O access: the function, its base address register and the offset behind that."""
         for claim in self._claims[io]:
             if claim.start <= address and address + size <= claim.end:
-                claim.function.counters.reads += 1
-                return claim.function.bar_read(claim.bar, address - claim.start, size)
-        return (1 << 8 * size) - 1
+                return claim.function, claim.bar, address - claim.start
+        return None
+
+    def read(self, io: bool, address: int, size: int) -> int:
+        """Memory or I/O read; all ones when nobody claims it."""
+        if (found := self.decode(io, address, size)) is None:
+            return (1 << 8 * size) - 1
+        function, bar, offset = found
+        function.counters.reads += 1
+        return function.bar_read(bar, offset, size)
 
     def write(self, io: bool, address: int, size: int, value: int) -> None:
         """Memory or I/O write; lost when nobody claims it."""
-        for claim in self._claims[io]:
-            if claim.start <= address and address + size <= claim.end:
-                claim.function.counters.writes += 1
-                claim.function.bar_write(claim.bar, address - claim.start, size, value)
-                return
+        if (found := self.decode(io, address, size)) is not None:
+            function, bar, offset = found
+            function.counters.writes += 1
+            function.bar_write(bar, offset, size, value)

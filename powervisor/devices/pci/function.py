@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from powervisor.devices.device import Device, state
 from powervisor.devices.pci.msi import Msi, Msix
+from powervisor.devices.registers import NamedRegister
 from powervisor.memory.space import BusError, Dma
 
 if TYPE_CHECKING:
@@ -184,6 +185,10 @@ class PciFunction(Device):
         unset = address == 0 and not bar.io or address == (1 << (64 if bar.wide else 32)) - bar.size
         return None if unset else address
 
+    def bar_register(self, bar: int, offset: int) -> NamedRegister | None:
+        """What is called by name behind a base address register, None where that is not known."""
+        return None
+
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """A read in BAR `bar`."""
         return self.msix.read(offset, size) if self.msix and bar == self.msix.bar else 0
@@ -217,4 +222,5 @@ class PciFunction(Device):
             self.dma.write(address, data.to_bytes(4, "little"))
         except BusError:
             return False
+        self.irq.message_sent()
         return True

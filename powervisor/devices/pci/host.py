@@ -8,7 +8,7 @@ from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqOutput
 from powervisor.devices.pci.bus import PciBus
 from powervisor.devices.pci.function import BAR0, Bar, PciFunction
-from powervisor.devices.registers import Field, Reg, Register, RegisterArray, Word
+from powervisor.devices.registers import Field, NamedRegister, Reg, Register, RegisterArray, Word
 from powervisor.memory.space import BusError, Dma, Target
 
 CONFIG_DATA = 4
@@ -106,7 +106,7 @@ class Ppce500Pci(Device):
         self.bus = PciBus(dma.behind(self.inbound), list(self.intx.values()))
         self.function = HostFunction(f"{name}-function")
         self.bus.attach(self.function, slot=0)
-        self.apertures: dict[str, Target] = {kind: _Aperture(self, base) for kind, base in bases.items()}
+        self.apertures: dict[str, Target] = {kind: Aperture(self, base) for kind, base in bases.items()}
         super().__init__(name)
 
     def irqs(self) -> dict[str, IrqOutput]:
@@ -137,6 +137,12 @@ class Ppce500Pci(Device):
         at = self.config_address
         if at.enable and not at.bus:
             self.bus.config_write(at.slot, at.function, at.register * 4 + lane, size, swap(value, size))
+
+    def register_at(self, offset: int) -> NamedRegister | None:
+        """CONFIG_DATA besides the declared ones."""
+        if 0 <= offset - CONFIG_DATA < 4:
+            return NamedRegister("config_data", CONFIG_DATA, 4)
+        return super().register_at(offset)
 
     # -- address translation
 
@@ -180,7 +186,7 @@ class Ppce500Pci(Device):
         return list(self.bus.functions.values())
 
 
-class _Aperture:
+class Aperture:
     """A window of the CPU's address space that leads to the bus; addresses keep their bytes' order."""
 
     def __init__(self, bridge: Ppce500Pci, base: int) -> None:
@@ -193,6 +199,11 @@ class _Aperture:
     def write(self, offset: int, size: int, value: int, cpu: int) -> None:
         io, address = self.bridge.outbound(self.base + offset)
         self.bridge.bus.write(io, address, size, swap(value, size))
+
+    def decode(self, offset: int, size: int) -> tuple[PciFunction, int, int] | None:
+        """The function, base address register and offset that an access reaches; None when nobody claims it."""
+        io, address = self.bridge.outbound(self.base + offset)
+        return self.bridge.bus.decode(io, address, size)
 
 
 def swap(value: int, size: int) -> int:

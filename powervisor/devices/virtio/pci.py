@@ -13,6 +13,7 @@ from powervisor.devices.device import Device, state
 from powervisor.devices.pci.card import PciCard, PciOptions
 from powervisor.devices.pci.function import COMMAND_MASTER, Bar
 from powervisor.devices.pci.msi import MAX_MSIX, Msix
+from powervisor.devices.registers import NamedRegister
 from powervisor.devices.services import Services
 from powervisor.devices.virtio.device import Feature, VirtioDevice
 from powervisor.devices.virtio.queue import NO_VECTOR, Queue
@@ -37,6 +38,19 @@ _LEGACY_PAGE = 4096
 
 ISR_QUEUE, ISR_CONFIGURATION = 1, 2
 
+_COMMON_FIELDS = {
+    "device_feature_select": (0x00, 4), "device_feature": (0x04, 4), "driver_feature_select": (0x08, 4),
+    "driver_feature": (0x0C, 4), "config_msix_vector": (0x10, 2), "num_queues": (0x12, 2), "device_status": (0x14, 1),
+    "config_generation": (0x15, 1), "queue_select": (0x16, 2), "queue_size": (0x18, 2), "queue_msix_vector": (0x1A, 2),
+    "queue_enable": (0x1C, 2), "queue_notify_off": (0x1E, 2), "queue_desc": (0x20, 8), "queue_driver": (0x28, 8),
+    "queue_device": (0x30, 8),
+}  # fmt: skip
+_LEGACY_FIELDS = {
+    "device_feature": (0x00, 4), "driver_feature": (0x04, 4), "queue_address": (0x08, 4), "queue_size": (0x0C, 2),
+    "queue_select": (0x0E, 2), "queue_notify": (0x10, 2), "device_status": (0x12, 1), "isr_status": (0x13, 1),
+}  # fmt: skip
+"""Offset and bytes of the fields that precede the device's own (virtio 1.2, 4.1.4.3 and 4.1.4.8)."""
+
 
 @dataclass(frozen=True)
 class VirtioPciOptions(PciOptions):
@@ -60,6 +74,14 @@ class VirtioPciOptions(PciOptions):
             (Feature.VERSION_1, not self.disable_modern),
         )
         return sum(feature for feature, chosen in offered if chosen)
+
+
+def _field(fields: dict[str, tuple[int, int]], offset: int) -> NamedRegister | None:
+    """The field that an offset lies in."""
+    for name, (begin, size) in fields.items():
+        if begin <= offset < begin + size:
+            return NamedRegister(name, begin, size)
+    return None
 
 
 class _Cell(NamedTuple):
@@ -282,6 +304,19 @@ class VirtioPci(PciCard):
         queue.enabled = 1
 
     # -- accesses
+
+    def bar_register(self, bar: int, offset: int) -> NamedRegister | None:
+        """Fields of the structures, as the standard calls them."""
+        if bar == LEGACY_BAR:
+            return _field(_LEGACY_FIELDS, offset) or NamedRegister("device_config", offset, 1)
+        if bar != MODERN_BAR:
+            return super().bar_register(bar, offset)
+        if offset >= _PLACES[NOTIFY]:
+            queue = (offset - _PLACES[NOTIFY]) // NOTIFY_STEP
+            return NamedRegister(f"queue_notify[{queue}]", _PLACES[NOTIFY] + NOTIFY_STEP * queue, NOTIFY_STEP)
+        if offset >= _PLACES[DEVICE]:
+            return NamedRegister("device_config", offset, 1)
+        return NamedRegister("isr", _PLACES[ISR], 1) if offset >= _PLACES[ISR] else _field(_COMMON_FIELDS, offset)
 
     def bar_read(self, bar: int, offset: int, size: int) -> int:
         """The guest reads a structure."""

@@ -1,0 +1,128 @@
+"""The options of `powervisor run` that look at what the guest does: traces, timelines, profiles, coverage."""
+
+import argparse
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from powervisor.cli.options import Parser, parse_number, table
+from powervisor.errors import UserError
+from powervisor.properties import listing
+
+if TYPE_CHECKING:
+    from powervisor import Machine
+    from powervisor.analysis.symbols import Symbols
+
+OPTION_NAMES = {
+    "trace": "-trace", "trace_json": "-trace-json", "profile": "-profile", "coverage": "-coverage",
+    "symbols": "-symbols",
+}  # fmt: skip
+"""What these are called in messages."""
+
+
+def add_analysis_options(parser: Parser) -> None:
+    """-trace -trace-json -profile -coverage -symbols on `parser`."""
+    parser.option(
+        "-trace",
+        dest="traces",
+        action="append",
+        default=[],
+        metavar="EVENTS",
+        help="tell what happens: mmio,irq,...[,device=D][,cpu=N][,address=FIRST-LAST][,file=F] (help: list)",
+    )
+    parser.option(
+        "-trace-json", metavar="FILE", help="CPUs, exits, interrupts and devices over time, for ui.perfetto.dev"
+    )
+    parser.option(
+        "-profile", metavar="FILE", help="where the guest spends its time: collapsed stacks, or a flame graph as F.svg"
+    )
+    parser.option("-profile-hz", metavar="N", help="samples a second of -profile; default 997")
+    parser.option(
+        "-coverage",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="what code was executed: for drcov, or for lcov as F.info (needs -g)",
+    )
+    parser.option(
+        "-symbols",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an ELF file with names of guest addresses: FILE[,base=N][,pid=N][,lpid=N]; default the -kernel",
+    )
+
+
+def analysis_help(options: argparse.Namespace) -> str | None:
+    """The text of `-trace help`, if that was asked for."""
+    if not any(text in ("help", "?") for text in options.traces):
+        return None
+    from powervisor.analysis.options import TraceOptions
+
+    return table([("  " + first, text) for first, text in listing(TraceOptions)])
+
+
+def check_analysis(options: argparse.Namespace) -> None:
+    """What is wrong with the options themselves is told before anything is opened or built. Raises UserError."""
+    if options.traces:
+        from powervisor.analysis.options import TraceOptions
+
+        for text in options.traces:
+            TraceOptions.parse(text)
+    if options.profile_hz is not None and options.profile is None:
+        raise UserError("-profile-hz: there is nothing to sample for; add -profile FILE")
+
+
+def start_analyses(
+    options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine", say: Callable[[str], None],
+    stack: ExitStack,
+) -> None:  # fmt: skip
+    """Begin what was asked for; `stack` ends it. Lines without a file of their own go to `say`. Raises UserError."""
+    if not (options.traces or options.trace_json or options.profile or options.coverage):
+        return
+    symbols = _symbols(options, arguments, machine)
+    if options.traces:
+        from powervisor.analysis.running import traces
+        from powervisor.analysis.trace import Trace
+
+        for text in options.traces:
+            trace = Trace(machine, text, symbols, say)
+            traces(machine).append(trace)
+            stack.callback(trace.close)
+    if options.trace_json is not None:
+        from powervisor.analysis.timeline import Timeline
+
+        stack.callback(Timeline(machine, options.trace_json, symbols).close)
+    if options.profile is not None:
+        from powervisor.analysis.profile import DEFAULT_HZ, Profile
+
+        hz = DEFAULT_HZ if options.profile_hz is None else parse_number(options.profile_hz, "-profile-hz")
+        stack.callback(Profile(machine, options.profile, symbols, hz).close)
+    if options.coverage:
+        from powervisor.analysis.coverage import Coverage
+
+        stack.callback(Coverage(machine, options.coverage, symbols).close)
+
+
+def _symbols(options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine") -> "Symbols":
+    """-symbols, or what is booted as far as it has symbols."""
+    from powervisor.analysis.symbols import Symbols
+
+    if options.symbols:
+        return Symbols(options.symbols)
+    kernel = arguments.get("kernel")
+    if kernel is None and not {"bios", "loaders"} & arguments.keys():
+        from powervisor.guests.builtin import image
+
+        kernel = image(machine.vm.core.bits)
+    loaded = [kernel, arguments.get("bios"), *(loader.file for loader in arguments.get("loaders", ()))]
+    return Symbols.of_programs([_with_symbols(path) for path in loaded if path is not None])
+
+
+def _with_symbols(path: str | os.PathLike[str]) -> Path:
+    """The vmlinux that `powervisor guests build` leaves beside a uImage, which has no symbols; else the file itself."""
+    image = Path(path)
+    linked = image.with_name(image.name.replace("uImage", "vmlinux"))
+    return linked if linked.exists() else image
