@@ -184,6 +184,7 @@ class Lockstep:
             self._turn = self._longest = 0
             self._begun = self._starved = False
             self._length = self._left = self.timing.quantum
+            self.random.position = 0
             self.forget_work()
             self.changed()
 

@@ -174,6 +174,20 @@ def test_gdb_goes_back(tmp_path):
     assert text.count("No more reverse-execution history.") == 2
 
 
+def test_from_a_snapshot_a_machine_goes_the_same_way_each_time():
+    with bare_machine(BUSY, cores=2, deterministic=True) as machine:
+        machine.run(instructions=40_123)
+        snapshot = machine.snapshot()
+        found = set()
+        for _ in range(3):
+            machine.restore(snapshot)
+            before = machine.lockstep.executed[0]
+            machine.run(instructions=30_000)
+            assert machine.lockstep.executed[0] - before == 30_000
+            found.add(digest(machine))
+        assert len(found) == 1
+
+
 def test_other_machines_have_no_past():
     with bare_machine("stay: b stay") as machine:
         control = Control(machine, lambda: None)
