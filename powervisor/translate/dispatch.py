@@ -352,7 +352,8 @@ def next_code(cpu: Vcpu) -> u64:
         if known - cpu.vm.miss_ladder < cpu.vm.miss_step * WORDS_PER_PAGE:
             known = translate_block(cpu, page_at, index)
             spent |= cpu.vm.hot_at_once != 0
-        if spent and known != 0:
+        # Where short runs end says little of what is hot: too little where once is enough.
+        if spent and known != 0 and (cpu.slice != 0 or cpu.vm.hot_after > 1):
             if cpu.vm.vcpu_count > 1 and cpu.vm.lockstep == 0:
                 look_for_wait(cpu, page_at, index)
             warm(cpu, page_at, index)
