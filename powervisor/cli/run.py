@@ -45,7 +45,9 @@ def main(words: list[str]) -> int:
         metavar="SECONDS",
         help="end with status 124 that long after the start of this command, building included",
     )
-    parser.option("-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does")
+    parser.option(
+        "-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does, and the monitor's"
+    )
     parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
     parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
     parser.option("-loadvm", metavar="FILE", help="go on from a snapshot, which says what the machine is")

@@ -95,6 +95,9 @@ class Prompt:
             self._changed.notify_all()
         self._interrupt()
 
+    def release(self) -> None:
+        """Give back what is open; nobody reads any more."""
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """Ctrl-C raises KeyboardInterrupt in this thread meanwhile."""

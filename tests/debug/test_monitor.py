@@ -275,6 +275,8 @@ def test_what_is_no_expression_is_an_error(text):
         ("info network", "no networks"),
         ("info chardev", "serial0:  recorder  connected"),
         ("info registers mmu", "mas0"),
+        ("info tlb 1", "1      0 0000000000000000"),
+        ("info tlb 2", "there are TLBs 0 and 1"),
         ("info nonsense", "info knows block, breakpoints"),
         ("info regs", "did you mean info registers?"),
         ("help info irq", "how often each interrupt was taken"),

@@ -61,12 +61,16 @@ def info_registers(monitor: Monitor, words: list[str]) -> str:
     return rows([(name, f"0x{regs[name]:x}") for name in names])
 
 
-@command("info tlb", "valid entries of the cpu's TLBs")
-def info_tlb(monitor: Monitor, _: list[str]) -> str:
+@command("info tlb [0|1]", "valid entries of the cpu's TLBs, or of one")
+def info_tlb(monitor: Monitor, words: list[str]) -> str:
     """Valid entries of the core's TLBs."""
+    if words and words not in (["0"], ["1"]):
+        raise UserError("there are TLBs 0 and 1")
     tlb, core = monitor.vcpu.state.tlb, monitor.vcpu.engine.core
     lines = ["TLB  n    effective         physical     size  as tid  lpid  gs wimge  user sup"]
     for name, entries, count in (("0", tlb.tlb0, core.tlb0_entries), ("1", tlb.tlb1, core.tlb1_entries)):
+        if words and words[0] != name:
+            continue
         lines += [f"{name:3} {n:4} {_entry(entries[n])}" for n in range(count) if int(entries[n].valid)]
     return "\n".join(lines)
 

@@ -67,6 +67,12 @@ class MonitorServer:
                 self._control.go()
 
     def _serve(self) -> None:
+        try:
+            self._talk_with()
+        finally:
+            self.prompt.release()
+
+    def _talk_with(self) -> None:
         while not self._closing:
             line = self._line()
             if self._python_wanted:
