@@ -167,7 +167,7 @@ class Prompt:
         with self._changed:
             self._line, self._escape = "", b""
             self._decoder.reset()
-            self._present, self._greeted = connected, False
+            self._present, self._greeted = connected, self._greeted and not connected
             if not connected:
                 self._push(EOFError)
             elif self._prompt is not None:
