@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...analysis.tables import exits_text
 from ...errors import UserError
 from ...hv.vcpu import Vcpu
 from ...isa.registers import MAS1, MAS2, MAS3, MAS8, get_field
@@ -92,13 +93,8 @@ def _entry(entry: Any) -> str:
 
 @command("info exits", "why cpus came back from translated code, and what they count")
 def info_exits(monitor: Monitor, _: list[str]) -> str:
-    """Why vCPUs came back, and what they count."""
-    lines = []
-    for vcpu in monitor.control.vcpus:
-        lines.append(f"cpu{vcpu.index}")
-        counts = {f"exit {reason}": count for reason, count in vcpu.exit_counts().items()} | vcpu.counters()
-        lines += [f"  {name:24}{count:>16}" for name, count in counts.items() if count]
-    return "\n".join(lines)
+    """Why vCPUs came back, and what they count; with times while somebody measures."""
+    return exits_text(monitor.machine)
 
 
 @command("info jit", "translated code: bytes, compiled regions")
