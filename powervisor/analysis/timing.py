@@ -17,6 +17,7 @@ from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..devices.mpic_registers import register_name
 from ..hv.exits import (
     Budget,
     Checkstop,
@@ -178,9 +179,13 @@ class _Timing:
     def _place(self, pa: int) -> Json:
         found = self._places.get(pa)
         if found is None:
-            place = self._space.find(pa, 1)
-            device = NOWHERE if place is None else place.device
-            register = f"0x{pa:x}" if place is None else place.name.removeprefix(device).removeprefix(".")
+            mpic = self._machine.mpic
+            if 0 <= pa - mpic.base < mpic.size and (register := register_name(pa - mpic.base & ~3)) is not None:
+                device = mpic.name  # a guest initialises hundreds of its registers
+            else:
+                place = self._space.find(pa, 1)
+                device = NOWHERE if place is None else place.device
+                register = f"0x{pa:x}" if place is None else place.name.removeprefix(device).removeprefix(".")
             found = self._places[pa] = {"device": device, "register": register, "address": f"0x{pa:x}"}
         return found
 

@@ -97,7 +97,7 @@ def _entry(entry: Any) -> str:
 
 @command("info exits", "why cpus came back from translated code, and what they count")
 def info_exits(monitor: Monitor, _: list[str]) -> str:
-    """Why vCPUs came back, what they count, and how long it took while anybody measures."""
+    """Why vCPUs came back, and what they count; with times while somebody measures."""
     return exits_text(monitor.machine)
 
 
