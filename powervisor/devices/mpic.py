@@ -162,7 +162,7 @@ class Mpic(Device):
         kind = register_kind(word)
         return None if name is None else NamedRegister(name, word, 4, kind, kind)
 
-    def source_of(self, line: IrqLine) -> int | None:
+    def source_of(self, line: object) -> int | None:
         """The source whose pin a line is."""
         return line.number if isinstance(line, MpicLine) and line.entry == "set_irq" else None
 

@@ -459,6 +459,17 @@ def test_exits_are_told_with_what_they_took(looping: Machine):
     assert not looping.vm.observers
 
 
+def test_exit_statistics_count_what_hooks_make():
+    from powervisor.analysis.timing import measure
+
+    with bare_machine(CALLS) as machine:
+        hook = machine.hooks.syscall(function=lambda call: None)
+        with measure(machine):
+            machine.run(instructions=1000)
+            assert hook.calls > 50
+            assert "DEBUG" in str(machine.statistics())
+
+
 # ---- mistakes ----------------------------------------------------------------------------------------------------
 
 
