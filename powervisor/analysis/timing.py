@@ -26,6 +26,7 @@ from ..hv.exits import (
     Exit,
     Hcall,
     Hot,
+    Interrupt,
     Kick,
     Mmio,
     NoHandler,
@@ -42,12 +43,12 @@ from .samples import Samples
 from .sources import source_label, sources
 
 TYPES: dict[type[Any], str] = {
-    Mmio: "MMIO", Kick: "SIGNAL", Hcall: "HCALL", Debug: "DEBUG", Watched: "DEBUG", Reset: "RESET", Budget: "BUDGET",
-    Hot: "HOT", NoHandler: "HANDLER", CodeFull: "CODE_FULL", Checkstop: "CHECKSTOP",
+    Mmio: "MMIO", Kick: "SIGNAL", Hcall: "HCALL", Debug: "DEBUG", Watched: "DEBUG", Interrupt: "DEBUG",
+    Reset: "RESET", Budget: "BUDGET", Hot: "HOT", NoHandler: "HANDLER", CodeFull: "CODE_FULL", Checkstop: "CHECKSTOP",
 }  # fmt: skip
 """What exits are called."""
 _REASONS = {
-    "kick": "SIGNAL", "threads": "SIGNAL", "watch": "DEBUG", "watchdog": "RESET",
+    "kick": "SIGNAL", "threads": "SIGNAL", "watch": "DEBUG", "interrupt": "DEBUG", "watchdog": "RESET",
 }  # fmt: skip
 LATENCIES = {
     Latency.EXTERNAL: "EXTINT", Latency.DECREMENTER: "DEC", Latency.FIT: "FIT", Latency.WATCHDOG: "WATCHDOG",

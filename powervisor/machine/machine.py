@@ -21,31 +21,34 @@ from ..devices.mpic import Mpic
 from ..devices.ns16550 import Ns16550
 from ..devices.ns16550_drain import Drain
 from ..errors import PowervisorError, UserError, argument
-from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Kick, Mmio, Reset, Watched
+from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Interrupt, Kick, Mmio, Reset, Watched
 from ..hv.vcpu import Vcpu
 from ..hv.vm import Vm
 from ..isa import cores as core_models
 from ..memory.ram import Ram
-from ..memory.space import BusError, Dma, Memory, PhysicalSpace
+from ..memory.space import BusError, Dma, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
+from .cpu import Cpu
+from .hooks import Hooks
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
 from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .statistics import Statistics
 from .stops import MachineStops
+from .until import Until, run_until
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..block.drives import Drive
     from ..console.chardev import Chardev, PortChardev
-    from ..devices.virtio.balloon import VirtioBalloon
 
 Path = str | os.PathLike[str]
 
 
-class Machine:
+class Machine(Waiting):
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `board`, `devices`, `drives`,
@@ -120,6 +123,10 @@ class Machine:
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self.counted = Statistics()
+        self.hooks = Hooks(self)
+        """Functions called when the guest comes to an address, accesses a device, is interrupted ..."""
+        self.run_stopped = False
+        """Whether the last `run` ended by `stop_run`."""
         self._held = False
         self._counting = False
         self._due: list[Callable[[], None]] = []
@@ -129,17 +136,18 @@ class Machine:
         self._drains: list[Drain] = []
         self.backends = Backends()
         self._vm: Vm | None = None
+        lines = list(serial) if serial is not None else [None]
+        self.console = recorded(lines[0]) if lines else Recorder()
+        self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
         try:
             self.space = PhysicalSpace(self.ram)
             self.clock = HostClock(self.lock, self._failed)
-            lines = list(serial) if serial is not None else [None]
-            self.console = recorded(lines[0]) if lines else Recorder()
-            self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
             self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
             """Serial lines and those that devices name, by name."""
             self.chardevs |= chardevs or {}
+            self.console.attach(self._check_wait, lambda: self.time)
             self._progress = progress
             self._build()
             pcap_file = None if pcap is None else os.fspath(pcap)
@@ -201,18 +209,20 @@ class Machine:
     def vm(self) -> Vm:
         """The hypervisor half, made when first asked for: a device tree or a mistake in an image needs none."""
         if self._vm is None:
-            self._vm = self._new_vm()
-            if self._moment is None:
-                self.power.power_on()
-            else:
-                put_back(self, self._moment)
-                self._moment = None
+            with self._holding:  # one is enough, whoever else asks for it meanwhile
+                if self._vm is None:
+                    self._make_vm()
+        assert self._vm is not None
         return self._vm
 
-    @property
-    def vcpus(self) -> list[Vcpu]:
-        """The vCPUs in order."""
-        return self.vm.vcpus
+    def _make_vm(self) -> None:
+        self._vm = self._new_vm()
+        self._cpus = tuple(Cpu(self, vcpu) for vcpu in self._vm.vcpus)
+        if self._moment is None:
+            self.power.power_on()
+        else:
+            put_back(self, self._moment)
+            self._moment = None
 
     def _new_vm(self) -> Vm:
         vm = new_vm(self.board, self.topology, self.ram, self._cache, self._progress)
@@ -280,6 +290,7 @@ class Machine:
             if self._outcome is None:
                 self._outcome = outcome
             self._ended.notify_all()
+        self.console.wake()
         for told in list(self.on_end):
             told()
 
@@ -287,6 +298,7 @@ class Machine:
         with self._ended:
             self._failure = self._failure or error
             self._ended.notify_all()
+        self.console.wake()
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -320,6 +332,8 @@ class Machine:
             self.power.guest_reset(vcpu, exit_)
         elif isinstance(exit_, Debug | Watched):
             self.stops.met(vcpu, exit_)
+        elif isinstance(exit_, Interrupt):
+            self.hooks.interrupted(vcpu, exit_)
         elif not isinstance(exit_, (Kick, Budget)):
             raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
         if self.mpic.events:
@@ -328,6 +342,8 @@ class Machine:
         return self._outcome is None
 
     def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
+        if self.hooks.mmio_hooks and self.hooks.accessed(vcpu, exit_):
+            return
         with self.lock:
             if not vcpu.asking:  # reset while this thread waited for the lock
                 return
@@ -342,27 +358,32 @@ class Machine:
                 exit_.failed = True
                 vcpu.fail_access()
 
-    def wait(self, timeout: float | None = None) -> Outcome | None:
-        """Wait for the machine to end; None when `timeout` seconds pass first."""
-        with self._ended:
-            self._ended.wait_for(lambda: self._outcome is not None or self._failure is not None, timeout)
-            if self._failure is not None:
-                raise self._failure
-            return self._outcome
+    def run(
+        self, seconds: float | None = None, instructions: int | None = None, until: Until | None = None
+    ) -> Outcome | None:
+        """Run for some seconds, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
 
-    def run(self, seconds: float | None = None, instructions: int | None = None) -> Outcome | None:
-        """Run for a host time, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
-
-        The vCPUs are held until the next `run`. Counting runs on the calling thread.
+        The vCPUs are held until the next `run`. Counting runs on the calling thread. `until` ends it early: an
+        effective address that a vCPU comes to, text on the console, or a function of the machine that is asked between
+        instructions every few milliseconds. Raises NotReached when `seconds` or `instructions` pass before that,
+        HookError with what a hook raised.
         """
+        self._check_wait()
+        if until is not None:
+            return run_until(self, until, seconds, instructions)
         if instructions is not None:
             return self._run_counted(instructions)
+        self.go_on()
+        try:
+            return self.wait(seconds)
+        finally:
+            self.hold()
+
+    def go_on(self) -> None:
+        """Start the vCPUs, or let them go on."""
+        self.release()  # first: what stops the vCPUs from now on is not undone
         if not self._started:
             self.start()
-        self.release()
-        outcome = self.wait(seconds)
-        self.hold()
-        return outcome
 
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
@@ -377,6 +398,7 @@ class Machine:
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
+            self.run_stopped = False
             if self._held:
                 self._held = False
                 self.vm.start_clock()
@@ -392,7 +414,7 @@ class Machine:
             try:
                 yield
             finally:
-                if not before:
+                if not before and not self.run_stopped:
                     self.release()
 
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
@@ -405,7 +427,9 @@ class Machine:
         self._counting = True
         try:
             exit_ = self.vm.run(vcpu, instructions)
-            if exit_ is not None and not isinstance(exit_, Debug | Watched):
+            if isinstance(exit_, Debug | Watched):
+                exit_ = exit_ if self.stops.look(vcpu, exit_) else None
+            elif exit_ is not None:
                 self._handle(vcpu, exit_)
             while self._due:
                 self._due.pop(0)()
@@ -436,9 +460,9 @@ class Machine:
             self.vm.start_clock()
         vcpu = self.vcpus[0]
         end = vcpu.instructions + instructions
-        self._counting = True
+        self._counting, self.run_stopped = True, False
         try:
-            while self._outcome is None and (left := end - vcpu.instructions) > 0:
+            while self._outcome is None and not self.run_stopped and (left := end - vcpu.instructions) > 0:
                 if (exit_ := self.vm.run(vcpu, left)) is not None:
                     self._handle(vcpu, exit_)
                 while self._due:
@@ -448,8 +472,7 @@ class Machine:
             if self._held:
                 self.vm.stop_clock()
             self._drain()
-        if self._failure is not None:
-            raise self._failure
+        self._check_wait()
         return self._outcome
 
     def reset(self) -> None:
@@ -505,6 +528,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
+        self.hooks.refuse("stop")
         self.quit()
         if self._vm is not None:
             self._vm.stop()
@@ -517,6 +541,7 @@ class Machine:
         """Stop and free everything."""
         if self._closed:
             return
+        self.hooks.refuse("close")
         self._closed = True
         self.stop()
         for drain in self._drains:
@@ -530,8 +555,7 @@ class Machine:
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
             self._gone = True
-        if hasattr(self, "console"):
-            self.console.close()
+        self.console.close()
         if self._vm is not None:
             self._vm.close()
         self.ram.close()
@@ -544,29 +568,6 @@ class Machine:
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 
-    @property
-    def memory(self) -> Memory:
-        """Guest RAM: `machine.memory[a:b]`; writes drop code translated from there."""
-        return Memory(self.space)
-
-    @property
-    def balloon(self) -> VirtioBalloon:
-        """The memory balloon: set its `target`, in bytes, to have the guest make do with that much RAM.
-
-        Raises PowervisorError for a machine without one.
-        """
-        from ..devices.virtio.balloon import VirtioBalloon
-
-        for device in self.built.everything():
-            if isinstance(device, VirtioBalloon):
-                return device
-        raise PowervisorError(f"balloon: the machine has none; add {argument('devices')} virtio-balloon-pci")
-
-    @property
-    def device_tree_blob(self) -> bytes:
-        """The flattened device tree the guest gets."""
-        return self.plan.device_tree
-
     def statistics(self) -> dict[str, Any]:
         """What was counted: seconds since the start, each vCPU's exits by reason, interrupts by kind and other
         counters by name, tier 1, bytes. While `analysis.timing` measures also that, see docs/statistics.md.
@@ -574,19 +575,3 @@ class Machine:
         `code-bytes` is translated code with its page tables, `translation-bytes` all host memory of translation.
         """
         return self.counted.collect(self)
-
-    def state_text(self) -> str:
-        """What Ctrl-A s shows: each vCPU's registers and counters."""
-        running = self._started and self._outcome is None
-        if running:
-            self.vm.pause()
-        try:
-            parts = []
-            for vcpu in self.vcpus:
-                exits = {f"exit-{reason}": count for reason, count in vcpu.exit_counts().items()}
-                counts = " ".join(f"{k}={v}" for k, v in {**exits, **vcpu.counters()}.items() if v)
-                parts.append(f"{vcpu.regs.dump()}\n{counts}{'  (held)' if vcpu.halted else ''}")
-            return "\n\n".join(parts)
-        finally:
-            if running:
-                self.vm.resume()

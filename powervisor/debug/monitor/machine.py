@@ -6,8 +6,9 @@ from ... import __version__
 from ...errors import PowervisorError, UserError
 from ...hv.exits import Debug, Watched
 from ...insns import disassemble
+from ...machine.memory import Unmapped
 from ...vcpu.state import Line, Request
-from ..control import Stop, Unmapped
+from ..control import Stop
 from .command import Machine, command
 from .monitor import Monitor
 

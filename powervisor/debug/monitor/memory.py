@@ -8,7 +8,7 @@ from functools import partial
 
 from ...errors import UserError
 from ...insns import disassemble
-from ..control import Unmapped
+from ...machine.memory import Unmapped
 from .command import command
 from .monitor import Monitor
 
