@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .boot.loader import LoaderDevice
-    from .machine import Machine, Outcome, Snapshot
+    from .machine import HookError, Machine, NotReached, Outcome, Snapshot
 
 __version__ = "0.1.0"
-__all__ = ["LoaderDevice", "Machine", "Outcome", "Snapshot", "__version__"]
+__all__ = ["HookError", "LoaderDevice", "Machine", "NotReached", "Outcome", "Snapshot", "__version__"]
 
-_WHERE = {"Machine": "machine", "Outcome": "machine", "Snapshot": "machine", "LoaderDevice": "boot.loader"}
+_WHERE = {
+    **dict.fromkeys(("HookError", "Machine", "NotReached", "Outcome", "Snapshot"), "machine"),
+    "LoaderDevice": "boot.loader",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -39,12 +39,12 @@ MAY_IMPORT = {
     "console": set(),
     "guests": {"boot", "cache", "native", "isa", "insns", "memory", "devices", "boards"},
     "machine": {
-        "block", "fsdev", "net", "native", "isa", "hv", "memory", "devices", "paravirt", "boards", "boot", "console",
-        "guests", "snapshots",
+        "block", "fsdev", "net", "native", "isa", "insns", "hv", "memory", "devices", "paravirt", "boards", "boot",
+        "console", "guests", "snapshots",
     },
     "analysis": {"native", "isa", "vcpu", "insns", "hv", "devices", "machine"},
     "debug": {"analysis", "isa", "vcpu", "insns", "hv", "memory", "devices", "boards", "console", "machine"},
-    "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory"},
+    "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory", "guests", "machine"},
     "cli": {
         "analysis", "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev",
         "guests", "machine", "memory", "net",

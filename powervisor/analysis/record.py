@@ -21,9 +21,11 @@ from .timing import measure
 FORMAT = "powervisor-statistics"
 VERSION = 1
 EVERY = 1.0
-"""Seconds from one writing to the next, or more:"""
+"""Seconds from one writing to the next, or some times that:"""
 SHARE = 0.01
-"""what of a host processor writing may take."""
+"""writing may take that of the processor time that the machine takes,"""
+LEAST = 10
+"""unless so many times have passed, in an idle machine for one."""
 
 
 def document(machine: Machine, ended: bool = False) -> Json:
@@ -88,11 +90,14 @@ class StatisticsFile:
 
     def _write_often(self) -> None:
         assert self._machine is not None
-        spent = 0.0
-        while self._replaced and not self._over.wait(max(EVERY, spent / SHARE)):
-            before = time.thread_time()
+        spent, waited, since = 0.0, 0, time.process_time()
+        while self._replaced and not self._over.wait(EVERY):
+            waited += 1
+            if waited < LEAST and (time.process_time() - since) * SHARE < spent:
+                continue
+            before, waited = time.thread_time(), 0
             self._write(document(self._machine))
-            spent = time.thread_time() - before
+            spent, since = time.thread_time() - before, time.process_time()
 
     def _write(self, told: Json) -> None:
         beside = f"{self._path}.{os.getpid()}.tmp"

@@ -17,6 +17,7 @@ from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..devices.mpic_registers import register_name
 from ..hv.exits import (
     Budget,
     Checkstop,
@@ -25,6 +26,7 @@ from ..hv.exits import (
     Exit,
     Hcall,
     Hot,
+    Interrupt,
     Kick,
     Mmio,
     NoHandler,
@@ -41,12 +43,12 @@ from .samples import Samples
 from .sources import source_label, sources
 
 TYPES: dict[type[Any], str] = {
-    Mmio: "MMIO", Kick: "SIGNAL", Hcall: "HCALL", Debug: "DEBUG", Watched: "DEBUG", Reset: "RESET", Budget: "BUDGET",
-    Hot: "HOT", NoHandler: "HANDLER", CodeFull: "CODE_FULL", Checkstop: "CHECKSTOP",
+    Mmio: "MMIO", Kick: "SIGNAL", Hcall: "HCALL", Debug: "DEBUG", Watched: "DEBUG", Interrupt: "DEBUG",
+    Reset: "RESET", Budget: "BUDGET", Hot: "HOT", NoHandler: "HANDLER", CodeFull: "CODE_FULL", Checkstop: "CHECKSTOP",
 }  # fmt: skip
 """What exits are called."""
 _REASONS = {
-    "kick": "SIGNAL", "threads": "SIGNAL", "watch": "DEBUG", "watchdog": "RESET",
+    "kick": "SIGNAL", "threads": "SIGNAL", "watch": "DEBUG", "interrupt": "DEBUG", "watchdog": "RESET",
 }  # fmt: skip
 LATENCIES = {
     Latency.EXTERNAL: "EXTINT", Latency.DECREMENTER: "DEC", Latency.FIT: "FIT", Latency.WATCHDOG: "WATCHDOG",
@@ -178,9 +180,13 @@ class _Timing:
     def _place(self, pa: int) -> Json:
         found = self._places.get(pa)
         if found is None:
-            place = self._space.find(pa, 1)
-            device = NOWHERE if place is None else place.device
-            register = f"0x{pa:x}" if place is None else place.name.removeprefix(device).removeprefix(".")
+            mpic = self._machine.mpic
+            if 0 <= pa - mpic.base < mpic.size and (register := register_name(pa - mpic.base & ~3)) is not None:
+                device = mpic.name  # a guest initialises hundreds of its registers
+            else:
+                place = self._space.find(pa, 1)
+                device = NOWHERE if place is None else place.device
+                register = f"0x{pa:x}" if place is None else place.name.removeprefix(device).removeprefix(".")
             found = self._places[pa] = {"device": device, "register": register, "address": f"0x{pa:x}"}
         return found
 

@@ -82,7 +82,7 @@ def start_analyses(
     """Begin what was asked for; `stack` ends it. Lines without a file of their own go to `say`. Raises UserError."""
     if not (options.traces or options.trace_json or options.profile or options.coverage):
         return
-    symbols = _symbols(options, arguments, machine)
+    symbols = symbols_of(options, arguments, machine)
     if options.traces:
         from powervisor.analysis.running import traces
         from powervisor.analysis.trace import Trace
@@ -106,7 +106,7 @@ def start_analyses(
         stack.callback(Coverage(machine, options.coverage, symbols).close)
 
 
-def _symbols(options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine") -> "Symbols":
+def symbols_of(options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine") -> "Symbols":
     """-symbols, or what is booted as far as it has symbols."""
     from powervisor.analysis.symbols import Symbols
 

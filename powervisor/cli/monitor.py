@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from powervisor.errors import UserError
 
 if TYPE_CHECKING:
     from powervisor import Machine
+    from powervisor.analysis.symbols import Symbols
     from powervisor.debug.monitor.server import MonitorServer
 
 OPTION = "-monitor"
@@ -57,8 +59,9 @@ def share(stdio: Stdio | None, spec: str | None) -> Side | None:
 class RunMonitor:
     """The monitor of a machine at `port`; on the terminal it is made when it comes to the front."""
 
-    def __init__(self, machine: Machine, port: BaseChardev | None) -> None:
-        self._machine = machine
+    def __init__(self, machine: Machine, port: BaseChardev | None, symbols: Callable[[], Symbols]) -> None:
+        self._machine, self._symbols = machine, symbols
+        self._words = contextvars.copy_context()  # what options are called in messages
         self._server: MonitorServer | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -80,7 +83,7 @@ class RunMonitor:
 
         with self._lock:
             if self._server is None and not self._closed:
-                self._server = MonitorServer(self._machine, port)
+                self._server = self._words.run(MonitorServer, self._machine, port, self._symbols)
             return None if self._closed else self._server
 
     def _change(self, side: Side) -> None:

@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from powervisor.cli.analysis import add_analysis_options, analysis_help, check_analysis, start_analyses
+from powervisor.cli.analysis import add_analysis_options, analysis_help, check_analysis, start_analyses, symbols_of
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
@@ -45,7 +46,9 @@ def main(words: list[str]) -> int:
         metavar="SECONDS",
         help="end with status 124 that long after the start of this command, building included",
     )
-    parser.option("-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does")
+    parser.option(
+        "-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does, and the monitor's"
+    )
     parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
     parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
     parser.option("-loadvm", metavar="FILE", help="go on from a snapshot, which says what the machine is")
@@ -141,7 +144,8 @@ class _Run:
 
                 server = GdbServer(machine, self.options.gdb, "-gdb")
                 stack.callback(server.close)
-            stack.enter_context(closing(RunMonitor(machine, port or side)))
+            symbols = partial(symbols_of, self.options, self.arguments, machine)
+            stack.enter_context(closing(RunMonitor(machine, port or side, symbols)))
             analyses = stack.enter_context(ExitStack())
             start_analyses(self.options, self.arguments, machine, complain, analyses)
             machine.start()

@@ -95,6 +95,9 @@ class Prompt:
             self._changed.notify_all()
         self._interrupt()
 
+    def release(self) -> None:
+        """Give back what is open; nobody reads any more."""
+
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """Ctrl-C raises KeyboardInterrupt in this thread meanwhile."""
@@ -164,7 +167,7 @@ class Prompt:
         with self._changed:
             self._line, self._escape = "", b""
             self._decoder.reset()
-            self._present, self._greeted = connected, False
+            self._present, self._greeted = connected, self._greeted and not connected
             if not connected:
                 self._push(EOFError)
             elif self._prompt is not None:

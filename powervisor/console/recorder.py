@@ -11,6 +11,7 @@ from powervisor.errors import PowervisorError
 KEPT = 16 << 20
 """Bytes of output that are remembered; older ones are forgotten."""
 _LATENCY = 0.005  # seconds between offers to a UART whose FIFO is full
+_GLANCE = 0.02  # seconds between looks at the guest's clock, which may stand still or be slower than the host's
 
 
 class ExpectError(PowervisorError):
@@ -30,6 +31,20 @@ class Recorder:
         self._dispatch: Dispatch | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._can_receive: Callable[[], int] = lambda: 0
+        self._over: Callable[[], bool] = lambda: False
+        self._guest_time: Callable[[], float] = time.monotonic
+
+    def attach(self, over: Callable[[], bool], guest_time: Callable[[], float]) -> None:
+        """Have `expect` ask, after each `wake`, whether the guest has ended, and know the guest's time in seconds.
+
+        What `over` raises ends the waiting.
+        """
+        self._over, self._guest_time = over, guest_time
+
+    def wake(self) -> None:
+        """Have whoever waits in `expect` look at what `attach` was given."""
+        with self._grown:
+            self._grown.notify_all()
 
     @property
     def on_receive(self) -> Callable[[bytes], None] | None:
@@ -128,14 +143,18 @@ class Recorder:
         with self._grown:
             return self._data.decode(errors="replace")
 
-    def expect(self, text: str, timeout: float | None = None, *, regex: bool = False) -> str:
+    def expect(
+        self, text: str, timeout: float | None = None, *, regex: bool = False, guest_seconds: float | None = None
+    ) -> str:
         """Wait until `text` comes and return what was written up to its end, since the last match.
 
-        `text` is literal unless `regex`; `timeout` is in host seconds, None waits as long as the guest runs.
-        Raises ExpectError when the time is over or the guest has ended.
+        `text` is literal unless `regex`; `timeout` is in host seconds, `guest_seconds` in the guest's, which stand
+        still while the machine is held. Without them it waits as long as the guest runs. Raises ExpectError when the
+        time is over or the guest has ended, HookError with what a hook of the machine raised.
         """
         pattern = re.compile((text if regex else re.escape(text)).encode(), re.DOTALL)
         deadline = None if timeout is None else time.monotonic() + timeout
+        guest_deadline = None if guest_seconds is None else self._guest_time() + guest_seconds
         # A literal cannot begin before the last len-1 bytes of what was searched; a regex may span all of it.
         overlap = None if regex else len(text.encode()) - 1
         with self._grown:
@@ -146,12 +165,16 @@ class Recorder:
                     begin = max(0, self._seen - self._forgotten)
                     self._seen = self._forgotten + match.end()
                     return self._data[begin : match.end()].decode(errors="replace")
-                if self._ended:
+                if self._over() or self._ended:
                     raise ExpectError(f"the guest ended before {text!r} came{self._tail()}")
                 searched = self._forgotten + len(self._data)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise ExpectError(f"{text!r} did not come within {timeout:g} s{self._tail()}")
+                if guest_deadline is not None:
+                    if self._guest_time() >= guest_deadline:
+                        raise ExpectError(f"{text!r} did not come within {guest_seconds:g} guest s{self._tail()}")
+                    left = _GLANCE if left is None else min(left, _GLANCE)
                 self._grown.wait(left)
                 resume = self._seen if overlap is None else max(self._seen, searched - overlap)
                 start = max(0, resume - self._forgotten)

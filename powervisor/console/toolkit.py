@@ -120,6 +120,10 @@ class ToolkitPrompt(Prompt):
             self._stop_reading()
         self._interrupt()
 
+    def release(self) -> None:
+        """As `Prompt.release`."""
+        self._input_context.__exit__(None, None, None)
+
     def turn(self) -> None:
         """As `Prompt.turn`."""
         with self._changed:
@@ -131,6 +135,8 @@ class ToolkitPrompt(Prompt):
         if self._running is None and b"\x03" in data:
             self._interrupt()
             data = data.rpartition(b"\x03")[2]
+        if self._ended:
+            return
         try:
             os.write(self._input.pipe.write_fd, data)
         except BlockingIOError:

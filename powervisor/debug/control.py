@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import PowervisorError
 from ..hv.exits import Debug, Kick, Watched
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
-from ..memory.space import BusError
 from .history import History, history_of
 
-PAGE = 4096
 QUANTUM = 1000
 """Instructions that other vCPUs execute while one executes a single one."""
 
@@ -23,10 +20,6 @@ class Stop(NamedTuple):
 
     vcpu: Vcpu
     why: Debug | Watched | None
-
-
-class Unmapped(PowervisorError):
-    """Nothing is at an address."""
 
 
 class Control:
@@ -153,67 +146,19 @@ class Control:
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
-    def _pieces(self, vcpu: Vcpu, ea: int, length: int) -> Iterator[tuple[int, int]]:
-        """Physical runs of an effective one, page by page. Raises Unmapped where it comes to a page without one."""
-        while length:
-            run = min(length, PAGE - ea % PAGE)
-            pa = vcpu.translate(ea)
-            if pa is None:
-                raise Unmapped(f"0x{ea:x}: no translation on cpu{vcpu.index}")
-            yield pa, run
-            ea, length = ea + run, length - run
-
     def read(self, vcpu: Vcpu, ea: int, length: int) -> bytes:
         """Memory as a vCPU sees it; less than asked for where it ends. Raises Unmapped when there is none."""
-        data = bytearray()
-        try:
-            for pa, run in self._pieces(vcpu, ea, length):
-                data += self.read_physical(pa, run)
-        except Unmapped:
-            if not data:
-                raise
-        return bytes(data)
+        return self.machine.cpus[vcpu.index].memory.read(ea, length)
 
     def write(self, vcpu: Vcpu, ea: int, data: bytes) -> None:
         """Change memory as a vCPU sees it, permissions aside. Raises Unmapped, having written nothing."""
-        done = 0
-        for pa, run in list(self._pieces(vcpu, ea, len(data))):
-            self.write_physical(pa, data[done : done + run])
-            done += run
+        self.machine.cpus[vcpu.index].memory.write(ea, data)
 
     def read_physical(self, pa: int, length: int) -> bytes:
         """Physical memory, or a device's registers. Raises Unmapped."""
-        machine = self.machine
-        with machine.lock:
-            try:
-                if pa + length <= machine.ram.size:
-                    return bytes(machine.memory[pa : pa + length])
-                return b"".join(
-                    machine.space.read(at, size).to_bytes(size, "big") for at, size in _accesses(pa, length)
-                )
-            except BusError as error:
-                raise Unmapped(str(error)) from None
+        return self.machine.memory.read(pa, length)
 
     def write_physical(self, pa: int, data: bytes) -> None:
         """Change physical memory, or a device's registers. Raises Unmapped."""
-        machine = self.machine
-        with machine.lock:
-            try:
-                if pa + len(data) <= machine.ram.size:
-                    machine.memory[pa : pa + len(data)] = data
-                else:
-                    for at, size in _accesses(pa, len(data)):
-                        machine.space.write(at, size, int.from_bytes(data[at - pa : at - pa + size], "big"))
-            except BusError as error:
-                raise Unmapped(str(error)) from None
+        self.machine.memory.write(pa, data)
         self.changed()
-
-
-def _accesses(pa: int, length: int) -> list[tuple[int, int]]:
-    """Aligned accesses of 4, 2 and 1 bytes that cover a range, as a driver would make them."""
-    found = []
-    while length:
-        size = next(size for size in (4, 2, 1) if pa % size == 0 and size <= length)
-        found.append((pa, size))
-        pa, length = pa + size, length - size
-    return found

@@ -18,7 +18,7 @@ from typing import Any
 
 from powervisor.devices.clock import Clock, HostClock, Timer
 from powervisor.devices.device import Device
-from powervisor.devices.irq import IrqLine
+from powervisor.devices.mpic_delivery import PROXY_MODE, best_ready
 from powervisor.devices.mpic_native import ENTRY_POINTS
 from powervisor.devices.mpic_registers import MAX_CPUS, SOURCES, Offset, register_kind, register_name
 from powervisor.devices.mpic_state import INPUTS, IPI0, PRIORITIES, TIMER0, Event, MpicState
@@ -89,7 +89,7 @@ class Mpic(Device):
             clock.on_release(self._clock_held)
             self.state.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
         self._appointment: Timer | None = None
-        self._lines: dict[int, IrqLine] = {}
+        self._lines: dict[int, MpicLine] = {}
         self._python = threading.RLock()
         self._functions: dict[str, Function] = {
             entry: self._interpreted(function) for entry, function in ENTRY_POINTS.items()
@@ -162,25 +162,34 @@ class Mpic(Device):
         kind = register_kind(word)
         return None if name is None else NamedRegister(name, word, 4, kind, kind)
 
-    def source_of(self, line: IrqLine) -> int | None:
+    def source_of(self, line: object) -> int | None:
         """The source whose pin a line is."""
-        return line.number if isinstance(line, _Line) and line.entry == "set_irq" else None
+        return line.number if isinstance(line, MpicLine) and line.entry == "set_irq" else None
 
-    def line(self, source: int) -> IrqLine:
+    def line(self, source: int) -> MpicLine:
         """The pin of a source, 0 to 255."""
         if not 0 <= source < SOURCES:
             raise ValueError(f"{self.name}: source {source}, there are {SOURCES}")
-        return self._lines.setdefault(source, _Line(self, "set_irq", source))
+        return self._lines.setdefault(source, MpicLine(self, "set_irq", source))
 
-    def error_line(self, error: int) -> IrqLine:
+    def error_line(self, error: int) -> MpicLine:
         """The pin of an error interrupt, 0 to 31 (bit 31-error of EISR)."""
         if not 0 <= error < 32:
             raise ValueError(f"{self.name}: error interrupt {error}, there are 32")
-        return self._lines.setdefault(SOURCES + error, _Line(self, "set_error", error))
+        return self._lines.setdefault(SOURCES + error, MpicLine(self, "set_error", error))
 
     def msi(self, data: int) -> None:
         """A message 0..255 to MSI bank A, without the PCI bus between."""
         self._call("msi", data & 0xFF)
+
+    def delivering(self, cpu: int) -> str | None:
+        """The input whose external interrupt a CPU has just taken, as `delivered` names it; None when it has gone."""
+        state = self.state.cpus[cpu]
+        if int(self.state.gcr) & PROXY_MODE == PROXY_MODE:  # acknowledged when it was taken
+            serving = int(state.in_service)
+            return _input_name(int(state.service[serving.bit_length() - 1])) if serving else None
+        source, priority = best_ready(self.state, state)
+        return _input_name(int(source)) if priority else None
 
     def acknowledge(self, cpu: int) -> int:
         """IACK of a CPU, as a core does it in external proxy mode."""
@@ -328,12 +337,32 @@ class Mpic(Device):
         return sum(int(cpu.spurious) for cpu in self._parts("cpus"))
 
 
-class _Line:
+class MpicLine:
+    """A pin. Of its next rising edges `dropping` (-1: all) are lost, for those who test what comes of that."""
+
     def __init__(self, mpic: Mpic, entry: str, number: int) -> None:
         self.mpic, self.entry, self.number = mpic, entry, number
+        self._level = self._lost = False
+        self.dropping = self.dropped = 0
 
     def set(self, level: bool) -> None:
-        self.mpic._call(self.entry, self.number, int(level))
+        """Drive it."""
+        self._level = level
+        if level and self.dropping:
+            self.dropping -= self.dropping > 0
+            self.dropped += 1
+            self._lost = True
+            return
+        if not self._lost:
+            self.mpic._call(self.entry, self.number, int(level))
+        self._lost = False
+
+    def heal(self) -> None:
+        """Drop nothing more; a level that was lost arrives now."""
+        self.dropping, lost = 0, self._lost
+        self._lost = False
+        if lost:
+            self.set(self._level)
 
 
 _EMPTY = bytes(4096)

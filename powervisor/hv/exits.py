@@ -53,6 +53,14 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupt:
+    """An interrupt that was asked for (`Vm.hook_interrupts`) was taken: the next instruction is its vector's."""
+
+    number: int
+    """n of IVORn, of GIVORn in guest state."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """The guest asked for a reset: DBCR0[RST] or the watchdog, `cause` says which.
 
@@ -97,4 +105,4 @@ class NoHandler:
     word: int
 
 
-Exit = Mmio | Budget | Kick | Debug | Watched | Reset | Hcall | Checkstop | CodeFull | Hot | NoHandler
+Exit = Mmio | Budget | Kick | Debug | Watched | Interrupt | Reset | Hcall | Checkstop | CodeFull | Hot | NoHandler

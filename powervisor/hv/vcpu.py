@@ -20,7 +20,22 @@ from ..vcpu.state import Vcpu as State
 from ..vcpu.stops import WRITES
 from ..vcpu.timers import NEVER
 from ..vcpu.timing import VcpuTiming
-from .exits import Budget, Checkstop, CodeFull, Debug, Exit, Hcall, Hot, Kick, Mmio, NoHandler, Reset, Scope, Watched
+from .exits import (
+    Budget,
+    Checkstop,
+    CodeFull,
+    Debug,
+    Exit,
+    Hcall,
+    Hot,
+    Interrupt,
+    Kick,
+    Mmio,
+    NoHandler,
+    Reset,
+    Scope,
+    Watched,
+)
 from .registers import Registers
 
 UNLIMITED = (1 << 63) - 1
@@ -90,6 +105,8 @@ class Vcpu:
                 return Debug()
             case ExitReason.WATCH:
                 return Watched(int(self.state.watch_address), detail == WRITES)
+            case ExitReason.INTERRUPT:
+                return Interrupt(detail)
             case ExitReason.WATCHDOG:
                 self.asking = True
                 return Reset("watchdog", WATCHDOG_SCOPE[detail], detail)

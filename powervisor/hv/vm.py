@@ -64,6 +64,8 @@ class Vm:
         self._ports: list[Any] = []
         self._counted: list[tuple[int, Any, int | None]] = []
         """What counts accesses that native code answers: address, Port with the offset or PlainRegister."""
+        self._served: list[tuple[int, int, Any, str]] = []
+        """What native code answers for: physical base, bytes, the struct and its field that says how many."""
         self._stops = Stops(self.state)
         self._gate = threading.Condition()
         self._alone = threading.RLock()
@@ -110,6 +112,7 @@ class Vm:
         vm.irqchip, vm.irqchip_pa, vm.irqchip_size = state, base, size
         vm.irqchip_read, vm.irqchip_write, vm.irqchip_ack, vm.irqchip_proxy = read, write, ack, proxy
         vm.irqchip_taken = taken
+        self._served.append((base, size, vm, "irqchip_size"))
 
     def attach_port(self, state: int, base: int, size: int, read: int, write: int) -> None:
         """Let native code try byte accesses to a device before they leave; see vcpu.state.Port."""
@@ -118,6 +121,7 @@ class Vm:
         port.next, self.state.ports = self.state.ports, port.address
         self._ports.append(port)
         self._counted += [(base + n, port, n) for n in range(min(size, len(port.reads)))]
+        self._served.append((base, size, port, "length"))
 
     def attach_registers(self, base: int, size: int, registers: Iterable[tuple[int, int, Any]]) -> None:
         """Let native code answer for registers that only hold bits: offset in a device's window, bytes, the Reg."""
@@ -135,6 +139,7 @@ class Vm:
         bank.pa, bank.length, bank.registers = base, size, ctypes.addressof(table)
         bank.next, self.state.banks = self.state.banks, bank.address
         self._ports += bank, table
+        self._served.append((base, size, bank, "length"))
 
     def attach_rom(self, base: int, size: int, host: int) -> Callable[[bool], None]:
         """Let native code read a device's memory at a host address, while it is shown: call what is answered.
@@ -145,6 +150,7 @@ class Vm:
         rom.pa, rom.length, rom.host, rom.open = base, size, host, 1
         rom.next, self.state.roms = self.state.roms, rom.address
         self._ports.append(rom)
+        self._served.append((base, size, rom, "length"))
 
         def show(shown: bool) -> None:
             rom.open = shown
@@ -395,6 +401,21 @@ class Vm:
         with self.quiet():
             self._stops.set(breakpoints, watchpoints)
             self.flush_code()
+
+    def hook_interrupts(self, numbers: Iterable[int]) -> None:
+        """Have vCPUs leave with exit Interrupt at these interrupts' vectors from now on, and at no other's."""
+        mask = 0
+        for number in numbers:
+            mask |= 1 << number
+        self.state.hooked_interrupts = mask
+
+    def hook_accesses(self, ranges: Iterable[range]) -> None:
+        """Have every access to devices at these physical addresses leave with exit Mmio, and no other needlessly."""
+        hooked = list(ranges)
+        with self.quiet():
+            for base, size, struct, field in self._served:
+                ours = any(place.start < base + size and base < place.stop for place in hooked)
+                setattr(struct, field, 0 if ours else size)
 
     def translation_bytes(self) -> int:
         """Host memory that translation takes: the image, translated code with its tables, soft TLBs."""

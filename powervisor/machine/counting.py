@@ -30,9 +30,9 @@ class Counting:
 
     def run(self, instructions: int) -> None:
         """Run CPU 0 for so many instructions, or until the machine ends."""
-        vcpu = self._machine.vcpus[0]
+        machine, vcpu = self._machine, self._machine.vcpus[0]
         end = vcpu.instructions + instructions
-        while not self._machine.ended and (left := end - vcpu.instructions) > 0:
+        while not (machine.ended or machine.run_stopped) and (left := end - vcpu.instructions) > 0:
             self._go(vcpu, left, debugger=False)
 
     def execute(self, vcpu: Vcpu, instructions: int) -> Exit | None:
@@ -47,7 +47,9 @@ class Counting:
         self.active = True
         try:
             exit_ = self._machine.vm.run(vcpu, instructions)
-            if exit_ is not None and not (debugger and isinstance(exit_, Debug | Watched)):
+            if debugger and isinstance(exit_, Debug | Watched):
+                exit_ = exit_ if self._machine.stops.look(vcpu, exit_) else None
+            elif exit_ is not None:
                 self._answer(vcpu, exit_)
             while self.due:
                 self.due.pop(0)()

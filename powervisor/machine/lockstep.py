@@ -73,6 +73,8 @@ class Lockstep:
         self.random = Randomness(timing.seed)
         self.lock = threading.RLock()
         """Held while a turn is taken and its exit answered."""
+        self.active = False
+        """Whether `run` is what takes the turns."""
         self.round = 0
         self.executed = [0] * machine.topology.vcpus
         """Instructions of each vCPU since power-on, those before a reset included."""
@@ -267,7 +269,7 @@ class Lockstep:
         if type(exit_) is Mmio or type(exit_) is Hcall:
             vcpu.let_interrupts()
         if debugger and isinstance(exit_, Debug | Watched):
-            return exit_
+            return exit_ if self._machine.stops.look(vcpu, exit_) else None
         self._answer_exit(vcpu, exit_)
         self._settle()
         return None
@@ -346,12 +348,17 @@ class Lockstep:
     def run(self, instructions: int) -> None:
         """Let all vCPUs run until the first has executed so many instructions, the machine ends, or nothing will ever
         happen without input; it is held."""
+        machine = self._machine
         with self.lock:
             end = self.executed[0] + instructions
-            while not self._machine.ended and (left := end - self.executed[0]) > 0:
-                self.advance(left if self._turn == 0 else None)
-                if self._starved:
-                    break
+            self.active = True
+            try:
+                while not (machine.ended or machine.run_stopped) and (left := end - self.executed[0]) > 0:
+                    self.advance(left if self._turn == 0 else None)
+                    if self._starved:
+                        break
+            finally:
+                self.active = False
 
     def advance_towards(self, position: Position) -> Debug | Watched | None:
         """As `advance` for a debugger, but not past a position."""

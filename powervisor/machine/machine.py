@@ -21,36 +21,39 @@ from ..devices.mpic import Mpic
 from ..devices.ns16550 import Ns16550
 from ..devices.ns16550_drain import Drain
 from ..errors import PowervisorError, UserError, argument
-from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Kick, Mmio, Reset, Watched
+from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Interrupt, Kick, Mmio, Reset, Watched
 from ..hv.vcpu import Vcpu
 from ..hv.vm import Vm
 from ..isa import cores as core_models
 from ..memory.ram import Ram
-from ..memory.space import BusError, Dma, Memory, PhysicalSpace
+from ..memory.space import BusError, Dma, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
 from .counting import Counting
+from .cpu import Cpu
 from .deterministic import lockstep_of, refuse_undetermined
+from .hooks import Hooks
 from .inputs import RESET, Channel
 from .lockstep import Lockstep
 from .native import attach_devices, new_vm, print_natively
 from .outcome import STOPPED, Outcome
 from .power import Power
 from .snapshot import Snapshot, check_fork, keywords, put_back, take
-from .statistics import Statistics, state_text
+from .statistics import Statistics
 from .stops import MachineStops
 from .timing import Timing
+from .until import Until, run_until
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..block.drives import Drive
     from ..console.chardev import Chardev, PortChardev
-    from ..devices.virtio.balloon import VirtioBalloon
 
 Path = str | os.PathLike[str]
 
 
-class Machine:
+class Machine(Waiting):
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `board`, `devices`, `drives`,
@@ -129,6 +132,10 @@ class Machine:
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self.counted = Statistics()
+        self.hooks = Hooks(self)
+        """Functions called when the guest comes to an address, accesses a device, is interrupted ..."""
+        self.run_stopped = False
+        """Whether the last `run` ended by `stop_run`."""
         self._held = False
         self._control: list[threading.Thread] = []
         self.power = Power(self)
@@ -136,6 +143,9 @@ class Machine:
         self._drains: list[Drain] = []
         self.backends = Backends()
         self._vm: Vm | None = None
+        lines = list(serial) if serial is not None else [None]
+        self.console = recorded(lines[0]) if lines else Recorder()
+        self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
         self.topology = CpuTopology(core.name, cores, threads, core.line_size, core.pvr, self.board.core(core.name).svr)
         self.ram = Ram(size, mem_path, mem_prealloc)
         self.lockstep: Lockstep | None = None
@@ -145,12 +155,10 @@ class Machine:
             self.counting = self.lockstep or Counting(self, self._handle)
             self.space = PhysicalSpace(self.ram)
             self.clock: HostClock | ManualClock = HostClock(self.lock, self._failed)
-            lines = list(serial) if serial is not None else [None]
-            self.console = recorded(lines[0]) if lines else Recorder()
-            self._chardevs: list[Chardev | None] = [self.console, *lines[1:]]
             self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
             """Serial lines and those that devices name, by name."""
             self.chardevs |= chardevs or {}
+            self.console.attach(self._check_wait, lambda: self.time)
             if self.lockstep is not None:
                 self.clock = self.lockstep.clock
                 self._chardevs = self.lockstep.serial_channels(self._chardevs)
@@ -220,20 +228,22 @@ class Machine:
     def vm(self) -> Vm:
         """The hypervisor half, made when first asked for: a device tree or a mistake in an image needs none."""
         if self._vm is None:
-            self._vm = self._new_vm()
-            if self._moment is None:
-                self.power.power_on()
-            else:
-                put_back(self, self._moment)
-                self._moment = None
-            if self.lockstep is not None:
-                self.lockstep.begin()
+            with self._holding:  # one is enough, whoever else asks for it meanwhile
+                if self._vm is None:
+                    self._make_vm()
+        assert self._vm is not None
         return self._vm
 
-    @property
-    def vcpus(self) -> list[Vcpu]:
-        """The vCPUs in order."""
-        return self.vm.vcpus
+    def _make_vm(self) -> None:
+        self._vm = self._new_vm()
+        self._cpus = tuple(Cpu(self, vcpu) for vcpu in self._vm.vcpus)
+        if self._moment is None:
+            self.power.power_on()
+        else:
+            put_back(self, self._moment)
+            self._moment = None
+        if self.lockstep is not None:
+            self.lockstep.begin()
 
     def _new_vm(self) -> Vm:
         vm = new_vm(self.board, self.topology, self.ram, self._cache, self._progress)
@@ -304,6 +314,7 @@ class Machine:
             if self._outcome is None:
                 self._outcome = outcome
             self._ended.notify_all()
+        self.console.wake()
         for told in list(self.on_end):
             told()
 
@@ -311,6 +322,7 @@ class Machine:
         with self._ended:
             self._failure = self._failure or error
             self._ended.notify_all()
+        self.console.wake()
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -347,6 +359,8 @@ class Machine:
             self.power.guest_reset(vcpu, exit_)
         elif isinstance(exit_, Debug | Watched):
             self.stops.met(vcpu, exit_)
+        elif isinstance(exit_, Interrupt):
+            self.hooks.interrupted(vcpu, exit_)
         elif not isinstance(exit_, (Kick, Budget)):
             raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
         if self.mpic.events:
@@ -355,6 +369,8 @@ class Machine:
         return self._outcome is None
 
     def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
+        if self.hooks.mmio_hooks and self.hooks.accessed(vcpu, exit_):
+            return
         with self.lock:
             if not vcpu.asking:  # reset while this thread waited for the lock
                 return
@@ -369,30 +385,34 @@ class Machine:
                 exit_.failed = True
                 vcpu.fail_access()
 
-    def wait(self, timeout: float | None = None) -> Outcome | None:
-        """Wait for the machine to end; None when `timeout` seconds pass first."""
-        with self._ended:
-            self._ended.wait_for(lambda: self._outcome is not None or self._failure is not None, timeout)
-            if self._failure is not None:
-                raise self._failure
-            return self._outcome
+    def run(
+        self, seconds: float | None = None, instructions: int | None = None, until: Until | None = None
+    ) -> Outcome | None:
+        """Run for some seconds, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
 
-    def run(self, seconds: float | None = None, instructions: int | None = None) -> Outcome | None:
-        """Run for a host time, or CPU 0 alone for a number of instructions; None when the guest goes on after it.
-
-        The vCPUs are held until the next `run`. Counting runs on the calling thread. In a deterministic machine all
-        vCPUs run until CPU 0 has executed the number.
+        The vCPUs are held until the next `run`. Counting runs on the calling thread. `until` ends it early: an
+        effective address that a vCPU comes to, text on the console, or a function of the machine that is asked between
+        instructions every few milliseconds. Raises NotReached when `seconds` or `instructions` pass before that,
+        HookError with what a hook raised. In a deterministic machine all vCPUs run until CPU 0 has executed the number.
         """
+        self._check_wait()
+        if until is not None:
+            return run_until(self, until, seconds, instructions)
         if instructions is not None:
             return self._run_counted(instructions)
+        self.go_on()
+        try:
+            return self.wait(seconds)
+        finally:
+            self.hold()
+            if self.lockstep is not None:
+                self.lockstep.rest()
+
+    def go_on(self) -> None:
+        """Start the vCPUs, or let them go on."""
+        self.release()  # first: what stops the vCPUs from now on is not undone
         if not self._started:
             self.start()
-        self.release()
-        outcome = self.wait(seconds)
-        self.hold()
-        if self.lockstep is not None:
-            self.lockstep.rest()
-        return outcome
 
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
@@ -407,6 +427,7 @@ class Machine:
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
+            self.run_stopped = False
             if self._held:
                 self._held = False
                 self.vm.start_clock()
@@ -422,7 +443,7 @@ class Machine:
             try:
                 yield
             finally:
-                if not before:
+                if not before and not self.run_stopped:
                     self.release()
 
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
@@ -455,13 +476,13 @@ class Machine:
         if self._held:
             self.vm.start_clock()
         try:
+            self.run_stopped = False
             self.counting.run(instructions)
         finally:
             if self._held:
                 self.vm.stop_clock()
             self._drain()
-        if self._failure is not None:
-            raise self._failure
+        self._check_wait()
         return self._outcome
 
     def reset(self) -> None:
@@ -520,6 +541,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
+        self.hooks.refuse("stop")
         self.quit()
         if self._vm is not None:
             self._vm.stop()
@@ -534,6 +556,7 @@ class Machine:
         """Stop and free everything."""
         if self._closed:
             return
+        self.hooks.refuse("close")
         self._closed = True
         self.stop()
         for drain in self._drains:
@@ -547,8 +570,7 @@ class Machine:
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
             self._gone = True
-        if hasattr(self, "console"):
-            self.console.close()
+        self.console.close()
         if self._vm is not None:
             self._vm.close()
         self.ram.close()
@@ -561,29 +583,6 @@ class Machine:
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 
-    @property
-    def memory(self) -> Memory:
-        """Guest RAM: `machine.memory[a:b]`; writes drop code translated from there."""
-        return Memory(self.space)
-
-    @property
-    def balloon(self) -> VirtioBalloon:
-        """The memory balloon: set its `target`, in bytes, to have the guest make do with that much RAM.
-
-        Raises PowervisorError for a machine without one.
-        """
-        from ..devices.virtio.balloon import VirtioBalloon
-
-        for device in self.built.everything():
-            if isinstance(device, VirtioBalloon):
-                return device
-        raise PowervisorError(f"balloon: the machine has none; add {argument('devices')} virtio-balloon-pci")
-
-    @property
-    def device_tree_blob(self) -> bytes:
-        """The flattened device tree the guest gets."""
-        return self.plan.device_tree
-
     def statistics(self) -> dict[str, Any]:
         """What was counted: seconds since the start, each vCPU's exits by reason, interrupts by kind and other
         counters by name, tier 1, bytes. While `analysis.timing` measures also that, see docs/statistics.md.
@@ -591,7 +590,3 @@ class Machine:
         `code-bytes` is translated code with its page tables, `translation-bytes` all host memory of translation.
         """
         return self.counted.collect(self)
-
-    def state_text(self) -> str:
-        """What Ctrl-A s shows: each vCPU's registers and counters."""
-        return state_text(self)

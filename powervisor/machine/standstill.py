@@ -24,6 +24,7 @@ def standstill(machine: Machine) -> Iterator[None]:
     Raises PowervisorError when a vCPU waits for something that does not come: as when this is asked for out of a
     device's register.
     """
+    machine.hooks.refuse("a snapshot")
     with ExitStack() as held:
         held.enter_context(machine.holding())
         _settle(machine)

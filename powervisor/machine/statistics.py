@@ -46,20 +46,3 @@ def describe(machine: Machine) -> dict[str, Any]:
         "name": machine.name, "board": machine.board.name, "cpu": cpus.core, "cores": cpus.cores,
         "threads": cpus.threads, "memory": machine.ram.size,
     }  # fmt: skip
-
-
-def state_text(machine: Machine) -> str:
-    """See `Machine.state_text`."""
-    running = machine.counted.start_time is not None and not machine.ended
-    if running:
-        machine.vm.pause()
-    try:
-        parts = []
-        for vcpu in machine.vcpus:
-            exits = {f"exit-{reason}": count for reason, count in vcpu.exit_counts().items()}
-            counts = " ".join(f"{k}={v}" for k, v in {**exits, **vcpu.counters()}.items() if v)
-            parts.append(f"{vcpu.regs.dump()}\n{counts}{'  (held)' if vcpu.halted else ''}")
-        return "\n\n".join(parts)
-    finally:
-        if running:
-            machine.vm.resume()

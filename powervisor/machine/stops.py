@@ -126,6 +126,12 @@ class MachineStops:
 
     def met(self, vcpu: Vcpu, exit_: Debug | Watched) -> None:
         """A vCPU stopped, on its thread: tell whoever asked for it; nobody holds it, so it goes on."""
+        for stopper in self.look(vcpu, exit_):
+            self.hold(stopper)
+            stopper.on_stop(vcpu, exit_)
+
+    def look(self, vcpu: Vcpu, exit_: Debug | Watched) -> list[Stopper]:
+        """Tell those of a stop that only look; who holds because of it. Without any, the vCPU will pass."""
         stoppers = self._stoppers
         meant = [stopper for stopper in stoppers if stopper.meant(vcpu, exit_)]
         pc = int(vcpu.state.pc)
@@ -133,10 +139,6 @@ class MachineStops:
             if not stopper.holds:
                 stopper.on_stop(vcpu, exit_)
         holders = [stopper for stopper in meant or stoppers if stopper.holds]
-        for stopper in holders:
-            self.hold(stopper)
-            stopper.on_stop(vcpu, exit_)
-        if holders:
-            return
-        if int(vcpu.state.pc) == pc:
+        if not holders and int(vcpu.state.pc) == pc:
             vcpu.pass_stop()
+        return holders

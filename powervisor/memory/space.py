@@ -171,23 +171,6 @@ class PhysicalSpace:
             hook(pa, length)
 
 
-class Memory:
-    """RAM as a sequence of bytes: `memory[a:b]`. Writes are noticed like a device's, so translated code is dropped."""
-
-    def __init__(self, space: PhysicalSpace) -> None:
-        self._space = space
-
-    def __len__(self) -> int:
-        return len(self._space.ram)
-
-    def __getitem__(self, key: slice) -> bytes:
-        return self._space.ram[key]
-
-    def __setitem__(self, key: slice, data: bytes | bytearray | memoryview) -> None:
-        self._space.ram[key] = data
-        self._space.written(key.start or 0, len(data))
-
-
 def _pieces(pa: int, length: int) -> list[tuple[int, int]]:
     """The naturally aligned accesses of at most 4 bytes that cover `pa`..`pa+length`, in order."""
     pieces = []

@@ -58,6 +58,14 @@ def interrupt_event(cpu: Vcpu, number: u32, before: u32) -> None:
         atomic_or(u32, field_addr(cpu, "requests"), u32(Request.LINES))
 
 
+@native(inline=True)
+def tell_hook(cpu: Vcpu, number: u32) -> None:
+    """Leave native code at the vector of an interrupt that somebody hooked."""
+    if cpu.vm.hooked_interrupts >> u64(number) & 1 and cpu.exit_reason == 0:
+        cpu.exit_reason = u32(ExitReason.INTERRUPT)
+        cpu.exit_detail = number
+
+
 @native(cold=True)
 def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
     """Take an interrupt to the hypervisor state (GS=0): save, new MSR, PC at the vector.
@@ -108,6 +116,7 @@ def enter(cpu: Vcpu, number: u32, return_pc: u64) -> None:
         trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & (DBCR0.IRPT | DBCR0.CIRPT):
         interrupt_event(cpu, number, msr)
+    tell_hook(cpu, number)
     update_mode(cpu)
 
 
@@ -175,6 +184,7 @@ def enter_guest(cpu: Vcpu, number: u32, return_pc: u64) -> None:
         trace_interrupt(cpu, number, return_pc, msr)
     if u32(cpu.spr[SPR.DBCR0]) & DBCR0.IRPT:
         interrupt_event(cpu, number, msr)
+    tell_hook(cpu, number)
     update_mode(cpu)
 
 

@@ -150,6 +150,8 @@ def take_pending(cpu: Vcpu) -> None:
             return
         acknowledge(cpu, number)
         take(cpu, number, cpu.pc)
+        if cpu.exit_reason:  # a hook sees this one before another is taken
+            return
 
 
 @native(inline=True)

@@ -39,6 +39,7 @@ class ExitReason:
 
     NONE = 0
     MMIO = 1
+    INTERRUPT = 2  # one that somebody hooked was taken; `exit_detail` is its number
     BUDGET = 3
     KICK = 4
     DEBUG = 5
@@ -397,6 +398,7 @@ class Vm(Struct):
     watch_count: u32
     stop_words: Array[u64, 16]
     watches: u64  # address of Watch structs
+    hooked_interrupts: u64  # bit n: vCPUs leave when they have taken interrupt n
     code_lock: u32
     code_map: u64  # u64 per physical page: head of its list of CodePage
     code_pages: u64  # bump pointer for CodePage structs

@@ -179,6 +179,7 @@ def test_a_terminal_is_shared_with_the_guest(screen):
     screen.until(lambda: ">" in screen.seen.partition("half more")[2])
     os.write(screen.master, b"x\x15three\r")
     screen.until(lambda: "three" in screen.lines)
+    screen.until(lambda: ">" in screen.seen.rpartition("three")[2])
     os.write(screen.master, b"four\x03")
     screen.until(lambda: screen.lines[-1] is KeyboardInterrupt)
     assert screen.to_guest == b"keys"

@@ -38,7 +38,13 @@ checked:
 
 
 class NoTerminal:
-    """Where nobody speaks Python."""
+    """Where nobody speaks Python; keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
 
     def python(self, monitor: Monitor) -> None:
         raise AssertionError
@@ -180,6 +186,32 @@ def test_snapshots_are_saved_and_gone_back_to(monitored, tmp_path):
     gdb.close()
 
 
+def test_symbols_are_addresses_and_addresses_have_names(monitored):
+    class Names:
+        def named(self, name):
+            return type("Symbol", (), {"address": machine.symbols[name]})
+
+        def text(self, address, pid=0, lpid=0):
+            return " <loop>" if address == machine.symbols["loop"] else ""
+
+    machine, monitor = monitored()
+    monitor.symbols = Names()
+    assert monitor.execute("print loop + 4") == f"{machine.symbols['loop'] + 4:#x}\n"
+    assert monitor.execute("break loop") == f"{machine.symbols['loop']:#x}\n"
+    until(lambda: machine.held)
+    assert f"cpu0 at {machine.symbols['loop']:#x} <loop>: " in monitor.execute("stop")
+    assert monitor.execute("x /1i loop").startswith("<loop>\n0x")
+
+
+def test_a_trace_is_told_until_it_is_switched_off(monitored):
+    machine, monitor = monitored()
+    assert monitor.execute("trace").startswith("no traces; trace [on")
+    assert monitor.execute(f"trace on insn,address={machine.symbols['loop']:#x}").startswith("1: ")
+    until(lambda: any("addi" in line for line in monitor.terminal.told))
+    assert monitor.execute("trace off") == "no traces\n"
+    assert "name some of" in monitor.execute("trace on cpu=0") and "write trace" in monitor.execute("trace x")
+
+
 BUTTON = """
     devices
     vector 404, pressed        # IVOR4
@@ -275,6 +307,8 @@ def test_what_is_no_expression_is_an_error(text):
         ("info network", "no networks"),
         ("info chardev", "serial0:  recorder  connected"),
         ("info registers mmu", "mas0"),
+        ("info tlb 1", "1      0 0000000000000000"),
+        ("info tlb 2", "there are TLBs 0 and 1"),
         ("info nonsense", "info knows block, breakpoints"),
         ("info regs", "did you mean info registers?"),
         ("help info irq", "how often each interrupt was taken"),
@@ -314,7 +348,7 @@ def test_random_lines_are_answered(monitored):
     rng = random.Random(11)
     pieces = [*COMMANDS, "/8xb", "/i", "$pc", "$r1", "0x1000", "0xfe0004500", "lpid", "1", "-", "(", "'", '"', "\\"]
     pieces += ["\x00", "\xff", "\u0660", "\ud800", "é", "%s", "{}", "9" * 40, "", " ", "\t", "\x1b"]
-    unsafe = {"quit", "system_reset", "python", "nmi", "savevm"}  # end or disturb it
+    unsafe = {"quit", "system_reset", "python", "nmi", "savevm", "trace"}  # end or disturb it
     for _ in range(1500):
         words = rng.choices(pieces, k=rng.randrange(1, 6))
         line = (
@@ -322,7 +356,7 @@ def test_random_lines_are_answered(monitored):
             if rng.random() < 0.8
             else "".join(map(chr, rng.choices(range(300), k=9)))
         )
-        if line.split()[:1] and line.split()[0].strip("'\"\\") not in unsafe and not line.lstrip().startswith("q"):
+        if not any(word in line for word in unsafe) and not line.strip("'\"\\ \t").startswith("q"):
             monitor.execute(line)
             monitor.complete(line)
     monitor.execute("delete")

@@ -372,6 +372,13 @@ def test_64_bit_linux_lives_through_snapshots(name):
 
 
 @pytest.mark.slow
+def test_linux_as_a_hypervisors_guest_lives_through_snapshots():
+    linux_is_there()
+    options = snapshots.linux(2) | {"board": "ppce500,hypervisor=on", "append": "console=hvc0"}
+    snapshots.run_cycles(options, 100, seed=5)
+
+
+@pytest.mark.slow
 def test_linux_at_work_on_a_disk_lives_through_snapshots(tmp_path):
     linux_is_there()
     disk = tmp_path / "disk"

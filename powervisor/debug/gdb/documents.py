@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from ..control import PAGE, Control
+from ...machine.memory import PAGE
+from ..control import Control
 from .processes import GUEST, Processes
 
 _MAP = '"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN" "http://sourceware.org/gdb/gdb-memory-map.dtd"'

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from ...hv.exits import Watched
 from ...hv.stops import Breakpoint, Watchpoint
 from ...hv.vcpu import Vcpu
-from ..control import Control, Stop, Unmapped
+from ...machine.memory import Unmapped
+from ..control import Control, Stop
 from .documents import memory_map, memory_table, processes_table, types_table
 from .packets import LONGEST, escaped, unescaped
 from .processes import GUEST, Processes, ThreadId

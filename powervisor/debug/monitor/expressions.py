@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_TOKEN = re.compile(r"\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![0-9a-zA-Z_])|\$\w+|<<|>>|[-+*/%&|^~()])")
+_NUMBER, _NAME = r"0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![0-9a-zA-Z_])", r"\$\w+|[A-Za-z_.][\w.$]*"
+_TOKEN = re.compile(rf"\s*({_NUMBER}|{_NAME}|<<|>>|[-+*/%&|^~()])")
 _MASK = (1 << 64) - 1
 _DEEPEST = 50
 _BINARY: dict[str, tuple[int, Callable[[int, int], int]]] = {
@@ -18,9 +19,13 @@ _BINARY: dict[str, tuple[int, Callable[[int, int], int]]] = {
 _UNARY: dict[str, Callable[[int], int]] = {"-": int.__neg__, "+": int.__pos__, "~": int.__invert__}
 
 
-def evaluate(text: str, register: Callable[[str], int]) -> int:
-    """The value of an expression; `register` knows names after $. Raises ValueError, or what `register` raises."""
-    return _Expression(text, register).value()
+def _no_symbols(name: str) -> int:
+    raise ValueError(f"'{name}' is no number; write 4096, 0x1000, $r1 or $pc+8")
+
+
+def evaluate(text: str, register: Callable[[str], int], symbol: Callable[[str], int] = _no_symbols) -> int:
+    """The value of an expression; `register` knows names after $, `symbol` others. Raises ValueError."""
+    return _Expression(text, register, symbol).value()
 
 
 def _divisor(value: int) -> int:
@@ -30,8 +35,8 @@ def _divisor(value: int) -> int:
 
 
 class _Expression:
-    def __init__(self, text: str, register: Callable[[str], int]) -> None:
-        self._text, self._register = text, register
+    def __init__(self, text: str, register: Callable[[str], int], symbol: Callable[[str], int]) -> None:
+        self._register, self._symbol = register, symbol
         self._tokens = self._split(text)
 
     def _split(self, text: str) -> list[str]:
@@ -75,4 +80,6 @@ class _Expression:
             return self._register(token[1:])
         if token[0].isdigit():
             return int(token, 0 if token[1:2].isalpha() else 10) & _MASK
+        if token[0].isalpha() or token[0] in "_.":
+            return self._symbol(token)
         raise ValueError(f"'{token}' is one too many")

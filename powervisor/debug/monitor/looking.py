@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...analysis.tables import exits_text
 from ...errors import UserError
 from ...hv.vcpu import Vcpu
 from ...isa.registers import MAS1, MAS2, MAS3, MAS8, get_field
@@ -61,12 +62,16 @@ def info_registers(monitor: Monitor, words: list[str]) -> str:
     return rows([(name, f"0x{regs[name]:x}") for name in names])
 
 
-@command("info tlb", "valid entries of the cpu's TLBs")
-def info_tlb(monitor: Monitor, _: list[str]) -> str:
+@command("info tlb [0|1]", "valid entries of the cpu's TLBs, or of one")
+def info_tlb(monitor: Monitor, words: list[str]) -> str:
     """Valid entries of the core's TLBs."""
+    if words and words not in (["0"], ["1"]):
+        raise UserError("there are TLBs 0 and 1")
     tlb, core = monitor.vcpu.state.tlb, monitor.vcpu.engine.core
     lines = ["TLB  n    effective         physical     size  as tid  lpid  gs wimge  user sup"]
     for name, entries, count in (("0", tlb.tlb0, core.tlb0_entries), ("1", tlb.tlb1, core.tlb1_entries)):
+        if words and words[0] != name:
+            continue
         lines += [f"{name:3} {n:4} {_entry(entries[n])}" for n in range(count) if int(entries[n].valid)]
     return "\n".join(lines)
 
@@ -92,13 +97,8 @@ def _entry(entry: Any) -> str:
 
 @command("info exits", "why cpus came back from translated code, and what they count")
 def info_exits(monitor: Monitor, _: list[str]) -> str:
-    """Why vCPUs came back, and what they count."""
-    lines = []
-    for vcpu in monitor.control.vcpus:
-        lines.append(f"cpu{vcpu.index}")
-        counts = {f"exit {reason}": count for reason, count in vcpu.exit_counts().items()} | vcpu.counters()
-        lines += [f"  {name:24}{count:>16}" for name, count in counts.items() if count]
-    return "\n".join(lines)
+    """Why vCPUs came back, and what they count; with times while somebody measures."""
+    return exits_text(monitor.machine)
 
 
 @command("info jit", "translated code: bytes, compiled regions")

@@ -6,17 +6,18 @@ from ... import __version__
 from ...errors import PowervisorError, UserError
 from ...hv.exits import Debug, Watched
 from ...insns import disassemble
+from ...machine.memory import Unmapped
 from ...vcpu.state import Line, Request
-from ..control import Control, Stop, Unmapped
+from ..control import Stop
 from .command import Machine, command
 from .monitor import Monitor
 
 _MOST_STEPS = 100_000
 
 
-def where(control: Control, stop: Stop) -> str:
+def where(monitor: Monitor, stop: Stop) -> str:
     """Where a vCPU is, why it stopped there, and the instruction it will execute next."""
-    vcpu = stop.vcpu
+    control, vcpu = monitor.control, stop.vcpu
     pc = vcpu.regs["pc"]
     try:
         word = int.from_bytes(control.read(vcpu, pc, 4), "big")
@@ -30,7 +31,7 @@ def where(control: Control, stop: Stop) -> str:
             why = ", breakpoint"
         case _:
             why = ", waits for an interrupt" if int(vcpu.state.waiting) else ""
-    return f"cpu{vcpu.index} at 0x{pc:x}: {text}{why}"
+    return f"cpu{vcpu.index} at 0x{pc:x}{monitor.symbols.text(pc)}: {text}{why}"
 
 
 @command("version", "of powervisor")
@@ -61,7 +62,7 @@ def info_status(monitor: Monitor, _: list[str]) -> str:
 def stop(monitor: Monitor, _: list[str]) -> str:
     """Hold the machine."""
     monitor.control.hold()
-    return where(monitor.control, Stop(monitor.vcpu, None))
+    return where(monitor, Stop(monitor.vcpu, None))
 
 
 @command("cont", "let the machine go on", Machine.STOPS)
@@ -91,7 +92,7 @@ def step(monitor: Monitor, words: list[str]) -> str:
         done = control.step(monitor.vcpu)
         if done.why is not None:
             break
-    return where(control, done)
+    return where(monitor, done)
 
 
 @command("system_reset", "press the board's reset button", Machine.RUNS)

@@ -8,7 +8,7 @@ from functools import partial
 
 from ...errors import UserError
 from ...insns import disassemble
-from ..control import Unmapped
+from ...machine.memory import Unmapped
 from .command import command
 from .monitor import Monitor
 
@@ -68,7 +68,8 @@ def _examine(monitor: Monitor, words: list[str], read: Callable[[int, int], byte
     if not words:
         raise UserError(f"write {usage}")
     at = monitor.number(" ".join(words))
-    return "\n".join(_lines(at, count, letter, _UNITS[unit] if unit else 1 if letter == "c" else 4, read))
+    lines = _lines(at, count, letter, _UNITS[unit] if unit else 1 if letter == "c" else 4, read)
+    return f"{monitor.symbols.text(at).strip()}\n".lstrip() * (letter == "i") + "\n".join(lines)
 
 
 def _lines(at: int, count: int, letter: str, size: int, read: Callable[[int, int], bytes]) -> Iterator[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Protocol
 
+from ...analysis.symbols import Symbols
 from ...errors import PowervisorError, UserError
 from ...hv.vcpu import Vcpu
 from ...machine import Machine
@@ -26,21 +28,33 @@ class Terminal(Protocol):
     def python(self, monitor: Monitor) -> None:
         """Talk Python with whoever types, until they are done."""
 
+    def tell(self, line: str) -> None:
+        """Show a line that nobody asked for just now; from any thread."""
+
 
 class Monitor:
     """Executes lines; what they ask for comes back as text. `vcpu` is the one that commands are about.
 
-    Without a `terminal` it is gdb's: the machine is stopped and let go on by gdb only.
+    Without a `terminal` it is gdb's: the machine is stopped and let go on by gdb only. `symbols` are read when they are
+    first needed.
     """
 
-    def __init__(self, control: Control, terminal: Terminal | None = None) -> None:
+    def __init__(
+        self, control: Control, terminal: Terminal | None = None, symbols: Callable[[], Symbols] = Symbols
+    ) -> None:
         self.control, self.terminal = control, terminal
+        self._read_symbols = symbols
         self.vcpu: Vcpu = control.vcpus[0]
 
     @property
     def machine(self) -> Machine:
         """The machine."""
         return self.control.machine
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """Names of addresses. Raises UserError for files that cannot be read."""
+        return self._read_symbols()
 
     def execute(self, line: str) -> str:
         """The answer to a line, errors included; it ends with a line end unless it is empty."""
@@ -65,8 +79,8 @@ class Monitor:
         return found.answer(self, words)
 
     def number(self, text: str) -> int:
-        """The value of an expression: numbers, registers ($pc), + - * / % & | ^ ~ << >> and parentheses."""
-        return evaluate(text, self._register)
+        """The value of an expression: numbers, registers ($pc), symbols, + - * / % & | ^ ~ << >> and parentheses."""
+        return evaluate(text, self._register, lambda name: self.symbols.named(name).address)
 
     def _register(self, name: str) -> int:
         return self.vcpu.regs[name]

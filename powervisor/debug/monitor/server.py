@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
+from collections.abc import Callable
 
+from ...analysis.symbols import Symbols
 from ...console.chardev import BaseChardev
 from ...console.prompt import Talk, open_prompt
 from ...console.stdio import Side
@@ -27,16 +30,17 @@ def _begin(port: BaseChardev) -> str:
 class MonitorServer:
     """Serves `port`, which it starts; it is closed by whoever opened it, after this."""
 
-    def __init__(self, machine: Machine, port: BaseChardev) -> None:
+    def __init__(self, machine: Machine, port: BaseChardev, symbols: Callable[[], Symbols] = Symbols) -> None:
         self._machine, self._port = machine, port
         self._side = port if isinstance(port, Side) else None
         self.prompt = open_prompt(port, f"{_begin(port)}{BANNER}\n")
         self._control = Control(machine, self._stopped, "the monitor")
-        self._monitor = Monitor(self._control, self)
+        self._monitor = Monitor(self._control, self, symbols)
         self._talk = Talk("monitor", self._monitor.complete)
         self._closing = False
         self._in_python = self._python_wanted = False
-        self._thread = threading.Thread(target=self._serve, name="monitor", daemon=True)
+        words = contextvars.copy_context()  # what options are called in messages
+        self._thread = threading.Thread(target=words.run, args=(self._serve,), name="monitor", daemon=True)
         self._thread.start()
         port.start(lambda call: call())  # no lock: nothing but the prompt's queue is touched
 
@@ -66,7 +70,20 @@ class MonitorServer:
             if not held:
                 self._control.go()
 
+    def tell(self, line: str) -> None:
+        """A line of a trace: above what is being typed, or when the monitor comes to the front again."""
+        if self._side is None or self._side.front:
+            self.prompt.announce(f"{line}\n")
+        else:
+            self.prompt.write(f"{line}\n")
+
     def _serve(self) -> None:
+        try:
+            self._talk_with()
+        finally:
+            self.prompt.release()
+
+    def _talk_with(self) -> None:
         while not self._closing:
             line = self._line()
             if self._python_wanted:
@@ -89,7 +106,7 @@ class MonitorServer:
         """On a vCPU's thread, or where the machine ended: tell where it stopped."""
         if self._machine.ended or (stop := self._control.stopped()) is None:
             return
-        text = where(self._control, stop)
+        text = where(self._monitor, stop)
         self._monitor.vcpu = stop.vcpu
         if self._side is not None and not self._side.front:
             self._side.stdio.message(f"{text} (Ctrl-A c: monitor)")
