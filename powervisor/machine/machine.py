@@ -32,6 +32,7 @@ from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
 from .cpu import Cpu
 from .hooks import Hooks
+from .life import GUEST_ERROR, Finished, Held, Life, Released
 from .native import attach_devices, new_vm, print_natively
 from .outcome import Outcome
 from .power import Power
@@ -117,9 +118,11 @@ class Machine(Waiting):
         self._ended = threading.Condition()
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
-        self._started = False
+        self.started = False
+        """Whether the vCPUs have threads."""
         self._holding = threading.RLock()
         self.stops = MachineStops(self, self._holding)
+        self.life = Life(self)
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self.counted = Statistics()
@@ -236,8 +239,7 @@ class Machine(Waiting):
     @property
     def drives(self) -> list[Drive]:
         """The storage of disks, by name."""
-        drives = self.backends.drives
-        return [] if drives is None else list(drives.by_name.values())
+        return self.backends.all_drives()
 
     def _drain(self) -> None:
         """Pass on what the guest printed until now."""
@@ -281,7 +283,7 @@ class Machine(Waiting):
                 thread.start()
 
     def _poweroff(self) -> None:
-        self.end(Outcome("poweroff"))
+        self.life.finish(Outcome("poweroff"))
 
     def end(self, outcome: Outcome) -> None:
         """This is the end, unless there was one: whoever waits is told."""
@@ -304,9 +306,9 @@ class Machine(Waiting):
 
     def start(self) -> None:
         """Let the vCPUs run on their threads."""
-        if self._started:
+        if self.started:
             raise PowervisorError("the machine has been started already")
-        self._started = True
+        self.started = True
         self.counted.start_time = time.monotonic()
         self.vm.start(self._handle, self._failed)
 
@@ -326,8 +328,7 @@ class Machine(Waiting):
         elif isinstance(exit_, Checkstop):
             with self._ended:
                 dump = vcpu.regs.dump()
-            self.end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
-            return False
+            self.life.finish(Outcome(GUEST_ERROR, f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
         elif isinstance(exit_, Reset):
             self.power.guest_reset(vcpu, exit_)
         elif isinstance(exit_, Debug | Watched):
@@ -339,6 +340,7 @@ class Machine(Waiting):
         if self.mpic.events:
             with self.lock:
                 self.mpic.service()
+        self.life.settle()
         return self._outcome is None
 
     def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
@@ -382,40 +384,51 @@ class Machine(Waiting):
     def go_on(self) -> None:
         """Start the vCPUs, or let them go on."""
         self.release()  # first: what stops the vCPUs from now on is not undone
-        if not self._started:
+        if not self.started:
             self.start()
 
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
         with self._holding:
-            if not self._held:
-                self._held = True
-                self.vm.pause()
-                self.clock.hold()
-                self.vm.stop_clock()
-                self._drain()
+            if self._hold():
+                self.life.tell(Held())
+
+    def _hold(self) -> bool:
+        """False when they were held."""
+        if self._held:
+            return False
+        self._held = True
+        self.vm.pause()
+        self.clock.hold()
+        self.vm.stop_clock()
+        self._drain()
+        return True
 
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
             self.run_stopped = False
             if self._held:
-                self._held = False
-                self.vm.start_clock()
-                self.clock.release()
-                self.vm.resume()
+                self._release()
+                self.life.tell(Released())
+
+    def _release(self) -> None:
+        self._held = False
+        self.vm.start_clock()
+        self.clock.release()
+        self.vm.resume()
 
     @contextmanager
     def holding(self) -> Iterator[None]:
         """`hold`, and nobody else lets the vCPUs go on meanwhile; then they are as before."""
         with self._holding:
             before = self._held
-            self.hold()
+            self._hold()
             try:
                 yield
             finally:
                 if not before and not self.run_stopped:
-                    self.release()
+                    self._release()
 
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
         """Execute at most so many instructions of one vCPU on the calling thread, while all are held.
@@ -454,7 +467,7 @@ class Machine(Waiting):
         return bool(self._due) or any(t.is_alive() and t is not threading.current_thread() for t in self._control)
 
     def _run_counted(self, instructions: int) -> Outcome | None:
-        if self._started:
+        if self.started:
             self.hold()
         if self._held:
             self.vm.start_clock()
@@ -462,7 +475,7 @@ class Machine(Waiting):
         end = vcpu.instructions + instructions
         self._counting, self.run_stopped = True, False
         try:
-            while self._outcome is None and not self.run_stopped and (left := end - vcpu.instructions) > 0:
+            while not (self.ended or self.life.finished or self.run_stopped) and (left := end - vcpu.instructions) > 0:
                 if (exit_ := self.vm.run(vcpu, left)) is not None:
                     self._handle(vcpu, exit_)
                 while self._due:
@@ -478,6 +491,7 @@ class Machine(Waiting):
     def reset(self) -> None:
         """As the board's reset button, or its end under `no_reboot`; the vCPUs may be held."""
         self.power.button()
+        self.life.settle()
 
     def snapshot(self) -> Snapshot:
         """The whole machine as it is now, in memory; it goes on as before. Costs what changed since the last one.
@@ -515,16 +529,18 @@ class Machine(Waiting):
         """Press the power button, for guests that switch themselves off then. Raises PowervisorError for others."""
         self.power.press_power_button()
 
-    def quit(self) -> None:
-        """End the machine: whoever waits for it gets the outcome "stopped"."""
-        self.end(Outcome("stopped"))
+    def quit(self, why: str = "") -> None:
+        """End the machine: whoever waits for it gets the outcome "stopped", with `why` as its detail."""
+        if not self.ended:
+            self.life.tell(Finished(Outcome("stopped", why), kept=False, by_guest=False))
+        self.end(Outcome("stopped", why))
 
     def revive(self) -> None:
         """Another moment is restored: the end, if there was one, has not come yet."""
         with self._ended:
-            if self._outcome is not None and self._started:
+            if self._outcome is not None and self.started:
                 raise PowervisorError("the machine has ended; make another one of the snapshot (fork)")
-            self._outcome = None
+            self._outcome = self.life.finished = None
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
