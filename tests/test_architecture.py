@@ -44,10 +44,13 @@ MAY_IMPORT = {
     },
     "analysis": {"native", "isa", "vcpu", "insns", "hv", "devices", "machine"},
     "debug": {"analysis", "isa", "vcpu", "insns", "hv", "memory", "devices", "boards", "console", "machine"},
+    "manage": {
+        "block", "boards", "console", "debug", "devices", "hv", "isa", "machine", "memory", "snapshots",
+    },
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory", "guests", "machine"},
     "cli": {
         "analysis", "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev",
-        "guests", "machine", "memory", "net",
+        "guests", "machine", "manage", "memory", "net",
     },
 }  # fmt: skip
 """What each room may import besides itself and what serves everybody: `errors`, `properties`, `buffers`. The package

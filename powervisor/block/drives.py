@@ -81,13 +81,29 @@ class Moment(NamedTuple):
     """What the guest had changed, in snapshot mode."""
 
 
+@dataclass
+class Counts:
+    """What a device has asked of its storage."""
+
+    read_bytes: int = 0
+    write_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+    flushes: int = 0
+    discards: int = 0
+    """Zeros that were asked for as well."""
+    failures: int = 0
+
+
 class Drive:
     """Open storage with a name; `device` is who uses it."""
 
-    def __init__(self, name: str, where: str, backend: Backend, file: str = "") -> None:
-        """`file` is the host's file whose bytes, and time of change, are the storage's."""
-        self.name, self.where, self.backend = name, where, backend
+    def __init__(self, name: str, where: str, backend: Backend, file: str = "", storage: Storage | None = None) -> None:
+        """`file` is the host's file whose bytes, and time of change, are the storage's; `storage` what was opened."""
+        self.name, self.where, self.backend, self.storage = name, where, backend, storage
         self.device = ""
+        self.counts: Counts | None = None
+        """Of a device that counts."""
         self._file = file
 
     @property
@@ -167,7 +183,7 @@ def open_drives(drives: Sequence[str], blockdevs: Sequence[str] = (), snapshot: 
             backend = open_storage(storage, snapshot)
             plain = storage.format in ("", RAW) or isinstance(backend, Overlay) or backend.read_only
             file = storage.file if plain and storage.server is None else ""  # qemu-nbd writes when it likes to
-            found.by_name[name] = Drive(name, storage.where, backend, file)
+            found.by_name[name] = Drive(name, storage.where, backend, file, storage)
             if interface != NONE:
                 found.devices.append(f"{_DEVICES[interface]},drive={name.replace(',', ',,')}")
     except BaseException:

@@ -14,6 +14,7 @@ from powervisor.cli.machine_options import add_machine_options, list_requested, 
 from powervisor.cli.main import Status
 from powervisor.cli.monitor import HELP, RunMonitor, open_port, share
 from powervisor.cli.options import Parser, parse_seconds
+from powervisor.cli.qmp import SIGNAL, Qmp, add_qmp_options
 from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
 from powervisor.console.stdio import Command, Stdio, complain
@@ -51,6 +52,7 @@ def main(words: list[str]) -> int:
     )
     parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
     parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
+    add_qmp_options(parser)
     parser.option("-loadvm", metavar="FILE", help="go on from a snapshot, which says what the machine is")
     parser.option(
         "-savevm", metavar="FILE", help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there"
@@ -99,8 +101,13 @@ class _Run:
             starting = stack.enter_context(ExitStack())
             starting.enter_context(overdue_at(self.deadline))
             statistics = self._statistics_file()
+            qmp = Qmp(self.options, stack)
+            for endpoint in qmp.endpoints:
+                if endpoint.announcement.startswith(("tcp:", "/dev/")):
+                    complain(f"qmp: {endpoint.announcement}")
             named = _open_chardevs(self.options.chardevs or (), stack)
-            terminal_taken = any(isinstance(chardev, Stdio) for chardev in named.values())
+            labels = dict(named)
+            terminal_taken = qmp.takes_terminal or any(isinstance(chardev, Stdio) for chardev in named.values())
             specs = self.options.serial or ["null" if terminal_taken else "stdio"]
             chardevs = _open_serial_lines(specs, named, stack)
             everything = [*chardevs, *named.values()]
@@ -109,6 +116,9 @@ class _Run:
             )
             if port is not None and port not in everything:
                 everything.append(port)
+            labels |= {f"serial{n}": one for n, one in enumerate(chardevs) if one and one not in labels.values()}
+            if qmp.takes_terminal and any(isinstance(chardev, Stdio) for chardev in everything):
+                raise UserError("-qmp stdio: the terminal is a serial line's; use a socket for one of them")
             stdio = next((chardev for chardev in everything if isinstance(chardev, Stdio)), None)
             if stdio is None and self.options.monitor in ("stdio", "mon:stdio"):
                 stdio = Stdio()
@@ -148,6 +158,9 @@ class _Run:
             stack.enter_context(closing(RunMonitor(machine, port or side, symbols)))
             analyses = stack.enter_context(ExitStack())
             start_analyses(self.options, self.arguments, machine, complain, analyses)
+            managed = qmp.serve(machine, labels, stack)
+            if managed is not None:
+                managed.ready()
             machine.start()
             starting.close()
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
@@ -157,6 +170,8 @@ class _Run:
             status, message = self._until_the_end(serial[0])
             if self.options.savevm is not None and status == Status.OK:
                 machine.snapshot().save(self.options.savevm, _progress)
+            if managed is not None and status > Status.SIGNALLED:
+                machine.quit(SIGNAL)
             machine.stop()
             analyses.close()
         if message:

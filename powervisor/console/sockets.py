@@ -94,21 +94,7 @@ class UnixServer(SocketServer):
 
     def __init__(self, path: str, wait: bool, option: str) -> None:
         self._path = path
-        where = f"{option} unix:{path}"
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            _remove_stale(path, where)
-            listener.bind(path)
-        except OSError as error:
-            listener.close()
-            reason = "the path is too long for a socket" if error.errno is None else error.strerror
-            raise UserError(
-                f"{where}: cannot listen there ({reason}); choose a short path in a directory of yours"
-            ) from None
-        except UserError:
-            listener.close()
-            raise
-        super().__init__(listener, f"unix:{path}", wait)
+        super().__init__(listen_unix(path, option), f"unix:{path}", wait)
 
     def close(self) -> None:
         super().close()
@@ -121,22 +107,49 @@ class TcpServer(SocketServer):
     """A TCP port; an empty host means every address of this machine, port 0 a free one (it is announced)."""
 
     def __init__(self, host: str, port: int, wait: bool, option: str) -> None:
-        where = f"{option} tcp:{host}:{port}"
-        if port > 0xFFFF:
-            raise UserError(f"{where}: there is no port {port}; ports go from 1 to 65535")
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, port), family=family, backlog=1)
-        except UnicodeError:
-            raise UserError(f"{where}: '{host}' is not the name of a host; name an address of this machine") from None
-        except OSError as error:
-            reason = str(error.strerror or error).partition(" (while")[0]  # create_server adds a tuple
-            remedy = "name an address of this machine and a port you may use (above 1023)"
-            if error.errno == errno.EADDRINUSE:
-                remedy = "choose another port, or end the program that has it (ss -ltnp)"
-            raise UserError(f"{where}: cannot listen there ({reason}); {remedy}") from None
+        listener = listen_tcp(host, port, option)
         name = listener.getsockname()
         super().__init__(listener, f"tcp:{name[0]}:{name[1]}", wait)
+
+
+def listen_unix(path: str, option: str, mode: int | None = None, backlog: int = 1) -> socket.socket:
+    """A socket that listens in the file system, with permissions `mode`; a stale one is replaced. Raises UserError."""
+    where = f"{option} unix:{path}"
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale(path, where)
+        if mode is not None:
+            os.fchmod(listener.fileno(), mode)  # Linux makes the file with it: there is no moment without
+        listener.bind(path)
+        listener.listen(backlog)
+    except OSError as error:
+        listener.close()
+        reason = "the path is too long for a socket" if error.errno is None else error.strerror
+        raise UserError(
+            f"{where}: cannot listen there ({reason}); choose a short path in a directory of yours"
+        ) from None
+    except UserError:
+        listener.close()
+        raise
+    return listener
+
+
+def listen_tcp(host: str, port: int, option: str, backlog: int = 1) -> socket.socket:
+    """A socket that listens on a port; an empty host means every address of this machine. Raises UserError."""
+    where = f"{option} tcp:{host}:{port}"
+    if port > 0xFFFF:
+        raise UserError(f"{where}: there is no port {port}; ports go from 1 to 65535")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except UnicodeError:
+        raise UserError(f"{where}: '{host}' is not the name of a host; name an address of this machine") from None
+    except OSError as error:
+        reason = str(error.strerror or error).partition(" (while")[0]  # create_server adds a tuple
+        remedy = "name an address of this machine and a port you may use (above 1023)"
+        if error.errno == errno.EADDRINUSE:
+            remedy = "choose another port, or end the program that has it (ss -ltnp)"
+        raise UserError(f"{where}: cannot listen there ({reason}); {remedy}") from None
 
 
 def _remove_stale(path: str, where: str) -> None:

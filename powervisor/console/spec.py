@@ -48,7 +48,7 @@ def _file(rest: str, option: str) -> BaseChardev:
 def _unix(rest: str, option: str) -> BaseChardev:
     from powervisor.console.sockets import UnixServer
 
-    path, wait = _listening(rest, f"{option} unix:{rest}")
+    path, wait = listening(rest, f"{option} unix:{rest}")
     return UnixServer(path, wait, option)
 
 
@@ -56,7 +56,7 @@ def _tcp(rest: str, option: str) -> BaseChardev:
     from powervisor.console.sockets import TcpServer
 
     where = f"{option} tcp:{rest}"
-    address, wait = _listening(rest, where)
+    address, wait = listening(rest, where)
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal():
         raise UserError(f"{where}: no port number; write for example tcp:127.0.0.1:4444,server=on")
@@ -90,7 +90,7 @@ def open_chardev(spec: str, option: str = "-serial") -> BaseChardev:
     return chardev
 
 
-def _listening(rest: str, where: str) -> tuple[str, bool]:
+def listening(rest: str, where: str) -> tuple[str, bool]:
     """The address and whether to wait for a client, from `ADDRESS,server=on,wait=off` or the older `server,nowait`."""
     address, *flags = rest.split(",")
     server, wait = False, True

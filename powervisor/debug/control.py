@@ -33,6 +33,7 @@ class Control:
         self._stopper = machine.stops.open(self._stopped, name=name)
         self.breakpoints, self.watchpoints = self._stopper.breakpoints, self._stopper.watchpoints
         self._stops: queue.SimpleQueue[Stop] = queue.SimpleQueue()
+        self._met: dict[Vcpu, int] = {}  # where vCPUs stopped since the last `go`
         self._on_stop = on_stop
         machine.on_end.append(on_stop)
         self.history: History | None = None
@@ -64,6 +65,7 @@ class Control:
     # ---- stop and go -----------------------------------------------------------------------------------------------
 
     def _stopped(self, vcpu: Vcpu, exit_: Debug | Watched) -> None:
+        self._met[vcpu] = int(vcpu.state.pc)
         self._stops.put(Stop(vcpu, exit_))
         self._on_stop()
 
@@ -89,7 +91,15 @@ class Control:
             self.history.leave()
         while not self._stops.empty():
             self._stops.get_nowait()
+        self._met.clear()
         self._stopper.release()
+
+    def go_past(self) -> None:
+        """As `go`; what stopped vCPUs where they are now does not stop them there again."""
+        for vcpu, pc in list(self._met.items()):
+            if int(vcpu.state.pc) == pc:
+                vcpu.pass_stop()
+        self.go()
 
     def apply(self) -> None:
         """Make a change of breakpoints and watchpoints true before the next `go`."""

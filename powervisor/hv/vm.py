@@ -417,6 +417,11 @@ class Vm:
                 ours = any(place.start < base + size and base < place.stop for place in hooked)
                 setattr(struct, field, 0 if ours else size)
 
+    @property
+    def thread_ids(self) -> list[int]:
+        """The host's number of each vCPU's thread, as in /proc/PID/task; empty before `start`."""
+        return [worker.native_id or 0 for worker in self._workers]
+
     def translation_bytes(self) -> int:
         """Host memory that translation takes: the image, translated code with its tables, soft TLBs."""
         space, code_map = self.engine.space, int(self.state.code_map)

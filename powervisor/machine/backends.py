@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..block.drives import Drives
+    from ..block.drives import Drive, Drives
     from ..devices.services import Services
     from ..fsdev.options import Exports
     from ..net.claims import Netdevs
+    from ..net.netdev import Netdev
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Backends:
     def __bool__(self) -> bool:
         """Whether anything is open."""
         return any(part is not None for part in (self.drives, self.exports, self.netdevs))
+
+    def all_drives(self) -> list[Drive]:
+        """The storage of disks."""
+        return [] if self.drives is None else list(self.drives.by_name.values())
+
+    def all_netdevs(self) -> list[Netdev]:
+        """The networks."""
+        return [] if self.netdevs is None else list(self.netdevs.by_name.values())
 
     def lend(self, services: Services) -> None:
         """Let devices that are plugged in find them."""

@@ -32,7 +32,10 @@ class Counting:
         """Run CPU 0 for so many instructions, or until the machine ends."""
         machine, vcpu = self._machine, self._machine.vcpus[0]
         end = vcpu.instructions + instructions
-        while not (machine.ended or machine.run_stopped) and (left := end - vcpu.instructions) > 0:
+        while (
+            not (machine.ended or machine.life.finished or machine.run_stopped)
+            and (left := end - vcpu.instructions) > 0
+        ):
             self._go(vcpu, left, debugger=False)
 
     def execute(self, vcpu: Vcpu, instructions: int) -> Exit | None:

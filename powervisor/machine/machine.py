@@ -21,20 +21,22 @@ from ..devices.mpic import Mpic
 from ..devices.ns16550 import Ns16550
 from ..devices.ns16550_drain import Drain
 from ..errors import PowervisorError, UserError, argument
-from ..hv.exits import Budget, Checkstop, Debug, Exit, Hcall, Interrupt, Kick, Mmio, Reset, Watched
+from ..hv.exits import Exit
 from ..hv.vcpu import Vcpu
 from ..hv.vm import Vm
 from ..isa import cores as core_models
 from ..memory.ram import Ram
-from ..memory.space import BusError, Dma, PhysicalSpace
+from ..memory.space import Dma, PhysicalSpace
 from ..paravirt.byte_channel import ByteChannel
 from ..paravirt.hypercalls import Hypercalls
 from .backends import BackendOptions, Backends
 from .counting import Counting
 from .cpu import Cpu
 from .deterministic import lockstep_of, refuse_undetermined
+from .exits import Answers
 from .hooks import Hooks
 from .inputs import RESET, Channel
+from .life import Finished, Held, Life, Released
 from .lockstep import Lockstep
 from .native import attach_devices, new_vm, print_natively
 from .outcome import STOPPED, Outcome
@@ -126,11 +128,14 @@ class Machine(Waiting):
         self._ended = threading.Condition()
         self._outcome: Outcome | None = None
         self._failure: BaseException | None = None
-        self._started = False
+        self.started = False
+        """Whether the vCPUs have threads."""
         self._holding = threading.RLock()
         self.stops = MachineStops(self, self._holding)
+        self.life = Life(self)
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
+        self._answers = Answers(self)
         self.counted = Statistics()
         self.hooks = Hooks(self)
         """Functions called when the guest comes to an address, accesses a device, is interrupted ..."""
@@ -151,8 +156,8 @@ class Machine(Waiting):
         self.lockstep: Lockstep | None = None
         """The turns of a deterministic machine's vCPUs."""
         try:
-            self.lockstep = lockstep_of(self, deterministic, record, replay, self._handle, self._drain, warn)
-            self.counting = self.lockstep or Counting(self, self._handle)
+            self.lockstep = lockstep_of(self, deterministic, record, replay, self._answers, self._drain, warn)
+            self.counting = self.lockstep or Counting(self, self._answers)
             self.space = PhysicalSpace(self.ram)
             self.clock: HostClock | ManualClock = HostClock(self.lock, self._failed)
             self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
@@ -199,7 +204,7 @@ class Machine(Waiting):
             line = self.built.devices.get(f"{SERIAL}{index}")
             if chardev is not None and isinstance(line, Ns16550 | ByteChannel):
                 self._connect(chardev, line)
-        self._hypercalls = Hypercalls(self.built.devices.values())
+        self._answers.hypercalls = Hypercalls(self.built.devices.values())
 
     def _plug(
         self, devices: Sequence[str], chardevs: Mapping[str, PortChardev] | None, warn: Callable[[str], None] | None
@@ -259,8 +264,7 @@ class Machine(Waiting):
     @property
     def drives(self) -> list[Drive]:
         """The storage of disks, by name."""
-        drives = self.backends.drives
-        return [] if drives is None else list(drives.by_name.values())
+        return self.backends.all_drives()
 
     def _drain(self) -> None:
         """Pass on what the guest printed until now."""
@@ -305,7 +309,7 @@ class Machine(Waiting):
                 thread.start()
 
     def _poweroff(self) -> None:
-        self.end(Outcome("poweroff"))
+        self.life.finish(Outcome("poweroff"))
 
     def end(self, outcome: Outcome) -> None:
         """This is the end, unless there was one: whoever waits is told."""
@@ -328,62 +332,14 @@ class Machine(Waiting):
 
     def start(self) -> None:
         """Let the vCPUs run on their threads."""
-        if self._started:
+        if self.started:
             raise PowervisorError("the machine has been started already")
-        self._started = True
+        self.started = True
         self.counted.start_time = time.monotonic()
         if self.lockstep is not None:
             self.vm.take_turns(self.lockstep.work, self._failed)
         else:
-            self.vm.start(self._handle, self._failed)
-
-    def _handle(self, vcpu: Vcpu, exit_: Exit) -> bool:
-        goes_on = self._answer(vcpu, exit_)
-        self.vm.answered(vcpu, exit_)
-        return goes_on
-
-    def _answer(self, vcpu: Vcpu, exit_: Exit) -> bool:
-        """Answer an exit, on the vCPU's thread; False ends the thread."""
-        if type(exit_) is Mmio:
-            self._mmio(vcpu, exit_)
-        elif type(exit_) is Hcall:
-            with self.lock:
-                if vcpu.asking:  # not reset while this thread waited for the lock
-                    vcpu.complete_hcall(*self._hypercalls.call(exit_.token, exit_.arguments))
-        elif isinstance(exit_, Checkstop):
-            with self._ended:
-                dump = vcpu.regs.dump()
-            self.end(Outcome("guest-error", f"cpu{vcpu.index}: checkstop: {exit_.reason}", dump))
-            return False
-        elif isinstance(exit_, Reset):
-            self.power.guest_reset(vcpu, exit_)
-        elif isinstance(exit_, Debug | Watched):
-            self.stops.met(vcpu, exit_)
-        elif isinstance(exit_, Interrupt):
-            self.hooks.interrupted(vcpu, exit_)
-        elif not isinstance(exit_, (Kick, Budget)):
-            raise PowervisorError(f"cpu{vcpu.index}: exit {exit_} has no handler")
-        if self.mpic.events:
-            with self.lock:
-                self.mpic.service()
-        return self._outcome is None
-
-    def _mmio(self, vcpu: Vcpu, exit_: Mmio) -> None:
-        if self.hooks.mmio_hooks and self.hooks.accessed(vcpu, exit_):
-            return
-        with self.lock:
-            if not vcpu.asking:  # reset while this thread waited for the lock
-                return
-            try:
-                if exit_.write:
-                    self.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
-                    vcpu.complete_write()
-                else:
-                    exit_.value = self.space.read(exit_.pa, exit_.size, vcpu.index)
-                    vcpu.complete_read(exit_.value)
-            except BusError:
-                exit_.failed = True
-                vcpu.fail_access()
+            self.vm.start(self._answers, self._failed)
 
     def run(
         self, seconds: float | None = None, instructions: int | None = None, until: Until | None = None
@@ -411,40 +367,51 @@ class Machine(Waiting):
     def go_on(self) -> None:
         """Start the vCPUs, or let them go on."""
         self.release()  # first: what stops the vCPUs from now on is not undone
-        if not self._started:
+        if not self.started:
             self.start()
 
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
         with self._holding:
-            if not self._held:
-                self._held = True
-                self.vm.pause()
-                self.clock.hold()
-                self.vm.stop_clock()
-                self._drain()
+            if self._hold():
+                self.life.tell(Held())
+
+    def _hold(self) -> bool:
+        """False when they were held."""
+        if self._held:
+            return False
+        self._held = True
+        self.vm.pause()
+        self.clock.hold()
+        self.vm.stop_clock()
+        self._drain()
+        return True
 
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
             self.run_stopped = False
             if self._held:
-                self._held = False
-                self.vm.start_clock()
-                self.clock.release()
-                self.vm.resume()
+                self._release()
+                self.life.tell(Released())
+
+    def _release(self) -> None:
+        self._held = False
+        self.vm.start_clock()
+        self.clock.release()
+        self.vm.resume()
 
     @contextmanager
     def holding(self) -> Iterator[None]:
         """`hold`, and nobody else lets the vCPUs go on meanwhile; then they are as before."""
         with self._holding:
             before = self._held
-            self.hold()
+            self._hold()
             try:
                 yield
             finally:
                 if not before and not self.run_stopped:
-                    self.release()
+                    self._release()
 
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
         """Execute at most so many instructions of one vCPU on the calling thread, while all are held.
@@ -471,7 +438,7 @@ class Machine(Waiting):
         return bool(self.counting.due) or any(t.is_alive() and t is not here for t in self._control)
 
     def _run_counted(self, instructions: int) -> Outcome | None:
-        if self._started:
+        if self.started:
             self.hold()
         if self._held:
             self.vm.start_clock()
@@ -491,6 +458,7 @@ class Machine(Waiting):
             self.lockstep.inputs.put(RESET)
         else:
             self.power.button()
+        self.life.settle()
 
     def snapshot(self) -> Snapshot:
         """The whole machine as it is now, in memory; it goes on as before. Costs what changed since the last one.
@@ -528,16 +496,18 @@ class Machine(Waiting):
         """Press the power button, for guests that switch themselves off then. Raises PowervisorError for others."""
         self.power.press_power_button()
 
-    def quit(self) -> None:
-        """End the machine: whoever waits for it gets the outcome "stopped"."""
-        self.end(Outcome(STOPPED))
+    def quit(self, why: str = "") -> None:
+        """End the machine: whoever waits for it gets the outcome "stopped", with `why` as its detail."""
+        if not self.ended:
+            self.life.tell(Finished(Outcome(STOPPED, why), kept=False, by_guest=False))
+        self.end(Outcome(STOPPED, why))
 
     def revive(self) -> None:
         """Another moment is restored: the end, if there was one, has not come yet."""
         with self._ended:
-            if self._outcome is not None and self._started:
+            if self._outcome is not None and self.started:
                 raise PowervisorError("the machine has ended; make another one of the snapshot (fork)")
-            self._outcome = None
+            self._outcome = self.life.finished = None
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""

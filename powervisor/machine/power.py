@@ -13,6 +13,7 @@ from ..hv.exits import Reset, Scope
 from ..hv.vcpu import Vcpu
 from ..hv.vm import word_addresses
 from .inputs import POWER
+from .life import WatchdogExpired
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class Power:
             if not vcpu.asking:  # another reset came first
                 return
             vcpu.hold()
+        if reset.watchdog:
+            machine.life.tell(WatchdogExpired())
         if reset.scope == Scope.CORE:
             machine.later(lambda: self._reset_core(vcpu.index, reset))
         else:
@@ -121,7 +124,7 @@ class Power:
 
     def button(self) -> None:
         """The board's reset button."""
-        self._reset("reset button", self._reboot)
+        self._reset("reset button", self._reboot, by_guest=False)
 
     def press_power_button(self) -> None:
         """Ask the guest to switch itself off: the board's power button, for `PRESS_NS`.
@@ -155,16 +158,21 @@ class Power:
         if isinstance(gpio, Gpio):
             gpio.drive(POWER_BUTTON_LINE, False)
 
-    def _reset(self, cause: str, reboot: Callable[[], None]) -> None:
+    def _reset(self, cause: str, reboot: Callable[[], None], by_guest: bool = True) -> None:
         machine = self._machine
         if machine.no_reboot:
-            machine.end(Outcome("reset", cause))
+            machine.life.finish(Outcome("reset", cause), by_guest)
             return
         with self._starting:
             if self._resetting or machine.ended:
                 return
             self._resetting = True
-        machine.later(reboot)
+
+        def reset() -> None:
+            reboot()
+            machine.life.was_reset(by_guest)
+
+        machine.later(reset)
 
     def _reboot(self, scope: int = 0, watchdog: dict[int, int] | None = None) -> None:
         machine = self._machine

@@ -1,11 +1,11 @@
-"""Snapshots of machines in files: what is in the sections and the header of one."""
+"""Snapshots of machines in files and streams: what is in the sections and the header of one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..boot.loader import BootPlan, EntryState
@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..hv.saved import layout_text
 from ..memory.contents import Base, Contents
 from ..snapshots import file
-from ..snapshots.file import SnapshotFile
+from ..snapshots.file import Progress
 
 if TYPE_CHECKING:
     from ..block.drives import Moment
@@ -24,8 +24,24 @@ _LAYOUT = sha256(layout_text().encode()).hexdigest()[:16]
 MEMORY, BLOBS, DISK = "memory", "boot", "disk:"
 
 
-def save(snapshot: Snapshot, path: Path, progress: Callable[[str], None] | None) -> None:
+class Source(Protocol):
+    """What has a header and sections: a file, or a stream, where sections come in the order of `parts`."""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Plain values."""
+
+    def read(self, section: str, store: Callable[[int, bytes], object], progress: Progress | None = None) -> None:
+        """Have each piece of a section stored. Raises UserError for a damage."""
+
+
+def save(snapshot: Snapshot, path: Path, progress: Progress | None) -> None:
     """As `Snapshot.save`."""
+    file.write(path, *parts(snapshot), progress)
+
+
+def parts(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, file.Pieces]]:
+    """Header and sections of a snapshot."""
     plan = snapshot.plan
     starts, blobs = [], []
     at = 0
@@ -42,35 +58,49 @@ def save(snapshot: Snapshot, path: Path, progress: Callable[[str], None] | None)
             "entries": [(cpu, e.pc, list(e.gpr.items()), e.map_size) for cpu, e in plan.entries.items()],
         },
     }  # fmt: skip
-    sections = {MEMORY: snapshot.memory.pieces(file.CHUNK), BLOBS: blobs}
+    sections: dict[str, file.Pieces] = {MEMORY: snapshot.memory.pieces(file.CHUNK), BLOBS: blobs}
     for name, disk in snapshot.disks.items():
         if disk.changes is not None:
             sections[DISK + name] = disk.changes.pieces()
-    file.write(path, header, sections, progress)
+    return header, sections
 
 
-def load(path: Path, progress: Callable[[str], None] | None) -> Snapshot:
+def load(path: Path, progress: Progress | None) -> Snapshot:
     """As `Snapshot.load`."""
+    return build(file.read(path), path, progress)
+
+
+def build(found: Source, where: Path, progress: Progress | None = None) -> Snapshot:
+    """The snapshot whose `parts` these are. Raises UserError, beginning with `where`."""
     from .snapshot import Snapshot
 
-    found = file.read(path)
     header = found.header
     try:
         if header["layout"] != _LAYOUT:
             raise UserError(
-                f"{found.path}: a snapshot of Powervisor {header['powervisor']}, whose vCPUs have other fields than "
-                f"those of this one ({__version__}); restore it with the one that took it"
+                f"{os.fspath(where)}: a snapshot of Powervisor {header['powervisor']}, whose vCPUs have other fields "
+                f"than those of this one ({__version__}); restore it with the one that took it"
             )
         options = header["options"]
         base = Base(options["memory"])
-        found.read(MEMORY, base.write, progress)
+        found.read(MEMORY, _bounded(base), progress)
+        plan = _plan(found)
         disks = {name: _disk(found, name, *values) for name, values in header["disks"].items()}
-        return Snapshot(options, header["state"], Contents(base), _plan(found), disks, header["taken"])
+        return Snapshot(options, header["state"], Contents(base), plan, disks, header["taken"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise file.damaged(path, f"{type(error).__name__} in its header") from None
+        raise file.damaged(where, f"{type(error).__name__} in its header") from None
 
 
-def _disk(found: SnapshotFile, name: str, size: int, stamp: list[int] | None, safe: bool, changed: bool) -> Moment:
+def _bounded(base: Base) -> Callable[[int, bytes], None]:
+    def store(offset: int, data: bytes) -> None:
+        if offset + len(data) > base.size:
+            raise ValueError(f"RAM at {offset:#x}")
+        base.write(offset, data)
+
+    return store
+
+
+def _disk(found: Source, name: str, size: int, stamp: list[int] | None, safe: bool, changed: bool) -> Moment:
     from ..block.drives import Moment
     from ..block.overlay import Changes
 
@@ -80,7 +110,7 @@ def _disk(found: SnapshotFile, name: str, size: int, stamp: list[int] | None, sa
     return Moment(size, (stamp[0], stamp[1]) if stamp else None, safe, changes)
 
 
-def _plan(found: SnapshotFile) -> BootPlan:
+def _plan(found: Source) -> BootPlan:
     kept = found.header["plan"]
     parts: dict[int, bytes] = {}
     found.read(BLOBS, parts.__setitem__)

@@ -61,6 +61,7 @@ class Netdev(ABC):
         """Name of the device in front."""
         self.captures: list[Capture] = []
         self.link_up = True
+        self._pulled = self._up_behind = False
         self._arrived: list[memoryview] = []  # nobody has taken these yet
         self._unsent: list[Frame] = []
         self._sending = threading.Lock()
@@ -178,10 +179,29 @@ class Netdev(ABC):
     def _deliver(self) -> None:
         if not self._arrived:
             return
-        taken = self.nic.receive(self._arrived) if self.nic else len(self._arrived)
+        taken = self.nic.receive(self._arrived) if self.nic and not self._pulled else len(self._arrived)
         del self._arrived[:taken]
 
+    def set_link(self, plugged: bool) -> None:
+        """Plug in the cable between the device and what is behind it, or pull it out: nothing passes then."""
+        with self._waking:
+            if plugged is not self._pulled:
+                return
+            self._pulled = not plugged
+            if not plugged:
+                self._up_behind = self.link_up
+            up = plugged and self._up_behind
+        self._change_link(up)
+
     def _set_link(self, up: bool) -> None:
+        """The backend's own link."""
+        with self._waking:
+            if self._pulled:
+                self._up_behind = up
+                return
+        self._change_link(up)
+
+    def _change_link(self, up: bool) -> None:
         if up != self.link_up:
             self.link_up = up
             if self.nic:

@@ -33,11 +33,11 @@ CHUNK = 1 << 20
 """Bytes of a chunk before it is compressed, at most."""
 _HEAD = struct.Struct("<8sIIQQII")
 """Magic, version, 0, where the index is, its length, its CRC, and the CRC of all of this."""
-_LEVEL = 1
-_WORKERS = min(4, os.cpu_count() or 1)
+LEVEL = 1
+WORKERS = min(4, os.cpu_count() or 1)
 _TELL_EVERY = 1.0
 """Seconds between two words about a long work."""
-_MOST_INDEX = 1 << 30
+MOST_INDEX = 1 << 30
 _local = threading.local()
 
 
@@ -82,36 +82,45 @@ def _write(
 ) -> None:
     at = file.write(bytes(_HEAD.size))
     chunks: dict[str, list[_Chunk]] = {}
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         for name, pieces in sections.items():
             table = chunks[name] = []
-            for offset, length, packed in _in_order(pool, _pack, pieces):
+            for offset, length, packed in in_order(pool, pack, pieces):
                 table.append(_Chunk(offset, length, at, len(packed), zlib.crc32(packed)))
                 at += file.write(packed)
                 tell(length)
     values = msgpack.packb({"header": header, "chunks": {n: [tuple(c) for c in t] for n, t in chunks.items()}})
-    index = zstandard.compress(values, _LEVEL)
+    index = zstandard.compress(values, LEVEL)
     file.write(index)
     head = _HEAD.pack(MAGIC, VERSION, 0, at, len(index), zlib.crc32(index), 0)[:-4]
     file.seek(0)
     file.write(head + struct.pack("<I", zlib.crc32(head)))
 
 
-def _pack(piece: tuple[int, bytes]) -> tuple[int, int, bytes]:
+def pack(piece: tuple[int, bytes]) -> tuple[int, int, bytes]:
+    """Offset and length of a piece, and its bytes compressed."""
     offset, data = piece
     if len(data) > CHUNK:
         raise ValueError(f"a piece of {len(data)} bytes")
     if not hasattr(_local, "packer"):
-        _local.packer = zstandard.ZstdCompressor(level=_LEVEL)
+        _local.packer = zstandard.ZstdCompressor(level=LEVEL)
     return offset, len(data), _local.packer.compress(data)
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def unpack(packed: bytes, length: int) -> bytes:
+    """What was compressed, which had `length` bytes. Raises zstandard.ZstdError."""
+    if not hasattr(_local, "unpacker"):
+        _local.unpacker = zstandard.ZstdDecompressor()
+    data: bytes = _local.unpacker.decompress(packed, max_output_size=length)
+    return data
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """Results in order, while only a few items are in memory."""
     waiting = []
     for item in items:
         waiting.append(pool.submit(work, item))
-        if len(waiting) > 4 * _WORKERS:
+        if len(waiting) > 4 * WORKERS:
             yield waiting.pop(0).result()
     for future in waiting:
         yield future.result()
@@ -149,19 +158,17 @@ class SnapshotFile:
         """Have each piece of a section stored: offset and bytes, on several threads. Raises UserError for a damage."""
         tell = _teller(progress, f"{self.path}: reading")
 
-        def unpack(chunk: _Chunk) -> int:
+        def take(chunk: _Chunk) -> int:
             packed = os.pread(descriptor, chunk.packed, chunk.at)
             if len(packed) != chunk.packed or zlib.crc32(packed) != chunk.crc:
                 raise damaged(self.path, f"{section} at {chunk.offset:#x}")
-            if not hasattr(_local, "unpacker"):
-                _local.unpacker = zstandard.ZstdDecompressor()
-            store(chunk.offset, _local.unpacker.decompress(packed, max_output_size=chunk.length))
+            store(chunk.offset, unpack(packed, chunk.length))
             return chunk.length
 
         try:
-            with open(self.path, "rb") as file, ThreadPoolExecutor(_WORKERS) as pool:
+            with open(self.path, "rb") as file, ThreadPoolExecutor(WORKERS) as pool:
                 descriptor = file.fileno()
-                for length in pool.map(unpack, self._chunks.get(section, ())):
+                for length in pool.map(take, self._chunks.get(section, ())):
                     tell(length)
         except OSError as error:
             raise _unreadable(self.path, error) from None
@@ -191,7 +198,7 @@ def read(path: Path) -> SnapshotFile:
         raise _unreadable(path, error) from None
     if zlib.crc32(index) != crc:
         raise damaged(path, "its index")
-    values = msgpack.unpackb(zstandard.decompress(index, max_output_size=_MOST_INDEX), strict_map_key=False)
+    values = msgpack.unpackb(zstandard.decompress(index, max_output_size=MOST_INDEX), strict_map_key=False)
     chunks = {name: [_Chunk(*chunk) for chunk in table] for name, table in values["chunks"].items()}
     return SnapshotFile(os.fspath(path), values["header"], size, chunks)
 

@@ -131,6 +131,17 @@ def test_breakpoints_and_watchpoints_take_effect_at_once(monitored):
     assert counts(machine)
 
 
+def test_cont_goes_past_the_breakpoint_where_it_stands(monitored):
+    machine, monitor = monitored()
+    monitor.execute("break " + hex(machine.symbols["loop"]))
+    until(lambda: machine.held)
+    for _ in range(3):
+        before = machine.vcpus[0].regs["r4"]
+        monitor.execute("cont")
+        until(lambda: machine.held)
+        assert machine.vcpus[0].regs["r4"] == before + 1 and machine.vcpus[0].regs["pc"] == machine.symbols["loop"]
+
+
 def test_several_debuggers_each_let_the_machine_go_on(monitored):
     machine, monitor = monitored()
     gdb = Control(machine, lambda: None, "gdb")

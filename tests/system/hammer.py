@@ -438,7 +438,7 @@ def parallel(rng: random.Random, cpu: str, seconds: float) -> str:
 def restart(machine: Machine) -> None:
     """Let a machine that ended run again, as nobody but a test may."""
     machine.vm.stop()
-    machine._outcome, machine._started, machine.vm._stopping = None, False, False
+    machine._outcome, machine.started, machine.vm._stopping = None, False, False
     machine.start()
 
 

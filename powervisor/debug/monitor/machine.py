@@ -69,7 +69,7 @@ def stop(monitor: Monitor, _: list[str]) -> str:
 def cont(monitor: Monitor, _: list[str]) -> str:
     """Let the machine go on."""
     others = monitor.control.others_holding
-    monitor.control.go()
+    monitor.control.go_past()
     if others:
         return f"{' and '.join(others)} still holds the machine; it goes on when continued there too"
     return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,8 @@ class VirtioBalloon(VirtioDevice):
         self.pages = services.memory.space.ram.size // PAGE
         self.given_back = 0
         """Bytes that went to the host, as often as they did."""
+        self.on_change: Callable[[int], None] | None = None
+        """Told of `memory` when the driver says that it is another; under the machine's lock."""
         self._failed = False
         self._statistics: dict[str, int] = {}
         self._rounds = 0  # times that the statistics' buffer is still to be given back to the driver
@@ -119,6 +121,8 @@ class VirtioBalloon(VirtioDevice):
             told = bytearray(self.actual.to_bytes(4, "little"))
             told[at : at + len(data)] = data
             self.actual = int.from_bytes(told, "little")
+            if self.on_change is not None:
+                self.on_change(self.memory)
 
     @property
     def _statistics_queue(self) -> int:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from powervisor.block.backend import SECTOR, Concurrent, Do, Job, perform
-from powervisor.block.drives import Drive
+from powervisor.block.drives import Counts, Drive
 from powervisor.buffers import fill, part
 from powervisor.devices.device import state
 from powervisor.devices.host_errors import HostErrors
@@ -103,6 +103,7 @@ class VirtioBlk(VirtioDevice):
 
     def __init__(self, name: str, services: Services, options: BlkOptions, drive: Drive) -> None:
         self.drive, self.backend, self.options = drive, drive.backend, options
+        self.counts = drive.counts = Counts()
         features = SEG_MAX | BLK_SIZE | FLUSH | TOPOLOGY
         for feature, offered in (
             (RO, self.backend.read_only),
@@ -196,8 +197,19 @@ class VirtioBlk(VirtioDevice):
 
     def _answer(self, chain: Chain, kind: int, plan: _Plan, error: OSError | None) -> int:
         """Write the status; answers how many bytes were written."""
-        answer = plan.answer
+        answer, counts = plan.answer, self.counts
+        if plan.jobs:
+            do, _, length, _, _ = plan.jobs[0]
+            if do is _READ:
+                counts.reads, counts.read_bytes = counts.reads + 1, counts.read_bytes + length
+            elif do is _WRITE:
+                counts.writes, counts.write_bytes = counts.writes + 1, counts.write_bytes + length
+            elif do is Do.FLUSH:
+                counts.flushes += 1
+            else:
+                counts.discards += 1
         if error is not None:
+            counts.failures += 1
             self._host_errors.tell(Request(kind).name.lower().replace("_", " "), error)
             answer = Answer.IO_ERROR
         last = chain.writable[-1] or part(chain.writable, sum(map(len, chain.writable)) - 1, 1)[0]

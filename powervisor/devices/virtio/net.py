@@ -39,7 +39,7 @@ _LINK_UP = 1
 PROMISCUOUS, ALL_MULTICAST, ALL_UNICAST, NO_MULTICAST, NO_UNICAST, NO_BROADCAST = (1 << command for command in range(6))
 """Modes of receiving; the commands that switch them are numbered alike."""
 _BASIC_MODES, _MODES = 2, 6
-_MORE_UNICAST, _MORE_MULTICAST = 1 << 8, 1 << 9
+MORE_UNICAST, MORE_MULTICAST = 1 << 8, 1 << 9
 """The driver wants more addresses than there are places."""
 _PLACES = 64
 _VLANS = 4096
@@ -355,9 +355,9 @@ class VirtioNet(VirtioDevice):
         if address == BROADCAST:
             return not self.modes & NO_BROADCAST
         if address[0] & 1:
-            every, none, own = ALL_MULTICAST | _MORE_MULTICAST, NO_MULTICAST, False
+            every, none, own = ALL_MULTICAST | MORE_MULTICAST, NO_MULTICAST, False
         else:
-            every, none, own = ALL_UNICAST | _MORE_UNICAST, NO_UNICAST, address == self.mac
+            every, none, own = ALL_UNICAST | MORE_UNICAST, NO_UNICAST, address == self.mac
         return not self.modes & none and bool(self.modes & every or own or address in self._addresses)
 
     # -- commands
@@ -392,8 +392,8 @@ class VirtioNet(VirtioDevice):
 
     def _set_addresses(self, data: bytes) -> bool:
         """Two tables, each after its number of entries: single addresses and groups."""
-        tables, modes = [], self.modes & ~(_MORE_UNICAST | _MORE_MULTICAST)
-        for more in (_MORE_UNICAST, _MORE_MULTICAST):
+        tables, modes = [], self.modes & ~(MORE_UNICAST | MORE_MULTICAST)
+        for more in (MORE_UNICAST, MORE_MULTICAST):
             if len(data) < 4:
                 return False
             (count,) = struct.unpack(self.order + "I", data[:4])

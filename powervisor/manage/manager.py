@@ -1,0 +1,254 @@
+"""A machine as its managers see it: its run state, who is connected, what they are told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..debug.control import Control
+from ..debug.monitor import Monitor
+from ..devices.virtio.balloon import VirtioBalloon
+from ..errors import PowervisorError, UserError
+from ..machine.life import GUEST_ERROR, Finished, Happening, Held, Released, WasReset, WatchdogExpired
+from ..machine.machine import Machine
+from ..machine.stops import Stopper
+from . import events
+from .descriptors import FdSets
+from .dump import Dump
+from .errors import QmpError
+from .migration import Migration
+from .objects import Objects
+from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from ..console.chardev import Chardev
+    from .session import Session
+
+RunStatus = Literal[
+    "running", "paused", "debug", "prelaunch", "shutdown", "guest-panicked", "inmigrate", "finish-migrate",
+    "postmigrate",
+]  # fmt: skip
+NAME = "QMP"
+"""Who holds the machine, in messages."""
+NO_UUID = "00000000-0000-0000-0000-000000000000"
+QMP, SIGNAL = "qmp", "signal"
+"""Why somebody ends a machine: details of the outcome "stopped"."""
+_STOPPED: Mapping[str, events.ShutdownCause] = {QMP: "host-qmp-quit", SIGNAL: "host-signal"}
+_RESET_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a machine is called. `arch` is QEMU's word for what the program emulates; default what the core is."""
+
+    name: str = ""
+    uuid: str = NO_UUID
+    arch: str = ""
+    chardevs: Mapping[str, Chardev] = field(default_factory=dict)
+    """Chardevs by the names users gave them."""
+    command_line: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options of the command line and their parameters, as far as they should be known."""
+
+
+class NoTerminal:
+    """In place of one where lines are typed."""
+
+    def python(self, monitor: Monitor) -> None:
+        """Refuse to talk."""
+        raise UserError("not over QMP: lines are typed at -monitor, or behind Ctrl-A c")
+
+    def tell(self, text: str) -> None:
+        """Drop what is told later: only answers have a way back."""
+
+
+class Manager:
+    """What all sessions share. With `incoming` the machine waits, held, for migrate-incoming."""
+
+    def __init__(self, machine: Machine, identity: Identity | None = None, incoming: bool = False) -> None:
+        self.machine, self.identity = machine, identity or Identity()
+        self.turn = threading.RLock()
+        """Held while a command is executed."""
+        self.fd_sets = FdSets()
+        self.migration = Migration(self, incoming)
+        self.dump = Dump(self)
+        self._paused: RunStatus = "prelaunch"
+        self._reset_done = threading.Event()
+        self._stopper: Stopper | Control = machine.stops.open(lambda vcpu, exit_: None, holds=False, name=NAME)
+        self._monitor: Monitor | None = None
+        self.objects = Objects(self)
+        self._sessions: tuple[Session, ...] = ()
+        self._lock = threading.Lock()
+        self._balloon_told = Throttle(self.send)
+        machine.life.listeners += (self._happened,)
+        if (balloon := self.balloon) is not None:
+            balloon.on_change = lambda size: self._balloon_told.send(events.BalloonChange(actual=size))
+
+    def close(self) -> None:
+        """Give up what is under way; nobody is told anything more."""
+        self.migration.close()
+        self.dump.close()
+        self._balloon_told.close()
+        life = self.machine.life
+        life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
+        if (balloon := self.balloon) is not None:
+            balloon.on_change = None
+        self._release()
+        self._stopper.close()
+        self.fd_sets.close()
+
+    # ---- sessions ----------------------------------------------------------------------------------------------------
+
+    def add(self, session: Session) -> None:
+        """Tell this one too."""
+        with self._lock:
+            self._sessions += (session,)
+
+    def remove(self, session: Session) -> None:
+        """It has left."""
+        with self._lock:
+            self._sessions = tuple(other for other in self._sessions if other is not session)
+
+    def send(self, event: Any) -> None:
+        """Tell an event to all that have negotiated; from any thread, without waiting."""
+        for session in self._sessions:
+            session.tell(event)
+
+    # ---- run state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> RunStatus:
+        """The machine's run state, in QEMU's words."""
+        machine = self.machine
+        if self.migration.incoming:
+            return "inmigrate"
+        if machine.ended:
+            return "shutdown"
+        if machine.life.finished is not None:
+            return "guest-panicked" if machine.life.finished.kind == GUEST_ERROR else "shutdown"
+        if machine.held or not machine.started:
+            return "debug" if machine.stops.holding and not self._stopper.holding else self._paused
+        return "running"
+
+    def stop(self, status: RunStatus = "paused") -> None:
+        """Hold the machine; `status` is what it is called then."""
+        self.check_alive()
+        if self.migration.incoming:
+            self.migration.autostart = False
+            return
+        if self.status == "running":
+            self._paused = status
+            self._stopper.hold()
+
+    def cont(self) -> None:
+        """Let it run, for the first time or again."""
+        self.check_alive()
+        if self.migration.incoming:
+            self.migration.autostart = True
+            return
+        if self.machine.life.finished is not None:
+            raise QmpError("the guest has ended; system_reset lets it begin anew")
+        if self.migration.running:
+            raise QmpError("a migration is under way; wait for its end, or migrate_cancel")
+        if not self.machine.started:
+            self.machine.start()
+            if not self.machine.held:
+                self._happened(Released())
+        self._release()
+        if others := [stopper.name for stopper in self.machine.stops.holding]:
+            raise QmpError(f"{' and '.join(others)} still holds the machine; it goes on when continued there too")
+
+    def _release(self) -> None:
+        if isinstance(self._stopper, Control):
+            self._stopper.go_past()
+        else:
+            self._stopper.release()
+
+    def go_on(self) -> None:
+        """Let a machine run again that was stopped for a while."""
+        if not self.machine.ended:
+            self._release()
+
+    def reset(self) -> None:
+        """The board's reset button; returns when it has been reset."""
+        self.check_alive()
+        self._reset_done.clear()
+        self.machine.reset()
+        if not self.machine.no_reboot and not self._reset_done.wait(_RESET_SECONDS):
+            raise QmpError(f"the machine was not reset within {_RESET_SECONDS:g} s")
+
+    def called(self, status: RunStatus) -> None:
+        """From now on this is what the machine, which is held, is called."""
+        self._paused = status
+
+    def check_alive(self) -> None:
+        """Raise QmpError for a machine that has ended."""
+        if self.machine.ended:
+            raise QmpError("the machine has ended")
+
+    def _happened(self, happening: Happening) -> None:
+        match happening:
+            case Held():
+                if not self.migration.incoming:
+                    self.send(events.Stopped())
+            case Released():
+                self._paused = "paused"
+                self.send(events.Resumed())
+            case WasReset(by_guest):
+                if self.machine.held and not self.migration.incoming:
+                    self._paused = "prelaunch"
+                reason: events.ResetCause = "guest-reset" if by_guest else "host-qmp-system-reset"
+                self.send(events.WasReset(guest=by_guest, reason=reason))
+                self._reset_done.set()
+            case WatchdogExpired():
+                self.send(events.Watchdog(action="reset"))
+            case Finished(outcome, kept, by_guest):
+                if outcome.kind == GUEST_ERROR:
+                    self.send(events.GuestPanicked(action="pause" if kept else "poweroff"))
+                if outcome.kind != GUEST_ERROR or not kept:
+                    self.send(events.Shutdown(guest=by_guest, reason=_cause(outcome.kind, outcome.detail, by_guest)))
+
+    # ---- parts of the machine ----------------------------------------------------------------------------------------
+
+    @property
+    def balloon(self) -> VirtioBalloon | None:
+        """The memory balloon, if there is one."""
+        try:
+            return self.machine.balloon
+        except PowervisorError:
+            return None
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor, for human-monitor-command; from now on its stop and cont are those of QMP."""
+        if self._monitor is None:
+            control = Control(self.machine, self._met, NAME)
+            before, self._stopper = self._stopper, control
+            if before.holding:
+                control.hold()
+            before.close()
+            if isinstance(before, Stopper):
+                before.release()
+            self._monitor = Monitor(control, NoTerminal())
+        return self._monitor
+
+    def _met(self) -> None:
+        """A breakpoint of the monitor's was met, or the machine has ended."""
+        if not self.machine.ended:
+            self._paused = "debug"
+
+    @property
+    def arch(self) -> str:
+        """QEMU's word for the architecture."""
+        return self.identity.arch or ("ppc64" if self.machine.vm.core.bits == 64 else "ppc")
+
+
+def _cause(kind: str, detail: str, by_guest: bool) -> events.ShutdownCause:
+    if kind == "stopped":
+        return _STOPPED.get(detail, "host-ui")
+    if kind == GUEST_ERROR:
+        return "guest-panic"
+    if kind == "reset":
+        return "guest-reset" if by_guest else "host-qmp-system-reset"
+    return "guest-shutdown"
