@@ -94,6 +94,7 @@ def test_the_report_of_a_failure_shows_the_machine(pytester: pytest.Pytester):
     assert "HookError: cpu0 pc=0x100000 '" in text and "ZeroDivisionError" in text
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_do_not_disturb_each_other(pytester: pytest.Pytester):
     source = """
         import pytest
