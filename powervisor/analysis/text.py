@@ -11,6 +11,7 @@ from ..isa.epapr import Hcall as Token
 from ..isa.epapr import Status
 from ..isa.registers import ESR, IVOR, MAS0, MAS1, MAS2, MAS3, MAS5, MAS6, MAS8, MSR, get_field
 from ..machine import Machine
+from ..machine.places import Place, Places
 from ..vcpu.mmu import EXECUTE, READ
 from ..vcpu.mmu_ops import ADDRESS, FLASH, IVAX, LPID, PID
 from ..vcpu.modes import KEY_GS, KEY_PID
@@ -29,7 +30,6 @@ from ..vcpu.trace import (
     VR_NUMBER,
     XER_NUMBER,
 )
-from .places import Place, Places
 from .symbols import Symbols
 
 
@@ -69,7 +69,7 @@ class Formatter:
 
     def __init__(self, machine: Machine, symbols: Symbols) -> None:
         self._machine, self._symbols = machine, symbols
-        self.places = Places(machine)
+        self.places = Places(machine.space)
         core = machine.vm.core
         self._core, self._digits = core, 16 if core.bits == 64 else 8
         self._word = (1 << core.bits) - 1

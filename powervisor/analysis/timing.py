@@ -35,10 +35,10 @@ from ..hv.exits import (
 )
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
+from ..machine.places import Places
 from ..native.histogram import Histogram
 from ..vcpu.timing import Latency, VcpuTiming
 from .distribution import Distribution, Json
-from .places import Places
 from .samples import Samples
 from .sources import source_label, sources
 
@@ -132,7 +132,7 @@ class _Timing:
         self.users = 0
         self._machine, self._vm = machine, machine.vm
         self._accounts = [_Account(vcpu) for vcpu in machine.vcpus]
-        self._space = Places(machine)
+        self._space = Places(machine.space)
         self._places: dict[int, Json] = {}
         """What was at an address when it was met first: device, register, address."""
         self._native_rows: dict[int, tuple[tuple[int, int], Json]] = {}

@@ -12,11 +12,11 @@ from ..hv.exits import Exit, Hcall, Mmio
 from ..hv.tracing import HIGHEST, Event, Instructions, Listening, TraceEvent
 from ..hv.vcpu import Vcpu
 from ..machine import Machine
+from ..machine.places import bus_of
 from ..vcpu.modes import KEY_GS, KEY_LPID, KEY_LPID_AT
 from .files import create
 from .lines import LineWatch
 from .options import TraceOptions, parse_range
-from .places import bus_of
 from .symbols import Symbols
 from .text import Formatter, Kind, access, key_lpid, key_pid
 

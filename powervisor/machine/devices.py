@@ -10,6 +10,7 @@ from ..devices.device import Device
 from ..devices.registers import NamedRegister
 from ..devices.silent import Silent
 from ..errors import UserError
+from .places import Places
 
 if TYPE_CHECKING:
     from .looking import Looking
@@ -91,11 +92,7 @@ def _spellings(label: str) -> set[str]:
 
 def named(machine: Looking, pa: int) -> tuple[str, str | None, int]:
     """What is at a physical address: its name, its register's if it has one there, and the offset in the window."""
-    window = machine.space.find(pa)
-    if window is None:
+    place = Places(machine.space).find(pa, 1)
+    if place is None:
         return "nothing", None, 0
-    offset = pa - window.base
-    if isinstance(window.target, Device):
-        register = window.target.register_at(offset)
-        return window.target.name, register.name if register else None, offset
-    return window.name, None, offset
+    return place.device, place.register.name if place.register else None, place.offset

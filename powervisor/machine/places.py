@@ -8,7 +8,7 @@ from ..devices.device import Device
 from ..devices.pci.host import Aperture, swap
 from ..devices.registers import NamedRegister, Reg
 from ..devices.silent import Silent
-from ..machine import Machine
+from ..memory.space import PhysicalSpace
 
 
 class Place(NamedTuple):
@@ -59,10 +59,10 @@ def fields(kind: type[Reg], value: int) -> str:
 
 
 class Places:
-    """The places of a machine. Windows move, so nothing is remembered."""
+    """The places of a physical address space. Windows move, so nothing is remembered."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._space = machine.space
+    def __init__(self, space: PhysicalSpace) -> None:
+        self._space = space
 
     def find(self, pa: int, size: int) -> Place | None:
         """What answers an access, None where nothing does."""
