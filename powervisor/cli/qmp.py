@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from powervisor.cli.options import Parser
 from powervisor.console.chardev import BaseChardev
@@ -22,7 +23,7 @@ SIGNAL = "signal"
 
 
 def add_qmp_options(parser: Parser) -> None:
-    """-qmp -mon -incoming -no-shutdown."""
+    """-qmp -mon -incoming -no-shutdown -uuid."""
     parser.option(
         "-qmp",
         action="append",
@@ -37,6 +38,14 @@ def add_qmp_options(parser: Parser) -> None:
     parser.option(
         "-no-shutdown", dest="no_shutdown", action="store_true", help="keep the machine, stopped, when the guest ends"
     )
+    parser.option("-uuid", metavar="UUID", type=_uuid, help="what query-uuid tells")
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise UserError(f"-uuid {text}: write 32 hexadecimal digits, with - between them or without") from None
 
 
 class Qmp:
@@ -48,6 +57,7 @@ class Qmp:
         self._incoming = options.incoming is not None
         self._autostart: bool = not options.held
         self._keeps: bool = options.no_shutdown
+        self._uuid: UUID = options.uuid or UUID(int=0)
         if options.incoming not in (None, _DEFER):
             raise UserError(f"-incoming {options.incoming}: write -incoming {_DEFER}; migrate-incoming says whence")
         if not options.qmp and not options.mon:
@@ -91,7 +101,8 @@ class Qmp:
             machine.life.on_shutdown = "pause"
         if self._incoming:
             machine.hold()
-        server = QmpServer(machine, self.endpoints, Identity(chardevs=chardevs), self._incoming)
+        identity = Identity(machine.name or "", str(self._uuid), chardevs=chardevs)
+        server = QmpServer(machine, self.endpoints, identity, self._incoming)
         server.manager.migration.autostart = self._autostart
         stack.callback(server.close)
         return server

@@ -33,8 +33,11 @@ def started(*words: str, path: str) -> tuple[subprocess.Popen[bytes], Client]:
 
 def test_the_command_line_and_an_end_by_signal(tmp_path):
     path = f"{tmp_path}/qmp"
-    run, client = started("-qmp", f"unix:{path},server=on,wait=off", "-S", "-chardev", "pty,id=extra", path=path)
+    words = ["-S", "-chardev", "pty,id=extra", "-name", "lab", "-uuid", "0123456789abcdef0123456789ABCDEF"]
+    run, client = started("-qmp", f"unix:{path},server=on,wait=off", *words, path=path)
     try:
+        assert client.ask("query-name") == {"name": "lab"}
+        assert client.ask("query-uuid") == {"UUID": "01234567-89ab-cdef-0123-456789abcdef"}
         deadline = time.monotonic() + 60
         while not client.ask("query-cpus-fast")[0]["thread-id"]:
             assert time.monotonic() < deadline
@@ -94,6 +97,7 @@ def test_a_machine_moves_from_one_process_to_another(tmp_path):
         (("-incoming", "defer"), "add -qmp"), (("-no-shutdown",), "add -qmp"),
         (("-qmp", "stdio", "-serial", "stdio"), "-qmp stdio"),
         (("-chardev", "null,id=a", "-mon", "chardev=a"), "use a socket, stdio or pty"),
+        (("-uuid", "12"), "-uuid 12: write 32 hexadecimal digits"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_told_in_a_line(words, says):
