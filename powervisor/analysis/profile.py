@@ -58,9 +58,10 @@ class Profile:
         self._open: dict[int, _Sample] = {}
         self._asked = [0] * len(machine.vcpus)
         self._told = [0] * len(machine.vcpus)
-        self._stop = threading.Event()
+        self._stop, self._closed = threading.Event(), False
         self._listening = Listening(self._hear)
         machine.vm.tracing.open(self._listening)
+        machine.on_end.append(self._stop.set)
         self._thread = threading.Thread(target=self._work, name="profile", daemon=True)
         self._thread.start()
 
@@ -144,8 +145,9 @@ class Profile:
 
     def close(self) -> None:
         """Take the last samples, and write the file. Raises UserError when that fails."""
-        if self._stop.is_set():
+        if self._closed:
             return
+        self._closed = True
         self._stop.set()
         self._thread.join()
         self._machine.vm.tracing.close(self._listening)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Thread
 from weakref import WeakKeyDictionary
 
 from ..errors import UserError
@@ -40,7 +41,10 @@ def trace_command(
             return "\n".join(f"{name:{width}}  {text}" for name, text in options)
         case ["on", text]:
             running.append(Trace(machine, text, symbols, write))
-            machine.on_end.append(running[-1].close)
+            closing = Thread(
+                target=running[-1].close, name="trace-end", daemon=True
+            )  # the end may have the machine's lock
+            machine.on_end.append(lambda: closing.start() if closing.ident is None else None)
             return f"{len(running)}: {running[-1].describe()}"
         case ["off"]:
             while running:

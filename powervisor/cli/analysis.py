@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from powervisor.cli.options import Parser, parse_number, table
+from powervisor.cli.options import Once, Parser, parse_number, table
 from powervisor.errors import UserError
 from powervisor.properties import listing
 
@@ -33,10 +33,16 @@ def add_analysis_options(parser: Parser) -> None:
         help="tell what happens: mmio,irq,...[,device=D][,cpu=N][,address=FIRST-LAST][,file=F] (help: list)",
     )
     parser.option(
-        "-trace-json", metavar="FILE", help="CPUs, exits, interrupts and devices over time, for ui.perfetto.dev"
+        "-trace-json",
+        action=Once,
+        metavar="FILE",
+        help="CPUs, exits, interrupts and devices over time, for ui.perfetto.dev",
     )
     parser.option(
-        "-profile", metavar="FILE", help="where the guest spends its time: collapsed stacks, or a flame graph as F.svg"
+        "-profile",
+        action=Once,
+        metavar="FILE",
+        help="where the guest spends its time: collapsed stacks, or a flame graph as F.svg",
     )
     parser.option("-profile-hz", metavar="N", help="samples a second of -profile; default 997")
     parser.option(

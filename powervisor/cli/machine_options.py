@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from powervisor.cli.options import Parser, nearest, parse_pairs, parse_size, table
+from powervisor.cli.options import Once, Parser, nearest, parse_pairs, parse_size, table
 from powervisor.errors import UsageError, UserError
 from powervisor.properties import listing, parse
 
@@ -115,8 +115,10 @@ def add_machine_options(parser: Parser) -> None:
     parser.option(
         "-icount", metavar="TIMING", help="-deterministic with ns=N an instruction, quantum=N ... (help: list)"
     )
-    parser.option("-record", metavar="FILE", help="-deterministic, and keep what comes in (keys) in a file")
-    parser.option("-replay", metavar="FILE", help="do again what was recorded, with the same options")
+    parser.option(
+        "-record", action=Once, metavar="FILE", help="-deterministic, and keep what comes in (keys) in a file"
+    )
+    parser.option("-replay", action=Once, metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
     parser.option("-name", dest="machine_name", metavar="NAME", help="what the machine is called, for powervisor stat")
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
@@ -220,6 +222,9 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if getattr(options, "loadvm", None) is not None:
         if guest is not None:
             raise UserError(f"-guest {guest}: what the machine loads comes with -loadvm; leave one of the two out")
+        for name in ("record", "replay"):
+            if given.get(name) is not None:
+                raise UserError(f"-{name}: a recording begins at power-on; leave -loadvm out")
         return given
     arguments = given if guest is None else _guest_arguments(guest, given) | given
     if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():

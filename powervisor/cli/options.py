@@ -20,6 +20,15 @@ class _OneSpelling(argparse.RawDescriptionHelpFormatter):
         return ", ".join(s for s in action.option_strings if not _is_double(s, action.option_strings)) + value
 
 
+class Once(argparse.Action):
+    """Of an option that names a file: a second one would be forgotten silently."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise UsageError(f"{option_string} {values}: given before, as {getattr(namespace, self.dest)}; one is kept")
+        setattr(namespace, self.dest, values)
+
+
 def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
     return spelling.startswith("--") and spelling[1:] in spellings
 

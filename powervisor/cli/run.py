@@ -13,7 +13,7 @@ from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overd
 from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
 from powervisor.cli.monitor import HELP, RunMonitor, open_port, share
-from powervisor.cli.options import Parser, parse_seconds
+from powervisor.cli.options import Once, Parser, parse_seconds
 from powervisor.cli.qmp import SIGNAL, Qmp, add_qmp_options
 from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
@@ -53,14 +53,18 @@ def main(words: list[str]) -> int:
     parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
     parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
     add_qmp_options(parser)
-    parser.option("-loadvm", metavar="FILE", help="go on from a snapshot, which says what the machine is")
+    parser.option("-loadvm", action=Once, metavar="FILE", help="go on from a snapshot, which says what the machine is")
     parser.option(
-        "-savevm", metavar="FILE", help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there"
+        "-savevm",
+        action=Once,
+        metavar="FILE",
+        help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there",
     )
     parser.option("-monitor", metavar="WHERE", help=HELP)
     parser.option(
         "-stat",
         "-stats",
+        action=Once,
         metavar="FILE",
         help="keep statistics there, as JSON, every second and at the end: exits, times, latencies; powervisor report",
     )
@@ -163,6 +167,8 @@ class _Run:
                 managed.ready()
             machine.start()
             starting.close()
+            if self.options.loadvm is not None and stdio is not None:
+                complain(f"powervisor run: {self.options.loadvm}: the guest goes on; press Enter for its prompt")
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
             if isinstance(console := serial[0], Recorder):
                 self.expectation = threading.Thread(target=self._expect, args=(console,), name="expect", daemon=True)

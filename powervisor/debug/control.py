@@ -94,6 +94,10 @@ class Control:
         self._met.clear()
         self._stopper.release()
 
+    def leave(self) -> None:
+        """Hold the machine no more, which stays held for others."""
+        self._stopper.leave()
+
     def go_past(self) -> None:
         """As `go`; what stopped vCPUs where they are now does not stop them there again."""
         for vcpu, pc in list(self._met.items()):

@@ -41,6 +41,8 @@ class Registers:
         if name == "xer":
             return int(state.so) << 31 | int(state.ov) << 30 | int(state.ca) << 29 | int(state.xer_count)
         if name in ("pc", "msr", "fpscr", "vscr"):
+            if name == "fpscr" and not self._vcpu.inside:
+                self._vcpu.engine.settle(self._vcpu.address)
             return int(getattr(state, name)) & mask
         if name in SPR_NAMES:
             return int(self._vcpu.engine.read_spr(self._vcpu.address, SPR_NAMES[name])) & mask
@@ -57,6 +59,8 @@ class Registers:
             state.so, state.ov, state.ca = value >> 31 & 1, value >> 30 & 1, value >> 29 & 1
             state.xer_count = value & 0x7F
         elif name in ("pc", "msr", "fpscr", "vscr"):
+            if name == "fpscr":
+                self._vcpu.engine.settle(self._vcpu.address)
             setattr(state, name, value)
         elif name in SPR_NAMES:
             self._write_spr(SPR_NAMES[name], value)

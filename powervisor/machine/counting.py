@@ -33,7 +33,7 @@ class Counting:
         machine, vcpu = self._machine, self._machine.vcpus[0]
         end = vcpu.instructions + instructions
         while (
-            not (machine.ended or machine.life.finished or machine.run_stopped)
+            not (machine.ended or machine.failed or machine.life.finished or machine.run_stopped)
             and (left := end - vcpu.instructions) > 0
         ):
             self._go(vcpu, left, debugger=False)

@@ -353,7 +353,10 @@ class Lockstep:
             end = self.executed[0] + instructions
             self.active = True
             try:
-                while not (machine.ended or machine.run_stopped) and (left := end - self.executed[0]) > 0:
+                while (
+                    not (machine.ended or machine.failed or machine.run_stopped)
+                    and (left := end - self.executed[0]) > 0
+                ):
                     self.advance(left if self._turn == 0 else None)
                     if self._starved:
                         break

@@ -327,6 +327,14 @@ class Machine(Waiting):
             self._failure = self._failure or error
             self._ended.notify_all()
         self.console.wake()
+        if self.counting.active:  # whoever counts looks when a vCPU comes back
+            for vcpu in self.vcpus:
+                vcpu.kick()
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error for those who wait."""
+        return self._failure is not None
 
     # ---- running -----------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class Stopper:
         """Let it go on, unless another stopper holds it too."""
         self._stops.release(self)
 
+    def leave(self) -> None:
+        """Hold it no more; it stays held for whoever else does, stopper or not."""
+        self._stops.leave(self)
+
     @property
     def holding(self) -> bool:
         """Whether it holds the machine."""
@@ -104,6 +108,11 @@ class MachineStops:
             self.holding = tuple(other for other in self.holding if other is not stopper)
             if not self.holding:
                 self._machine.release()
+
+    def leave(self, stopper: Stopper) -> None:
+        """This stopper holds the machine no more, which stays held."""
+        with self._turn:
+            self.holding = tuple(other for other in self.holding if other is not stopper)
 
     def apply(self) -> None:
         """Let vCPUs stop at what is in the sets of all stoppers now."""

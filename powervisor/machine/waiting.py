@@ -67,9 +67,14 @@ class Waiting(Looking):
         if not self.counting.active:  # else the calling thread is the one that runs, and looks itself
             if self._holding.acquire(blocking=False):
                 try:
-                    self.hold()
+                    self._hold_stopped()
                 finally:
                     self._holding.release()
             else:  # somebody holds the machine just now, and may wait for this very vCPU's exit to be answered
-                threading.Thread(target=self.hold, name="machine-stop", daemon=True).start()
+                threading.Thread(target=self._hold_stopped, name="machine-stop", daemon=True).start()
         self.console.wake()
+
+    def _hold_stopped(self) -> None:
+        with self._holding:
+            if self.run_stopped:  # else whoever waited has returned, and the next run has begun
+                self.hold()

@@ -56,7 +56,9 @@ def write(path: Path, header: Mapping[str, Any], sections: Mapping[str, Pieces],
 
     It appears under its name when it is whole. Raises UserError.
     """
-    where = os.fspath(path)
+    where = os.path.realpath(path)
+    if os.path.lexists(where) and not os.path.isfile(where):
+        raise UserError(f"{where}: the snapshot would replace what is no regular file; name another file")
     temporary = f"{where}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
     try:
         try:

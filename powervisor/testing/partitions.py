@@ -33,7 +33,6 @@ from ..isa.cores import Core
 from ..isa.registers import DBCR0, EPCR, EPLC, MAS0, MAS1, MAS2, MAS3, MAS5, MAS8, MSR, MSRP, SPR, TCR, TSR
 from ..native.struct import size_of
 from ..translate.engine import Engine
-from ..vcpu import fpscr
 from ..vcpu.build import new_core_config, new_vcpu, new_vm
 from ..vcpu.modes import MSR_BITS
 from ..vcpu.sprs import rows
@@ -97,7 +96,7 @@ class Machine:
         self.cpus: list[Any] = [processor.cpu for processor in self.processors]
         if self.threads == 2:
             self.cpus[0].sibling, self.cpus[1].sibling = self.cpus[1].address, self.cpus[0].address
-        self.engine = Engine(core, self.vm, [fpscr.settle_outside], tier1=tier1, code_space=CODE_SPACE)
+        self.engine = Engine(core, self.vm, [], tier1=tier1, code_space=CODE_SPACE)
         self._power_on = [ctypes.string_at(cpu.address, Vcpu.size) for cpu in self.cpus]
         self.kept = [
             row.number for row in rows(core) if "h" in row.access and row.name not in INTERRUPTS_CHANGE

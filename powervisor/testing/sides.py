@@ -258,9 +258,9 @@ class NativeSide(Side):
     def __init__(self, core: Core, tier1: str | None = None, regions: RegionOptions | None = None) -> None:
         super().__init__(core)
         self.engine = Engine(
-            core, self.vm, [fpscr.settle_outside], tier1=tier1, regions=regions, code_space=CODE_SPACE
+            core, self.vm, [], tier1=tier1, regions=regions, code_space=CODE_SPACE
         )  # fmt: skip
-        self._settle = self.engine.function(fpscr.settle_outside.name, None, ctypes.c_uint64)
+        self._settle = self.engine.settle
         self._warm: dict[Any, dict[int, tuple[bytes, ...]]] = {}
         self._sleeper = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)(self._sleep)
         self.vm.futex = ctypes.cast(self._sleeper, ctypes.c_void_p).value

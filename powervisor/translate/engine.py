@@ -86,6 +86,7 @@ class Engine:
         self.vm.miss_ladder, self.vm.miss_step = self.symbols["miss_ladder"], self.symbols["miss_step"]
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self.symbols["run"])
         address = ctypes.c_uint64
+        self.settle = self.function("settle", None, address)
         self.update_mode = self.function("update_mode", None, address)
         self._reset_contexts = self.function("reset_contexts", None, address)
         self.forget_all = self.function("forget_all", None, address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..native.lang import NativeFunction
-from ..vcpu import codemap, inspect, locks, mmu, modes, spr_access, timers
+from ..vcpu import codemap, fpscr, inspect, locks, mmu, modes, spr_access, timers
 from . import dispatch
 
 EXPORTS: dict[str, NativeFunction] = {
@@ -17,6 +17,7 @@ EXPORTS: dict[str, NativeFunction] = {
     "forget_all": mmu.forget_all,
     "check_timers": timers.check_timers,
     "debug_address": inspect.debug_address,
+    "settle": fpscr.settle_outside,
     "read_spr": spr_access.read_spr,
     "write_spr": spr_access.write_spr,
 }

@@ -183,3 +183,27 @@ def test_the_reset_button_is_input_too():
         machine.run(instructions=50_000)
         assert results(machine, 1) == (2,)
         assert [input_.source for input_ in machine.lockstep.inputs.taken] == ["reset button"]
+
+
+def test_fpscr_is_whole_however_an_instruction_was_executed():
+    source = """
+    mfmsr r3
+    ori   r3, r3, 0x2000
+    mtmsr r3
+    load32 r4, RESULTS
+    load32 r5, 0x3FD55555      # a double near 1/3
+    stw   r5, 0(r4)
+    stw   r5, 4(r4)
+    lfd   f1, 0(r4)
+    fmul  f2, f1, f1
+    b     .
+    """
+
+    def fpscr(*counts: int) -> int:
+        with bare_machine(source) as machine:
+            for count in counts:
+                machine.run(instructions=count)
+            return machine.vcpus[0].regs["fpscr"]
+
+    assert fpscr(2000) == fpscr(*[1] * 20) & 0xFFFF_FFFF
+    assert fpscr(2000) & 0x0002_0000  # FI: the product was rounded

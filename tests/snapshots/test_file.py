@@ -111,3 +111,12 @@ def test_long_work_is_told_of(path, monkeypatch):
     write(path, HEADER, sections(), told.append)
     read(path).read("memory", lambda offset, data: None, told.append)
     assert any("writing" in line and "MiB" in line for line in told) and any("reading" in line for line in told)
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UserError, match="no regular file"):
+        file.write(tmp_path / "pipe", {}, {}, None)
+    file.write(tmp_path / "link", {}, {}, None)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").is_file()

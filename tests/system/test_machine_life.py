@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from powervisor import Machine
+from powervisor.errors import PowervisorError
 from tests.system.bare import bare_machine, results
 from tests.system.booting import options
 
@@ -187,6 +188,7 @@ def test_closing_gives_everything_back():
 MEMORY = """
 import re, sys
 from powervisor import Machine
+from powervisor.errors import PowervisorError
 from tests.system.booting import options
 with Machine(**options("k32", ""), memory=512 << 20, serial=[None]) as machine:
     machine.start()
@@ -232,3 +234,10 @@ def test_registers_and_memory_can_be_changed_between_runs(cpu):
         cpu0.regs["r3"] = 1
         machine.run(instructions=2000)
         assert results(machine, 1) == (0x1234_5678,)
+
+
+def test_a_counted_run_ends_when_somebody_gives_the_machine_up():
+    with bare_machine("    wait\n") as machine:
+        threading.Timer(0.3, lambda: machine.give_up(PowervisorError("too long"))).start()
+        with pytest.raises(PowervisorError, match="too long"):
+            machine.run(instructions=10**12)

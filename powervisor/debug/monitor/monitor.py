@@ -61,7 +61,7 @@ class Monitor:
         line = line.strip()
         try:
             text = self._execute(line)
-        except (PowervisorError, ValueError) as error:
+        except (PowervisorError, ValueError, OSError) as error:
             text = f"{_printable(line[:80])}: {error}"
         return text if not text or text.endswith("\n") else f"{text}\n"
 

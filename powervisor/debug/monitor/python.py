@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...console.prompt import Prompt, Talk
+from ...errors import PowervisorError
 from ...hv.vcpu import Vcpu
 from ...insns import disassemble
 
 if TYPE_CHECKING:
+    from ...machine.cpu import Cpu
     from .monitor import Monitor
 
 BANNER = """Python {version}; the machine is stopped until you leave with Ctrl-D or exit().
@@ -63,18 +65,22 @@ class PythonShell(code.InteractiveConsole):
 
     def _names(self) -> dict[str, Any]:
         monitor, control = self._monitor, self._monitor.control
+        machine = monitor.machine
 
-        def read(ea: int, length: int = 4, cpu: Vcpu | None = None) -> bytes:
+        def vcpu_of(cpu: Cpu | None) -> Vcpu:
+            return monitor.vcpu if cpu is None else machine.vcpus[cpu.index]
+
+        def read(ea: int, length: int = 4, cpu: Cpu | None = None) -> bytes:
             """Memory as a vCPU sees it."""
-            return control.read(cpu or monitor.vcpu, ea, length)
+            return control.read(vcpu_of(cpu), ea, length)
 
-        def write(ea: int, data: bytes, cpu: Vcpu | None = None) -> None:
+        def write(ea: int, data: bytes, cpu: Cpu | None = None) -> None:
             """Change memory as a vCPU sees it, permissions aside."""
-            control.write(cpu or monitor.vcpu, ea, data)
+            control.write(vcpu_of(cpu), ea, data)
 
-        def translate(ea: int, cpu: Vcpu | None = None) -> int | None:
+        def translate(ea: int, cpu: Cpu | None = None) -> int | None:
             """The physical address behind an effective one, None where there is none."""
-            return (cpu or monitor.vcpu).translate(ea)
+            return vcpu_of(cpu).translate(ea)
 
         def dis(ea: int | None = None, count: int = 8) -> None:
             """Print instructions, from pc when nothing is said."""
@@ -83,9 +89,9 @@ class PythonShell(code.InteractiveConsole):
             for n in range(0, len(data) - 3, 4):
                 print(f"0x{at + n:x}: {disassemble(int.from_bytes(data[n : n + 4], 'big'), at + n)}")
 
-        def step(count: int = 1, cpu: Vcpu | None = None) -> int:
+        def step(count: int = 1, cpu: Cpu | None = None) -> int:
             """Execute instructions of one vCPU; answers its pc."""
-            chosen = cpu or monitor.vcpu
+            chosen = vcpu_of(cpu)
             for _ in range(count):
                 control.step(chosen)
             return chosen.regs["pc"]
@@ -94,11 +100,11 @@ class PythonShell(code.InteractiveConsole):
             """Print what the monitor answers."""
             print(monitor.execute(line), end="")
 
-        machine = monitor.machine
         return {
-            "__name__": "__console__", "machine": machine, "cpus": machine.vcpus, "cpu": monitor.vcpu,
-            "regs": monitor.vcpu.regs, "mem": machine.memory, "control": control, "read": read, "write": write,
-            "translate": translate, "dis": dis, "step": step, "monitor": command,
+            "__name__": "__console__", "machine": machine, "cpus": machine.cpus,
+            "cpu": machine.cpus[monitor.vcpu.index], "regs": monitor.vcpu.regs, "mem": machine.memory,
+            "control": control, "read": read, "write": write, "translate": translate, "dis": dis, "step": step,
+            "monitor": command,
         }  # fmt: skip
 
     def talk(self) -> None:
@@ -109,6 +115,14 @@ class PythonShell(code.InteractiveConsole):
     def raw_input(self, prompt: str = "") -> str:
         """A line from the prompt. Raises EOFError at its end."""
         return self._prompt.read(prompt, self._talk)
+
+    def showtraceback(self) -> None:
+        """What is wrong with a line; of Powervisor's own errors, which say it in a line, no traceback."""
+        error = sys.exc_info()[1]
+        if isinstance(error, PowervisorError):
+            self.write(f"{type(error).__name__}: {error}\n")
+        else:
+            super().showtraceback()
 
     def write(self, data: str) -> None:
         """Tracebacks and the banner."""
