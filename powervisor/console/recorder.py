@@ -150,7 +150,7 @@ class Recorder:
 
         `text` is literal unless `regex`; `timeout` is in host seconds, `guest_seconds` in the guest's, which stand
         still while the machine is held. Without them it waits as long as the guest runs. Raises ExpectError when the
-        time is over or the guest has ended, HookError with what a hook of the machine raised.
+        time is over, or the guest has ended or was stopped (`stop_run`), HookError with what a hook raised.
         """
         pattern = re.compile((text if regex else re.escape(text)).encode(), re.DOTALL)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -166,7 +166,7 @@ class Recorder:
                     self._seen = self._forgotten + match.end()
                     return self._data[begin : match.end()].decode(errors="replace")
                 if self._over() or self._ended:
-                    raise ExpectError(f"the guest ended before {text!r} came{self._tail()}")
+                    raise ExpectError(f"the guest ended or was stopped before {text!r} came{self._tail()}")
                 searched = self._forgotten + len(self._data)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:

@@ -113,6 +113,7 @@ class Machine(Waiting):
             "board": board, "cpu": core.name, "cores": cores, "threads": threads, "memory": size,
             "devices": list(devices), "drives": list(drives), "blockdevs": list(blockdevs), "fsdevs": list(fsdevs),
             "virtfs": list(virtfs), "snapshot": snapshot, "netdevs": list(netdevs), "objects": list(objects),
+            "no_reboot": no_reboot,
         }  # fmt: skip
         """What the machine is, as it was given; goes with snapshots."""
         self._moment = moment
@@ -163,7 +164,7 @@ class Machine(Waiting):
             self.chardevs: dict[str, Chardev] = {f"{SERIAL}{n}": c for n, c in enumerate(self._chardevs) if c}
             """Serial lines and those that devices name, by name."""
             self.chardevs |= chardevs or {}
-            self.console.attach(self._check_wait, lambda: self.time)
+            self.console.attach(lambda: self._check_wait() or self.run_stopped, lambda: self.time)
             if self.lockstep is not None:
                 self.clock = self.lockstep.clock
                 self._chardevs = self.lockstep.serial_channels(self._chardevs)

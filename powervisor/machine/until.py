@@ -63,6 +63,8 @@ def _until_text(machine: Machine, text: str, seconds: float | None) -> Outcome |
     except ExpectError as error:
         if machine.ended:
             return machine.wait(0)
+        if machine.run_stopped:
+            return None
         raise NotReached(str(error)) from None
     finally:
         machine.hold()

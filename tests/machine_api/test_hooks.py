@@ -609,3 +609,10 @@ def test_hooks_come_and_go_from_hooks_and_other_threads_while_cpus_run():
         then = [cpu.instructions for cpu in machine.cpus]
         machine.run(0.1)
         assert all(cpu.instructions > before for cpu, before in zip(machine.cpus, then, strict=True))
+
+
+def test_a_run_until_text_ends_when_a_hook_stops_it():
+    with bare_machine("again: b again\n") as machine:
+        machine.hooks.at(machine.symbols["again"], lambda hit: machine.stop_run())
+        assert machine.run(20, until="never") is None
+        assert machine.run_stopped and machine.held

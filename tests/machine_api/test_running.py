@@ -88,7 +88,7 @@ def test_a_machine_that_ends_first_gives_its_outcome():
 def test_expect_ends_with_the_guest():
     with bare_machine(POWEROFF) as machine:
         machine.start()
-        with pytest.raises(ExpectError, match="the guest ended before 'text' came"):
+        with pytest.raises(ExpectError, match="the guest ended or was stopped before 'text' came"):
             machine.console.expect("text", 60)
 
 
