@@ -79,6 +79,7 @@ class Lockstep:
         self.executed = [0] * machine.topology.vcpus
         """Instructions of each vCPU since power-on, those before a reset included."""
         self.on_round: Callable[[], None] = lambda: None
+        self.on_moved: Callable[[], None] = lambda: None
         """Told before a round begins."""
         self._machine = machine
         self._turn = 0
@@ -189,6 +190,7 @@ class Lockstep:
             self.random.position = 0
             self.forget_work()
             self.changed()
+            self.on_moved()
 
     def changed(self) -> None:
         """Somebody changed the machine, which is held: what comes after is not what came."""

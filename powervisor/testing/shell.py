@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 
 from ..errors import PowervisorError
@@ -37,12 +38,13 @@ class Shell:
         Raises CommandFailed for a status other than 0 unless `check` is False, ExpectError when the time is over.
         """
         console = self.machine.console
+        end = f"{_END}-{secrets.token_hex(4)}"  # which no program knows
         # Cut in two, so that the terminal's echo of the line is not taken for the end.
-        console.send(f"{command}; echo {_END[:10]}''{_END[10:]}=$?\n")
-        text = console.expect(rf"{_END}=\d+\r?\n", timeout, regex=True)
+        console.send(f"{command}; echo {end[:10]}''{end[10:]}=$?\n")
+        text = console.expect(rf"{end}=\d+\r?\n", timeout, regex=True)
         console.expect(self.prompt, timeout)
         _, _, printed = text.partition("=$?")
-        body, _, status = printed.rpartition(f"{_END}=")
+        body, _, status = printed.rpartition(f"{end}=")
         output = re.sub(r"\r+\n", "\n", body).strip("\r\n")
         result = Result(output, int(status))
         if check and result.status:

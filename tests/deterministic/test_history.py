@@ -195,3 +195,18 @@ def test_other_machines_have_no_past():
         control.keep_history()
         assert control.history is None and results(machine, 1) == (0,)
         control.close()
+
+
+def test_the_past_begins_anew_where_the_machine_is_taken_elsewhere(debugged):
+    machine, control = debugged
+    moment = machine.snapshot()
+    machine.run(instructions=50_000)
+    machine.restore(moment)
+    before = digest(machine)
+    control.breakpoints.add(Breakpoint(machine.symbols["tick"]))
+    assert control.history.continue_() is None
+    assert not control.history.step(machine.vcpus[0])
+    assert digest(machine) == before
+    control.step(machine.vcpus[0])
+    assert control.history.step(machine.vcpus[0])
+    assert digest(machine) == before
