@@ -144,7 +144,7 @@ class Alone:
             exit_: Exit | None = machine.vm.run(vcpu, left)
             stuck = isinstance(exit_, Kick) and end - vcpu.instructions == left
             if exit_ is not None:
-                machine._handle(vcpu, exit_)
+                machine._answers(vcpu, exit_)
             if machine.counting.due:
                 self.ends["reset"] = self.ends.get("reset", 0) + 1
                 machine.counting.due.pop()()
