@@ -89,6 +89,6 @@ def test_a_guest_prints_without_an_exit_for_each_byte():
     with Machine(serial=[None], no_reboot=True) as machine:
         machine.run(seconds=0.5)
         printed = len(machine.console.text)
-        assert printed > 500
+        assert printed > 100
         assert machine.vcpus[0].exit_counts()["mmio"] < printed / 4
         assert machine.built.devices["serial0"].statistics()["writes"] >= printed
