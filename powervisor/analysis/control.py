@@ -77,11 +77,13 @@ class ControlSocket:
             path = place / f"{os.getpid()}{f'-{n}' if n else ''}"
             if path.exists() and _answers(path):
                 continue  # another machine of this process
+            hidden = path.with_name(f".{path.name}")  # from `running`, which removes sockets that do not answer
             try:
-                path.unlink(missing_ok=True)  # of a process that had our number, and died
-                self._listener.bind(str(path))
-                path.chmod(0o600)
+                hidden.unlink(missing_ok=True)  # of a process that had our number, and died
+                self._listener.bind(str(hidden))
+                hidden.chmod(0o600)
                 self._listener.listen(MOST_CLIENTS)
+                hidden.rename(path)
             except OSError as error:
                 self._listener.close()
                 reason = error.strerror or "the path is too long for a socket"

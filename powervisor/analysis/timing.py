@@ -55,10 +55,14 @@ LATENCIES = {
     Latency.DOORBELL: "DBELL",
 }  # fmt: skip
 SAMPLE_SECONDS = 1.0
+LOOKS = 100
+"""At vCPUs that change while they are looked at."""
 NOWHERE = "nowhere"
 """The device of addresses where nothing answers."""
 NS = 1_000_000_000
 
+_Reading = tuple[tuple[int, int, int, int], int, int, int, int, int, int]
+"""`_Account.spent`, `Vcpu.entered` and `Vcpu.left`, and of VcpuTiming left_ns, rests_since, waits.total, held_ns."""
 _LEFT, _SINCE, _HELD = (VcpuTiming.offset(name) // 8 for name in ("left_ns", "rests_since", "held_ns"))
 _WAITED = (VcpuTiming.offset("waits") + Histogram.offset("total")) // 8
 
@@ -101,16 +105,24 @@ def measure(machine: Machine) -> Measurement:
 class _Account:
     """One vCPU's times. Its thread only gathers them; they are counted when somebody looks, every second at least."""
 
-    __slots__ = ("answered", "cells", "gathered", "guest", "guest_gathered", "waited", "words")
+    __slots__ = ("cells", "gathered", "guest", "guest_gathered", "spent", "vcpu", "words")
 
     def __init__(self, vcpu: Vcpu) -> None:
-        self.answered = self.waited = 0
+        self.vcpu = vcpu
+        self.spent = 0, 0, 0, 0
+        """When the last answer was given; waited and held, in the guest, and answering until then. Replaced as a whole:
+        whoever reads it sees all of an exit or nothing."""
         self.guest_gathered: list[int] = []
         self.guest = Distribution()
         self.gathered: dict[int | type[Exit], list[int]] = {}
         """Handling times: of Mmio exits by address * 2 + whether it is a write, of others by class."""
         self.cells: dict[int | type[Exit], Distribution] = {}
         self.words = memoryview((ctypes.c_char * VcpuTiming.size).from_address(vcpu.timing.address)).cast("B").cast("Q")
+
+    def read(self) -> _Reading:
+        """Where the vCPU is, and what it has spent. It goes on meanwhile: see `_Timing._moment`."""
+        vcpu, words = self.vcpu, self.words
+        return self.spent, vcpu.entered, vcpu.left, words[_LEFT], words[_SINCE], words[_WAITED], words[_HELD]
 
     def count(self) -> None:
         """Count what was gathered until now; one thread at a time."""
@@ -165,9 +177,11 @@ class _Timing:
         if entered < native < left:
             left = native  # what came after it was waiting for the GIL
         waited = words[_WAITED] + words[_HELD]
-        executing = left - entered + account.waited - waited
-        account.waited = waited
-        account.guest_gathered.append(executing if executing > 0 else 0)
+        _, before, guest, answering = account.spent
+        executing = left - entered + before - waited
+        if executing < 0:
+            executing = 0
+        account.guest_gathered.append(executing)
         key = exit_.pa << 1 | exit_.write if type(exit_) is Mmio else type(exit_)
         gathered = account.gathered.get(key)
         if gathered is None:
@@ -175,7 +189,7 @@ class _Timing:
             if type(exit_) is Mmio:
                 self._place(exit_.pa)
         gathered.append(answered - left)
-        account.answered = answered
+        account.spent = answered, waited, guest + executing, answering + answered - left
 
     def _place(self, pa: int) -> Json:
         found = self._places.get(pa)
@@ -200,10 +214,11 @@ class _Timing:
     def _add_to(self, statistics: Json) -> None:
         for account in self._accounts:
             account.count()
-        now = time.monotonic_ns()
+        now, splits = self._moment()
         statistics["measured"] = (now - self._begin) / NS
-        for vcpu, account, told in zip(self._machine.vcpus, self._accounts, statistics["vcpus"], strict=True):
-            told["time"] = {name: round(ns / NS, 6) for name, ns in self._split(vcpu, account, now).items()}
+        for account, split, told in zip(self._accounts, splits, statistics["vcpus"], strict=True):
+            vcpu = account.vcpu
+            told["time"] = {name: round(ns / NS, 6) for name, ns in split.items()}
             told["timing"] = {name: part.json() for name, part in sorted(_by_type(vcpu, account).items())}
             told["latency"] = {
                 name: Distribution.of_native(part).json()
@@ -214,25 +229,37 @@ class _Timing:
         statistics["sources"] = self._sources()
         statistics["samples"] = self._samples.json()
 
-    def _split(self, vcpu: Vcpu, account: _Account, now: int) -> dict[str, float]:
+    def _moment(self) -> tuple[int, list[dict[str, int]]]:
+        """A time, and how each vCPU's time until then is split, in ns.
+
+        vCPUs go on while they are looked at, and this thread may be kept from it for long: what was read counts when
+        it is the same after the time was taken. On a host where that never comes, the last look has to do.
+        """
+        for _ in range(LOOKS):
+            readings = [account.read() for account in self._accounts]
+            now = time.monotonic_ns()
+            if readings == [account.read() for account in self._accounts]:
+                break
+        splits = zip(self._accounts, readings, strict=True)
+        return now, [self._split(account.vcpu.halted, reading, now) for account, reading in splits]
+
+    def _split(self, halted: bool, reading: _Reading, now: int) -> dict[str, int]:
         """A vCPU's time since the measurement began, in ns: what a run that is under way has spent counts too."""
-        words, entered, left = account.words, vcpu.entered, vcpu.left
-        waiting, held = words[_WAITED], words[_HELD]
-        inside = account.guest.total + account.waited
-        answering = sum(cell.total for cell in account.cells.values())
-        if entered > account.answered:
-            native = words[_LEFT]
+        (answered, waited, guest, answering), entered, left, native, since, waiting, held = reading
+        inside = guest + waited
+        if entered > answered:
             left = native if entered < native < left else left
             inside += (left if left > entered else now) - entered
             answering += now - left if left > entered else 0
-            if since := words[_SINCE]:
-                if vcpu.halted:
-                    held += max(now - since, 0)
-                else:
-                    waiting += max(now - since, 0)
-        guest = max(inside - waiting - held, 0)
+            if since and halted:
+                held += now - since
+            elif since:
+                waiting += now - since
+        held = min(held, inside)
+        waiting = min(waiting, inside - held)
         stopped = max(now - self._begin - inside - answering, 0)
-        return {"guest": guest, "vmm": answering, "waiting": waiting, "held": held, "stopped": stopped}
+        parts = {"guest": inside - waiting - held, "vmm": answering, "waiting": waiting, "held": held}
+        return parts | {"stopped": stopped}
 
     def _registers(self) -> list[Json]:
         """Accesses by register, those that took longest first."""
@@ -289,13 +316,12 @@ class _Timing:
 
     def _look(self) -> tuple[float, dict[str, dict[str, float]]]:
         """What is counted over time: until when, and what."""
-        now = time.monotonic_ns()
-        exits, interrupts, split = Counter[str](), Counter[str](), dict[str, float]()
-        for vcpu, account in zip(self._machine.vcpus, self._accounts, strict=True):
+        exits, interrupts, split = Counter[str](), Counter[str](), Counter[str]()
+        now, splits = self._moment()
+        for vcpu, parts in zip(self._machine.vcpus, splits, strict=True):
             exits.update(vcpu.exit_counts())
             interrupts.update(vcpu.interrupts())
-            for name, ns in self._split(vcpu, account, now).items():
-                split[name] = split.get(name, 0) + ns
+            split.update(parts)
         counts: dict[str, dict[str, float]] = {
             "exits": dict(exits),
             "interrupts": dict(interrupts),
@@ -318,7 +344,7 @@ def _by_type(vcpu: Vcpu, account: _Account) -> dict[str, Distribution]:
 
 
 def _weight(row: Json) -> tuple[int, int]:
-    timed = (row["reads"]["sum"] if "reads" in row else 0) + (row["writes"]["sum"] if "writes" in row else 0)
+    timed = sum(row.get(way, {}).get("sum", 0) for way in ("reads", "writes"))  # no sum: nothing of it is counted yet
     return timed, row.get("native-reads", 0) + row.get("native-writes", 0)
 
 

@@ -72,7 +72,7 @@ class Vm:
         self._life = threading.Lock()
         """Held while an image is loaded, so that its memory is not freed meanwhile."""
         self._paused = 0
-        self._stopping = False
+        self._stopping = self._closed = False
         self._workers: list[threading.Thread] = []
 
     def start_time(self) -> None:
@@ -391,10 +391,11 @@ class Vm:
             self.engine.forget_all(vcpu.address)
 
     def flush_code(self) -> None:
-        """Forget all translated code."""
+        """Forget all translated code, if there still is any: debuggers may leave after `close`."""
         with self.quiet():
-            self.engine.flush()
-            self._forget_all()
+            if not self._closed:
+                self.engine.flush()
+                self._forget_all()
 
     def set_stops(self, breakpoints: Iterable[Breakpoint], watchpoints: Iterable[Watchpoint]) -> None:
         """Stop vCPUs there from now on, and nowhere else."""
@@ -443,7 +444,8 @@ class Vm:
     def close(self) -> None:
         """Free the native memory; the machine is stopped."""
         self.tracing.end()
-        with self._life:
+        with self._life, self._alone:
+            self._closed = True
             self.engine.close()
 
 

@@ -70,7 +70,6 @@ def test_it_says_what_it_is(runtime):
         assert found.description["cores"] == 2 and found.description["cpu"] == "e5500"
 
 
-@pytest.mark.slow  # fails now and then on a busy host: docs/status.md
 def test_statistics_are_measured_while_somebody_looks(runtime):
     with published() as (machine, _):
         with Remote(socket_of(runtime)) as remote:
@@ -276,6 +275,30 @@ def test_a_machine_that_ends_while_it_is_measured_is_one_line(runtime, capsys):
     assert (status, out, err) == (1, "", "powervisor stat: the machine has ended\n")
 
 
+def test_a_machine_is_found_though_others_are_looked_for_while_it_comes(runtime):
+    looked, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            control.running()
+            looked.set()
+
+    looker = threading.Thread(target=look)
+    with bare_machine(BUSY) as machine:
+        looker.start()
+        try:
+            looked.wait()
+            for _ in range(50):
+                listener = ControlSocket(machine)
+                found = control.running()
+                listener.close()
+                assert len(found) == 1
+        finally:
+            ended.set()
+            looker.join()
+    assert not any((Path(runtime) / "powervisor").iterdir())
+
+
 def test_the_live_view_shows_rates_and_leaves_at_a_key(runtime):
     with published(name="one", cores=2):
         pid, terminal = pty.fork()
@@ -298,7 +321,6 @@ def test_the_live_view_shows_rates_and_leaves_at_a_key(runtime):
     assert re.search(r"cpu0 +█.* guest +\d+\.\d %", text)
 
 
-@pytest.mark.slow  # fails now and then on a busy host: docs/status.md
 def test_the_live_view_ends_with_its_machine(runtime):
     with published(name="one") as (_, listener):
         pid, terminal = pty.fork()

@@ -43,8 +43,8 @@ def test_stacks_have_callers_in_order_and_samples_where_time_goes(tmp_path: Path
     with running(program) as machine, Profile(machine, None, Symbols([program]), hz=500) as profile:
         until(lambda: profile.samples >= 200)
     total = profile.samples
-    assert profile.stacks["_start", "main", "outer", "inner", "spin"] > total * 0.6
-    assert 0 < profile.stacks["_start", "main", "little", "spin"] < total * 0.3
+    assert profile.stacks["_start", "main", "outer", "inner", "spin"] > total * 0.8
+    assert 0 < profile.stacks["_start", "main", "little", "spin"] < total * 0.2
     name, own, inclusive = profile.top()[0]
     assert name == "spin" and total * 0.9 < own <= inclusive <= total
 

@@ -110,7 +110,6 @@ def test_a_cpu_in_the_spin_table_is_held_and_one_that_is_stopped_is_stopped():
         assert after[0]["time"]["guest"] - before[0]["time"]["guest"] < 0.05
 
 
-@pytest.mark.slow  # fails now and then on a busy host: docs/status.md
 def test_the_parts_of_the_time_come_to_all_of_it():
     with bare_machine(ACCESSES, cores=2) as machine, measure(machine):
         ran(machine)

@@ -545,6 +545,21 @@ def test_the_monitor_resets_and_ends_the_machine(debugged):
     assert machine.wait(10).kind == "stopped"
 
 
+def test_a_gdb_may_leave_after_its_machine():
+    from tests.debug.conftest import Client
+
+    with bare_machine(COUNTS) as machine:
+        server = GdbServer(machine, "tcp::0")
+        machine.start()
+        gdb = Client(server.address)
+        assert gdb.ask(b"Z0,%x,4" % ORIGIN) == b"OK"
+        gdb.send(b"vCont;c")
+        while machine.held:
+            time.sleep(0.001)
+    gdb.close()
+    server.close()
+
+
 def test_a_unix_socket_is_made_and_removed(tmp_path):
     from tests.debug.conftest import Client
 
