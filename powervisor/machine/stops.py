@@ -96,8 +96,10 @@ class MachineStops:
             self.release(stopper)
 
     def hold(self, stopper: Stopper) -> None:
-        """Hold the machine, for this stopper too."""
+        """Hold the machine, for this stopper too; one that is gone meanwhile would never let it go on."""
         with self._turn:
+            if stopper not in self._stoppers:
+                return
             if stopper not in self.holding:
                 self.holding += (stopper,)
             self._machine.hold()

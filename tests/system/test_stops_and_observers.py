@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from powervisor.hv.exits import Debug, Exit, Mmio
+from powervisor.hv.exits import Debug, Exit, Mmio, Watched
 from powervisor.hv.stops import Breakpoint, Watchpoint
 from powervisor.hv.vcpu import Vcpu
+from powervisor.machine.stops import Stopper
 from tests.system.bare import ORIGIN, bare_machine, results
 
 LOOP = """
@@ -81,6 +82,28 @@ def test_a_closed_stopper_takes_only_its_own_stops_with_it():
         assert (machine.vm.state.stop_count, machine.vm.state.watch_count) == (1, 1)
         second.close()
         assert (machine.vm.state.stop_count, machine.vm.state.watch_count) == (0, 0)
+
+
+def test_a_stopper_that_is_closed_while_a_cpu_stops_for_it_does_not_hold_the_machine():
+    with bare_machine(LOOP) as machine:
+        debugger = machine.stops.open(lambda *_: None)
+        look = machine.stops.look
+
+        def closed_meanwhile(vcpu: Vcpu, exit_: Debug | Watched) -> list[Stopper]:
+            met = look(vcpu, exit_)
+            closer = threading.Thread(target=debugger.close)
+            closer.start()
+            closer.join()
+            return met
+
+        machine.stops.look = closed_meanwhile
+        debugger.breakpoints.add(Breakpoint(ORIGIN + 4))
+        debugger.apply()
+        machine.start()
+        deadline = time.monotonic() + 20
+        while machine.vcpus[0].instructions < 100_000:
+            assert time.monotonic() < deadline, "it stands still"
+        assert not machine.held
 
 
 class Notes:
