@@ -298,11 +298,11 @@ class Mpic(Device):
         """Let native code measure latencies and count accesses from now on, in `timing`, or stop that."""
         if on:
             ctypes.memset(self.timing.address, 0, MpicTiming.size)
-        self.state.timing = self.timing.address if on else 0
+        self._call("measure", self.timing.address if on else 0)
 
     @functools.cached_property
     def timing(self) -> Any:
-        """MpicTiming; it stays where it is while native code may be about to write there."""
+        """MpicTiming."""
         return MpicTiming.new()
 
     def latencies(self) -> dict[str, Any]:

@@ -159,6 +159,15 @@ def mpic_attach(state_address: u64, cpu_index: u32, lines: u64, requests: u64, a
     release(field_addr(state, "lock"))
 
 
+@native
+def mpic_measure(state_address: u64, timing: u64) -> None:
+    """Measure from now on, into the MpicTiming at a host address; 0: no longer, and nobody writes there any more."""
+    state = at(MpicState, state_address)
+    acquire(field_addr(state, "lock"), state.syscall)
+    state.timing = timing
+    release(field_addr(state, "lock"))
+
+
 ENTRY_POINTS: dict[str, NativeFunction] = {
     "read": mpic_read,
     "write": mpic_write,
@@ -173,5 +182,6 @@ ENTRY_POINTS: dict[str, NativeFunction] = {
     "reset": mpic_reset,
     "rebuild": mpic_rebuild,
     "attach": mpic_attach,
+    "measure": mpic_measure,
 }
 """What Python calls and a machine compiles: names are those of `Mpic.bind`'s arguments."""

@@ -176,12 +176,9 @@ class Vm:
                     counter.reads = counter.writes = 0
                 else:
                     counter.reads[n] = counter.writes[n] = 0
-        for vcpu in self.vcpus:
-            vcpu.measure(on)
-        with self._life:
-            if on and not self._stopping:
-                for vcpu in self.vcpus:
-                    vcpu.kick()
+        with self.quiet():  # native code looks at `Vcpu.timing` more than once, and relies on it
+            for vcpu in self.vcpus:
+                vcpu.measure(on)
 
     def native_accesses(self) -> dict[int, tuple[int, int]]:
         """Reads and writes of devices that native code has answered since `measure`, by address; not the irqchip's."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from powervisor import Machine
+from tests.support.waiting import until
 from tests.system.bare import results
 
 COMPILER = "powerpc-linux-gnu-gcc"
@@ -31,14 +30,6 @@ def compiled(directory: Path, source: str, *flags: str) -> Path:
     command = [COMPILER, *FLAGS, *flags, "-Wl,-Ttext=0x10000,-e,_start,--build-id=none", "-o", output, path]
     subprocess.run(command, check=True, capture_output=True)
     return output
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something; fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def until_done(machine: Machine) -> None:

@@ -22,6 +22,7 @@ from powervisor.analysis import control
 from powervisor.analysis.control import ControlSocket, Gone, Remote
 from powervisor.cli.main import main
 from powervisor.errors import UserError
+from tests.support.waiting import until
 from tests.system.bare import bare_machine
 
 from .conftest import BUSY
@@ -37,13 +38,6 @@ def published(**options):
             yield machine, listener
         finally:
             listener.close()
-
-
-def until(condition) -> None:
-    end = time.monotonic() + 120  # a translator may have to be built first
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def socket_of(runtime: str) -> Path:
@@ -342,7 +336,7 @@ def test_the_live_view_ends_with_its_machine(runtime):
 def test_powervisor_run_is_found_by_its_name(runtime, capsys, tmp_path):
     words = ["run", "-name", "lab", "-serial", "null", "-stat", str(tmp_path / "run.json"), "-timeout", "150"]
     with subprocess.Popen([sys.executable, "-m", "powervisor", *words]) as process:
-        until(lambda: [machine.name for machine in control.running()] == ["lab"])
+        until(lambda: [machine.name for machine in control.running()] == ["lab"], 120)
         status, out, err = stat(capsys, "lab", "-once", "-interval", "0.3")
         assert (status, err) == (0, "") and out.startswith(f"lab ({process.pid}): ppce500")
         process.send_signal(signal.SIGTERM)

@@ -13,9 +13,10 @@ from powervisor.analysis.coverage import Coverage
 from powervisor.analysis.symbols import Symbols
 from powervisor.errors import UserError
 from powervisor.hv.tracing import Listening, Trace
+from tests.support.waiting import until
 from tests.system.bare import bare_machine
 
-from .programs import compiled, needs_compiler, until, until_done
+from .programs import compiled, needs_compiler, until_done
 
 BRANCHES = """
     vector 408, handler

@@ -6,9 +6,10 @@ import threading
 
 from powervisor.hv.tracing import CAPACITY, Event, Instructions, Listening, Trace, TraceEvent
 from powervisor.isa.registers import IVOR
+from tests.support.waiting import until
 from tests.system.bare import ORIGIN, bare_machine, results
 
-from .programs import until, until_done
+from .programs import until_done
 
 COUNT = """
     li    r3, 0

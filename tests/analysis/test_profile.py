@@ -16,9 +16,10 @@ from powervisor.analysis.flamegraph import flame_graph
 from powervisor.analysis.profile import EXIT, IDLE, Profile
 from powervisor.analysis.symbols import Symbols
 from powervisor.errors import UserError
+from tests.support.waiting import until
 from tests.system.bare import bare_machine
 
-from .programs import compiled, needs_compiler, until
+from .programs import compiled, needs_compiler
 
 BUSY = """
 static volatile int sink;

@@ -17,6 +17,7 @@ from powervisor.block.nbd_server import NbdServer, parse_server
 from powervisor.block.overlay import Overlay
 from powervisor.errors import UserError
 from tests.support.nbd_server import Server
+from tests.support.waiting import until
 
 SIZE = 1 << 20
 REFUSALS = {"no such export": (1 << 31) + 6, "wants TLS": (1 << 31) + 5, "knows no NBD_OPT_GO": (1 << 31) + 1}
@@ -422,13 +423,6 @@ def killed(drive, ready):
     finally:
         process.kill()
         process.communicate()
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @needs_qemu

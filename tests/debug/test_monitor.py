@@ -14,16 +14,9 @@ from powervisor.debug.control import Control
 from powervisor.debug.monitor import COMMANDS, Monitor
 from powervisor.debug.monitor.expressions import evaluate
 from powervisor.debug.monitor.server import PROMPT, MonitorServer
-from tests.system.bare import RESULTS, bare_machine, results
+from tests.support.waiting import until
+from tests.system.bare import COUNTS, RESULTS, bare_machine, results
 
-COUNTS = """
-    load32 r3, RESULTS
-    li    r4, 0
-loop:
-    addi  r4, r4, 1
-    stw   r4, 0(r3)
-    b     loop
-"""
 MACHINE_CHECK = """
     load32 r3, RESULTS
     vector 401, checked        # IVOR1
@@ -67,13 +60,6 @@ def monitored():
     yield monitored
     for close in reversed(opened):
         close()
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def counts(machine) -> bool:

@@ -398,18 +398,7 @@ def test_an_interrupt_that_is_undone_comes_again_while_its_cause_stays():
 
 EXTERNAL = """
     vector 404, handler           # IVOR4
-    devices
-    load32 r4, DEVICES + 0x40000  # MPIC
-    load32 r31, 0x20000000        # GCR: mixed mode
-    stw   r31, 0x1020(r4)
-    load32 r5, DEVICES + 0x50000 + 42 * 0x20
-    load32 r31, 0x00480033        # IVPR42: level, high, priority 8, vector 0x33
-    stw   r31, 0(r5)
-    li    r31, 1
-    stw   r31, 0x10(r5)           # IDR42: CPU 0
-    li    r31, 0
-    stw   r31, 0x80(r4)           # CTPR
-    load32 r6, DEVICES + 0x4500
+    uart_interrupts
     li    r31, 2
     stb   r31, 1(r6)              # IER: transmitter empty
     load32 r31, 0x8000

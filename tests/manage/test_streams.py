@@ -14,16 +14,7 @@ import pytest
 
 from powervisor.errors import UserError
 from powervisor.snapshots.stream import Stream, write
-from tests.system.bare import MAPPED, RESULTS
-
-COUNTS = """
-    load32 r3, RESULTS
-    li    r4, 0
-loop:
-    addi  r4, r4, 1
-    stw   r4, 0(r3)
-    b     loop
-"""
+from tests.system.bare import COUNTS, MAPPED, RESULTS
 
 
 def settled(client, query="query-migrate", ends=("completed", "failed", "cancelled")):

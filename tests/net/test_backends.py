@@ -16,7 +16,7 @@ from powervisor.errors import UserError
 from powervisor.net.capture import Capture
 from powervisor.net.netdev import MAX_FRAME
 from powervisor.net.netdevs import open_netdevs
-from tests.net.conftest import wait_until
+from tests.support.waiting import until
 
 FRAMES = [random.Random(n).randbytes(60 + 97 * n) for n in range(40)] + [bytes(MAX_FRAME)]
 
@@ -65,7 +65,7 @@ def pair(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["socket", "stream-inet", "stream-unix", "dgram-unix", "dgram-inet"])
 def test_frames_come_whole_and_in_order_both_ways(network, tmp_path, warnings, kind):
     first, second = (network(text) for text in pair(kind, tmp_path))
-    wait_until(lambda: first.netdev.link_up and second.netdev.link_up)
+    until(lambda: first.netdev.link_up and second.netdev.link_up)
     frames = FRAMES[:-1] if kind == "dgram-inet" else FRAMES
     for sender, receiver in ((first, second), (second, first)):
         for at in range(0, len(frames), 5):  # a UDP socket's buffer is no queue of any length
@@ -127,7 +127,7 @@ def test_a_system_call_sends_several_frames_but_no_more_than_the_peer_likes(netw
 
 def test_frames_wait_for_a_device_without_room_and_nothing_is_lost(network, tmp_path):
     ours, theirs = (network(text) for text in pair("stream-unix", tmp_path))
-    wait_until(lambda: ours.netdev.link_up)
+    until(lambda: ours.netdev.link_up)
     theirs.room = 3
     ours.netdev.send([pieces(frame) for frame in FRAMES])
     theirs.until(lambda card: card.room == 0)
@@ -139,7 +139,7 @@ def test_frames_wait_for_a_device_without_room_and_nothing_is_lost(network, tmp_
 
 def test_a_sender_that_is_too_fast_waits_and_hears_of_the_end(network, tmp_path):
     ours, theirs = (network(text) for text in pair("stream-unix", tmp_path))
-    wait_until(lambda: ours.netdev.link_up)
+    until(lambda: ours.netdev.link_up)
     theirs.room, sent = 0, 0
     while not ours.netdev.busy:
         ours.netdev.send([pieces(FRAMES[-1])] * 8)
@@ -258,13 +258,13 @@ def test_captures_have_what_passed_in_both_directions(network, tmp_path, warning
     a, b = pair("stream-unix", tmp_path)
     short = f"filter-dump,id=f,netdev=a,file={tmp_path}/short,maxlen=64"
     first, second = network(a, short, pcap=str(tmp_path / "all")), network(b)
-    wait_until(lambda: first.netdev.link_up)
+    until(lambda: first.netdev.link_up)
     first.netdev.send([pieces(FRAMES[1]), pieces(FRAMES[2])])
     second.take(2)
     second.netdev.send([pieces(FRAMES[5])])
     first.take(1)
     expected = [FRAMES[1], FRAMES[2], FRAMES[5]]
-    wait_until(lambda: len(records(tmp_path / "all")) == 3)
+    until(lambda: len(records(tmp_path / "all")) == 3)
     assert records(tmp_path / "all") == [(len(frame), frame) for frame in expected]
     assert records(tmp_path / "short") == [(len(frame), frame[:64]) for frame in expected]
     if tcpdump := shutil.which("tcpdump"):
@@ -280,7 +280,7 @@ def test_a_full_disk_ends_the_capture_and_nothing_else(network, tmp_path, warnin
     with pytest.raises(UserError, match="id=f: file=/nowhere/x: cannot be written .No such file"):
         open_netdevs([a], ["filter-dump,id=f,netdev=a,file=/nowhere/x"], None, print)
     first, second = network(a, pcap="/dev/full"), network(b)
-    wait_until(lambda: first.netdev.link_up)
+    until(lambda: first.netdev.link_up)
     for _ in range(3):
         first.netdev.send([pieces(FRAMES[1])])
     assert second.take(3) == [FRAMES[1]] * 3

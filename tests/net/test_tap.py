@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from powervisor.net.netdev import HEADER
-from tests.net.conftest import wait_until
+from tests.support.waiting import until
 
 NAME = f"pvtest{os.getpid() % 10**6}"
 ETHERTYPE = 0x88B5  # for experiments
@@ -46,7 +46,7 @@ def hears(card, host, expected):
         host.send(FRAME)
         return expected in card.frames
 
-    wait_until(heard)
+    until(heard)
 
 
 def says(card, host, pieces, begin):
@@ -92,6 +92,6 @@ def test_an_interface_that_goes_takes_the_link_along_once(network, interface, wa
     for _ in range(3):
         card.netdev.send([[bytes(HEADER), FRAME]])
     card.netdev.offload(True, True, True, True)
-    wait_until(lambda: warnings)
+    until(lambda: warnings)
     assert len(warnings) == 1
     assert "tap,id=n: the interface has gone" in warnings[0]

@@ -16,8 +16,8 @@ import pytest
 from powervisor.errors import UserError
 from powervisor.net.netdevs import describe, open_netdevs
 from powervisor.net.passt import passt_words, without_padding
-from tests.net.conftest import wait_until
 from tests.net.test_backends import free_port
+from tests.support.waiting import until
 
 MAC = bytes.fromhex("525400123456")
 needs_passt = pytest.mark.skipif(not shutil.which("passt"), reason="passt is not installed")
@@ -111,7 +111,7 @@ def test_passt_ends_when_the_machine_is_killed():
     with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         passt = int(owner.stdout.readline())
         owner.kill()
-    wait_until(lambda: not Path(f"/proc/{passt}").exists() or " Z " in Path(f"/proc/{passt}/stat").read_text())
+    until(lambda: not Path(f"/proc/{passt}").exists() or " Z " in Path(f"/proc/{passt}/stat").read_text())
 
 
 @needs_passt

@@ -21,6 +21,16 @@ MAPPED = 64 * MIB
 RESULTS = 0x10_0000
 """Where programs leave words for the test."""
 
+COUNTS = """
+    load32 r3, RESULTS
+    li    r4, 0
+loop:
+    addi  r4, r4, 1
+    stw   r4, 0(r3)
+    b     loop
+"""
+"""Counts for ever, in the first word of RESULTS."""
+
 MACROS = """
     .set RESULTS, 0x100000
     .set DEVICES, 0xE0000000    # where `devices` maps CCSR: serial, MPIC, GUTS
@@ -56,6 +66,22 @@ MACROS = """
     .macro devices
     map 14, DEVICES, 0xF, 0xE0000000, 10, 0xA
     map 15, SPIN, 0xF, 0xEF000000, 4, 0xA
+    .endm
+
+    # The first UART's interrupts to CPU 0: r4 is the MPIC, r6 the UART; source 42, level, priority 8, vector 0x33
+    .macro uart_interrupts
+    devices
+    load32 r4, DEVICES + 0x40000
+    load32 r31, 0x20000000        # GCR: mixed mode
+    stw   r31, 0x1020(r4)
+    load32 r5, DEVICES + 0x50000 + 42 * 0x20
+    load32 r31, 0x00480033        # IVPR42
+    stw   r31, 0(r5)
+    li    r31, 1
+    stw   r31, 0x10(r5)           # IDR42
+    li    r31, 0
+    stw   r31, 0x80(r4)           # CTPR
+    load32 r6, DEVICES + 0x4500
     .endm
 
     # Start CPU n at an address, and hold it again through the MPIC

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from powervisor import Machine
+from tests.support.waiting import run_until
 from tests.system.bare import MAPPED, RESULTS, bare_machine, results
 
 STRAY = """
@@ -197,18 +198,9 @@ victim:
 """
 
 
-def wait_for(machine: Machine, done, seconds: float = 60) -> None:
-    """Let all CPUs run until `done()`."""
-    until = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < until, machine.state_text()
-        outcome = machine.run(seconds=0.05)
-        assert outcome is None, outcome
-
-
 def test_code_patched_by_another_cpu_runs_as_patched():
     with bare_machine(CROSS_PATCH, cores=2) as machine:
-        wait_for(machine, lambda: results(machine, 2)[1] == 500)
+        run_until(machine, lambda: results(machine, 2)[1] == 500)
         assert results(machine, 1) == (0,)
 
 
@@ -245,7 +237,7 @@ other:
 
 def test_a_running_core_is_reset_and_released_again_and_again():
     with bare_machine(CORE_RESETS, cores=2) as machine:
-        wait_for(machine, lambda: results(machine, 1)[0] >= 100)
+        run_until(machine, lambda: results(machine, 1)[0] >= 100)
         begin = time.monotonic()
         machine.stop()
         assert time.monotonic() - begin < 5
@@ -267,7 +259,7 @@ over:
 
 def test_a_guest_that_resets_for_ever_keeps_resetting_and_can_be_stopped():
     with bare_machine(RESET, cores=4) as machine:
-        wait_for(machine, lambda: results(machine, 1)[0] >= 50)
+        run_until(machine, lambda: results(machine, 1)[0] >= 50)
         begin = time.monotonic()
         machine.stop()
         assert time.monotonic() - begin < 5
@@ -321,7 +313,7 @@ other:
 
 def test_a_thread_switched_on_and_off_for_ever_stops_every_time():
     with bare_machine(THREADS, "e6500", cores=1, threads=2) as machine:
-        wait_for(machine, lambda: results(machine, 1)[0] >= 200)
+        run_until(machine, lambda: results(machine, 1)[0] >= 200)
         assert results(machine, 2)[1] == 0
 
 
@@ -375,7 +367,7 @@ other:
 
 def test_a_page_that_was_remapped_is_no_longer_written_by_the_cores_other_thread():
     with bare_machine(REMAPPING, "e6500", threads=2) as machine:
-        wait_for(machine, lambda: results(machine, 1)[0] >= 20_000)
+        run_until(machine, lambda: results(machine, 1)[0] >= 20_000)
         assert results(machine, 2)[1] == 0
 
 

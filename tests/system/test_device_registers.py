@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from powervisor.devices.gpio import Gpio
+from tests.support.waiting import run_until
 from tests.system.bare import bare_machine, results
-from tests.system.test_resets import until
 
 PROGRAM = """
     devices
@@ -35,7 +35,7 @@ stay: b stay
 @pytest.mark.parametrize("cpu", ["e500mc", "e5500", "e6500"])
 def test_a_register_that_only_holds_bits_is_no_exit(cpu):
     with bare_machine(PROGRAM, cpu) as machine:
-        until(machine, lambda: results(machine, 1) == (1,))
+        run_until(machine, lambda: results(machine, 1) == (1,))
         gpio = machine.built.devices["gpio"]
         assert isinstance(gpio, Gpio)
         assert results(machine, 4)[1:] == (0x1234_5678, 0xAB78, 1000)
@@ -49,5 +49,5 @@ def test_a_register_that_only_holds_bits_is_no_exit(cpu):
 def test_a_register_with_an_effect_is_asked_for():
     """GPIO's data: its lines drive others. Writing it is an exit each time."""
     with bare_machine(PROGRAM.replace("again: stw r8, 4(r3)", "again: stw r8, 8(r3)")) as machine:
-        until(machine, lambda: results(machine, 1) == (1,))
+        run_until(machine, lambda: results(machine, 1) == (1,))
         assert machine.vcpus[0].exit_counts()["mmio"] >= 1000

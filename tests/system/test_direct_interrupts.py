@@ -13,8 +13,8 @@ from powervisor import Machine
 from powervisor.devices.pci.function import Bar, PciFunction
 from powervisor.devices.pci.msi import Msix
 from tests.support.pci import MEMORY, Guest
+from tests.support.waiting import run_until
 from tests.system.bare import RESULTS, bare_machine, results
-from tests.system.test_resets import until
 
 CCSR = 0xF_E000_0000
 MIXED, PROXY = 0x2000_0000, 0x6000_0000
@@ -186,7 +186,7 @@ class Board:
         """Tell the program what to do, and wait until it does."""
         self.machine.memory[RESULTS + 0x40 : RESULTS + 0x44] = struct.pack(">I", number)
         if number != SEND:
-            until(self.machine, lambda: self.word(0x44) == number)
+            run_until(self.machine, lambda: self.word(0x44) == number)
 
     def word(self, offset: int) -> int:
         return int.from_bytes(self.machine.memory[RESULTS + offset : RESULTS + offset + 4], "big")
@@ -195,13 +195,13 @@ class Board:
         """One interrupt of a device."""
         if kind == "uart":
             self.command(SEND)
-            until(self.machine, lambda: self.word(0x40) == GUEST_ENABLED)
+            run_until(self.machine, lambda: self.word(0x40) == GUEST_ENABLED)
             return
         with self.machine.lock:
             self.card.msix.notify(0)
 
     def wait(self, counts: tuple[int, int, int]) -> None:
-        until(self.machine, lambda: self.counts() == counts)
+        run_until(self.machine, lambda: self.counts() == counts)
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def board(cpu: str, gcr: int, epcr: int = 0x8000_0000) -> Iterator[Board]:
         made = Board(machine, card)
         machine.memory[RESULTS + 0x44 : RESULTS + 0x48] = struct.pack(">I", 0xFFFF_FFFF)
         machine.start()
-        until(machine, lambda: made.word(0x44) == GUEST_ENABLED)
+        run_until(machine, lambda: made.word(0x44) == GUEST_ENABLED)
         yield made
 
 

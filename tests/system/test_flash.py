@@ -6,8 +6,8 @@ import pytest
 
 from powervisor.insns import assemble_source
 from powervisor.isa import cores
+from tests.support.waiting import run_until
 from tests.system.bare import MACROS, bare_machine, results
-from tests.system.test_resets import until
 
 FLASH, SIZE = 0x9000_0000, 1 << 20
 
@@ -76,7 +76,7 @@ def test_flash_is_read_without_exits_and_programs_run_in_it(cpu, tmp_path):
     content[0x200 : 0x200 + len(code)] = code
     image.write_bytes(content)
     with bare_machine(PROGRAM, cpu, drives=[f"file={image},if=pflash,format=raw"]) as machine:
-        until(machine, lambda: results(machine, 1) == (1,))
+        run_until(machine, lambda: results(machine, 1) == (1,))
         svr = machine.board.core(cpu).svr
         word = 0x0012_3456
         assert results(machine, 8)[1:] == (word, 0x3456, 0x12, 0x80, 0x0000_FFFF, 100 * word, svr)

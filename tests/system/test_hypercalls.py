@@ -9,8 +9,8 @@ import pytest
 
 from powervisor.isa.epapr import Hcall, Status
 from tests.support.hypercalls import BOARD, answers, call, program, run
+from tests.support.waiting import run_until
 from tests.system.bare import bare_machine, results
-from tests.system.test_resets import until
 
 CORES = ["e500mc", "e5500", "e6500"]
 CONSOLE, DOORBELL = 1, 0x101
@@ -210,7 +210,7 @@ def test_idle_ends_for_what_msr_holds_off():
 def test_idle_does_not_end_for_what_is_disabled_at_its_source():
     disabled = TIMER.replace("0x04000000", "0")
     with bare_machine(program(f"{disabled}{IDLE}"), board=BOARD) as machine:
-        until(machine, lambda: bool(machine.vcpus[0].state.waiting))
+        run_until(machine, lambda: bool(machine.vcpus[0].state.waiting))
         assert machine.run(seconds=0.1) is None  # ten times as long as the decrementer takes
         assert machine.memory[0xFFFFC:0x100000] == bytes(4)
         assert int(machine.vcpus[0].state.waiting)
@@ -301,10 +301,10 @@ def test_a_doorbell_interrupts():
 
 def test_input_of_a_channel_interrupts():
     with bare_machine(program(interrupt_by(96, HIGH, 0x66), IDLE), board=BOARD) as machine:
-        until(machine, lambda: bool(machine.vcpus[0].state.waiting))
+        run_until(machine, lambda: bool(machine.vcpus[0].state.waiting))
         assert results(machine, 17)[16] == 0
         machine.console.on_receive(b"x")
-        until(machine, lambda: results(machine, 17)[16] == 0x66)
+        run_until(machine, lambda: results(machine, 17)[16] == 0x66)
 
 
 # ---- storms ----------------------------------------------------------------------------------------------
@@ -331,5 +331,5 @@ other:
     b     1b
     """
     with bare_machine(source, board=BOARD, cores=4, serial=[None] * 8) as machine:
-        until(machine, lambda: all(vcpu.exit_counts().get("hcall", 0) > 1000 for vcpu in machine.vcpus))
+        run_until(machine, lambda: all(vcpu.exit_counts().get("hcall", 0) > 1000 for vcpu in machine.vcpus))
         machine.stop()

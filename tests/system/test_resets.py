@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 
-from powervisor import Machine
+from tests.support.waiting import run_until
 from tests.system.bare import bare_machine, results
 
 TCR, DBCR0 = 340, 308
@@ -28,19 +25,10 @@ AGAIN = """
 """Counts, and stays at the second time: words 0 to 2 are the count, DBSR and TSR."""
 
 
-def until(machine: Machine, done: Callable[[], bool], seconds: float = 30) -> None:
-    """Let all CPUs run until something holds."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, machine.state_text()
-        outcome = machine.run(seconds=0.02)
-        assert outcome is None, outcome
-
-
 def again(how: str, **options: object) -> tuple[int, ...]:
     """DBSR and TSR after the reset that some instructions cause."""
     with bare_machine(f"{AGAIN}\n{how}\nstay: b stay", **options) as machine:
-        until(machine, lambda: results(machine, 1) == (2,))
+        run_until(machine, lambda: results(machine, 1) == (2,))
         return results(machine, 3)[1:]
 
 
@@ -54,7 +42,7 @@ def watchdog_reset(control: int) -> str:
 
 def test_after_power_on_no_cause_is_told():
     with bare_machine(f"{AGAIN}\n stay: b stay") as machine:
-        until(machine, lambda: results(machine, 1) == (1,))
+        run_until(machine, lambda: results(machine, 1) == (1,))
         assert results(machine, 3) == (1, 0, 0)
 
 
@@ -111,7 +99,7 @@ other:
 @pytest.mark.parametrize("no_reboot", [False, True])
 def test_a_core_resets_alone_and_waits_in_the_spin_table(how, told, no_reboot):
     with bare_machine(OTHERS.replace("HOW", how.replace(";", "\n")), cores=2, no_reboot=no_reboot) as machine:
-        until(machine, lambda: results(machine, 1)[0] >= 20)
+        run_until(machine, lambda: results(machine, 1)[0] >= 20)
         counted = results(machine, 5)[4]
         assert counted > 20
         assert results(machine, 3)[1:] == told
@@ -152,7 +140,7 @@ other:
 
 def test_a_thread_resets_both_threads_of_its_core():
     with bare_machine(THREADS, cpu="e6500", threads=2) as machine:
-        until(machine, lambda: results(machine, 1) == (3,))
+        run_until(machine, lambda: results(machine, 1) == (3,))
         assert results(machine, 3) == (3, CORE, 1)
 
 
@@ -167,5 +155,5 @@ def test_the_core_that_asks_for_a_reset_executes_nothing_more():
     stay: b stay
     """
     with bare_machine(source) as machine:
-        until(machine, lambda: results(machine, 1) == (2,))
+        run_until(machine, lambda: results(machine, 1) == (2,))
         assert results(machine, 4)[3] <= 1_000  # not millions while the reset was prepared

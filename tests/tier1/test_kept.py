@@ -20,6 +20,7 @@ from powervisor.translate.tier1.shape import Block, Region
 from powervisor.translate.tier1.store import HEAD_WORDS, RegionStore
 from powervisor.translate.tier1.worker import Worker
 from powervisor.vcpu.codemap import CodePage
+from tests.support.waiting import until
 from tests.system.bare import bare_machine, results
 
 LOOPS = """
@@ -234,14 +235,6 @@ def test_what_is_not_hot_enough_gets_no_region_until_it_is(monkeypatch: pytest.M
         ask(machine, "inner")
         until(lambda: done.compiled == 1)
         finish(machine)
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for a thread of tier 1."""
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_requests_that_wait_when_all_code_goes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
