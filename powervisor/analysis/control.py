@@ -229,16 +229,27 @@ def running() -> list[Running]:
     place = directory()
     found = []
     for path in sorted(place.iterdir() if place.is_dir() else (), key=lambda path: path.name):
-        if not _NAME.fullmatch(path.name):
+        name = _NAME.fullmatch(path.name)
+        if name is None:
             continue
         try:
             with Remote(path) as remote:
                 found.append(Running(path, remote.ask("describe")))
         except Gone:
-            if not _answers(path):
+            if not _answers(path) and not _lives(int(name[1])):  # whose next machine may have this name in a moment
                 with contextlib.suppress(OSError):
                     path.unlink()
     return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def find(wanted: str) -> Running:

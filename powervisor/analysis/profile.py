@@ -89,10 +89,11 @@ class Profile:
             if event.kind == TraceEvent.SAMPLE:
                 self._finish(event.cpu)
                 number, outside = event.args[1] >> 1, event.args[1] & 1
-                weight = number - self._told[event.cpu]
-                if weight > 0:
+                asked = number - self._told[event.cpu]
+                if asked > 0:
                     self._told[event.cpu] = number
-                    self._open[event.cpu] = _Sample(event, weight, bool(outside))
+                    # Asked more than once, a CPU in the guest was one that the host ran others on.
+                    self._open[event.cpu] = _Sample(event, asked if outside else 1, bool(outside))
             elif event.kind == TraceEvent.FRAME and event.cpu in self._open:
                 self._open[event.cpu].back.append(event.pc)
 

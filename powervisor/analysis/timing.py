@@ -165,7 +165,8 @@ class _Timing:
         self._machine.counted.more.remove(self.add_to)
         self._vm.observers = tuple(other for other in self._vm.observers if other is not self)
         self._vm.measure(False)
-        self._machine.mpic.measure(False)
+        with self._machine.lock:  # which a machine that is closed takes before its native code goes
+            self._machine.mpic.measure(False)
 
     # ---- every exit --------------------------------------------------------------------------------------------------
 

@@ -91,9 +91,8 @@ class Mpic(Device):
         self._appointment: Timer | None = None
         self._lines: dict[int, MpicLine] = {}
         self._python = threading.RLock()
-        self._functions: dict[str, Function] = {
-            entry: self._interpreted(function) for entry, function in ENTRY_POINTS.items()
-        }
+        self._functions: dict[str, Function] = {}
+        self.unbind()
         super().__init__(name)
         self._tick()
 
@@ -115,6 +114,10 @@ class Mpic(Device):
         if functions.keys() != ENTRY_POINTS.keys():
             raise ValueError(f"{self.name}: bind takes {', '.join(ENTRY_POINTS)}")
         self._functions = dict(functions)
+
+    def unbind(self) -> None:
+        """Call the Python bodies: compiled code is not there yet, or no longer."""
+        self._functions = {entry: self._interpreted(function) for entry, function in ENTRY_POINTS.items()}
 
     def bind_addresses(self, addresses: Mapping[str, int]) -> None:
         """`bind` to compiled code: host addresses by native symbol, as an object's loader returns them."""

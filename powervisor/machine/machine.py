@@ -549,6 +549,8 @@ class Machine(Waiting):
             self.clock.close()
         with self.lock:  # no call of the clock or a chardev is on its way into what is freed now
             self._gone = True
+            if self._vm is not None:
+                self.mpic.unbind()
         self.console.close()
         if self._vm is not None:
             self._vm.close()
