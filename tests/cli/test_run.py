@@ -270,13 +270,13 @@ def test_the_machine_runs_with_standard_input_closed_at_its_end_or_no_terminal(s
     os.close(write)
     child = start("-expect", "READY", stdin=read if stdin == "ended" else subprocess.DEVNULL, **settings)
     os.close(read)
-    assert child.communicate(timeout=5) == (b"READY\n", b"")
+    assert child.communicate(timeout=30) == (b"READY\n", b"")
     assert child.returncode == 0
 
 
 def test_the_machine_runs_with_standard_output_closed(start):
     child = start("-expect", "READY", preexec_fn=lambda: os.close(1))
-    child.communicate(timeout=5)
+    child.communicate(timeout=30)
     assert child.returncode == 0
 
 
@@ -288,7 +288,7 @@ def test_piped_input_reaches_the_guest_and_ctrl_a_x_leaves(start):
     assert child.stdout.read(6) == b"ls -l\n"
     child.stdin.write(b"\x01s\x01x")
     child.stdin.flush()
-    out, err = child.communicate(timeout=5)
+    out, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (0, b"")
     assert b"cpu0 pc=0xc0000000" in out
 
@@ -355,7 +355,7 @@ def test_an_error_while_running_begins_a_line_of_its_own_too(start):
 
 def test_messages_to_a_file_of_their_own_are_as_they_were(start):
     child = start(body="m.say('login: '); m.end('reset')")
-    assert child.communicate(timeout=5) == (b"READY\nlogin: ", b"powervisor run: the guest reset (-no-reboot)\n")
+    assert child.communicate(timeout=30) == (b"READY\nlogin: ", b"powervisor run: the guest reset (-no-reboot)\n")
 
 
 @pytest.mark.parametrize("where", ["__init__", "start"])
