@@ -33,18 +33,23 @@ def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
     return spelling.startswith("--") and spelling[1:] in spellings
 
 
+SYSTEM = "powervisor-system-"
+"""How programs that are no command of `powervisor` begin, with the architecture after it."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser without abbreviations, whose refusals are UsageErrors that name the nearest option."""
 
     def __init__(self, command: str, description: str, **more: Any) -> None:
         super().__init__(
-            prog=f"powervisor {command}",
+            prog=command if command.startswith(SYSTEM) else f"powervisor {command}",
             description=description,
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=lambda prog: _OneSpelling(prog, max_help_position=34, width=110),
             **more,
         )
+        self.add_argument("-help", action="help", help=argparse.SUPPRESS)
 
     def option(self, *names: str, **settings: Any) -> None:
         """Add an option written with one dash; longer ones can be written with two as well."""

@@ -168,11 +168,15 @@ class _Client:
 class QmpServer:
     """Lets clients manage a machine at some endpoints until `close`; they are closed too.
 
-    With `incoming` the machine, which is held, waits for migrate-incoming.
+    With `incoming` the machine, which is held, waits for migrate-incoming; without a machine see `Manager`.
     """
 
     def __init__(
-        self, machine: Machine, endpoints: Sequence[Endpoint], identity: Identity | None = None, incoming: bool = False
+        self,
+        machine: Machine | None,
+        endpoints: Sequence[Endpoint],
+        identity: Identity | None = None,
+        incoming: bool = False,
     ) -> None:
         assert commands.FAMILIES  # importing them has declared their commands
         self.manager = Manager(machine, identity, incoming)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from powervisor import LoaderDevice
-from powervisor.cli.machine_options import Topology, parse_smp
+from powervisor.cli.board_options import Topology, parse_smp
 from powervisor.cli.options import parse_size
 from powervisor.errors import UserError
 
@@ -81,8 +81,8 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-accel", "kvm"], 1, "-accel kvm: .*translate"),
         (["run", "-smp", "0"], 1, "-smp 0: cpus must be at least 1"),
         (["run", "-smp", "two"], 1, "-smp two: 'two' is not a number of cpus; write 4"),
-        (["run", "-smp", "sockets=2"], 1, "-smp sockets=2: a board has one socket; .*give cores="),
-        (["run", "-smp", "4,sockets=2"], 1, "a board has one socket"),
+        (["run", "-smp", "4,sockets=3"], 1, "-smp 4,sockets=3: 3 sockets do not make 4 CPUs"),
+        (["run", "-smp", "2,maxcpus=4"], 1, "no CPUs can be added later; leave maxcpus= out"),
         (["run", "-m", "512MB"], 1, "-m 512MB: .*; write 512M$"),
         (["run", *["-serial", "null"] * 3], 1, "-serial: 3 lines given, ppce500 has 2; leave"),
         (["run", "-smp", "core=2"], 1, "did you mean cores="),
