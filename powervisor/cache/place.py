@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 
 SYSTEM = Path("/var/cache/powervisor")
-"""What an administrator has prepared: images for everybody, and directories called by user IDs for users whose home does
-not last, as of machines that libvirt starts."""
+"""What an administrator has prepared: images for everybody, and directories called by user IDs for users whose home
+does not last, as of machines that libvirt starts."""
 
 
 def root() -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from powervisor.cli.options import nearest, parse_pairs, parse_size
+from powervisor.cli.options import nearest, parse_size
 from powervisor.errors import UserError
-from powervisor.properties import build, choice, parse, prop, properties, words
+from powervisor.properties import Kind, build, choice, number, parse, prop, properties, words
 
 NO_BOARD = "none"
 """-M none: no machine, only QMP."""
@@ -72,40 +72,70 @@ class Topology:
     threads: int
 
 
-_LEVELS = ("sockets", "dies", "clusters", "cores", "threads")
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("not a number above 0; write 4, say")
+    return int(text)
+
+
+_COUNT = Kind("number", _count)
+
+
+@dataclass(frozen=True)
+class SmpOptions:
+    """-smp."""
+
+    cpus: int | None = prop(None, "vCPUs", _COUNT)
+    maxcpus: int | None = prop(None, "the same: none can be added later", _COUNT)
+    sockets: int = prop(1, "the board knows cores only, however many sockets they are said to be in", _COUNT)
+    dies: int = prop(1, "as sockets", _COUNT)
+    clusters: int = prop(1, "as sockets", _COUNT)
+    cores: int | None = prop(None, "cores, of each socket", _COUNT)
+    threads: int = prop(1, "of a core; e6500: 1 or 2", _COUNT)
 
 
 def parse_smp(text: str) -> Topology:
-    """QEMU's -smp: what is not given follows from what is. The board knows cores only, however many sockets they are
-    said to be in. Raises UserError."""
-    counts: dict[str, int] = {}
-    for key, value in parse_pairs(text, "-smp", ("cpus", "maxcpus", *_LEVELS), first="cpus").items():
-        if not value.isdecimal():
-            raise UserError(f"-smp {text}: '{value}' is not a number of {key}; write 4, say, or cores=2,threads=2")
-        counts[key] = int(value)
-        if counts[key] < 1:
-            raise UserError(f"-smp {text}: {key} must be at least 1")
-    threads = counts.get("threads", 1)
-    groups = counts.get("sockets", 1) * counts.get("dies", 1) * counts.get("clusters", 1)
-    cpus = counts.get("cpus", counts.get("maxcpus", groups * counts.get("cores", 1) * threads))
-    if counts.get("maxcpus", cpus) != cpus:
+    """QEMU's -smp: what is not given follows from what is. Raises UserError."""
+    given = parse(SmpOptions, _first(text, "cpus"), f"-smp {text}")
+    groups, threads = given.sockets * given.dies * given.clusters, given.threads
+    cpus = given.cpus or given.maxcpus or groups * (given.cores or 1) * threads
+    if given.maxcpus not in (None, cpus):
         raise UserError(f"-smp {text}: no CPUs can be added later; leave maxcpus= out")
-    cores = groups * counts["cores"] if "cores" in counts else -(-cpus // threads)
+    cores = -(-cpus // threads) if given.cores is None else groups * given.cores
     if cores * threads != cpus or cores % groups:
-        product = " x ".join(f"{counts[key]} {key}" for key in _LEVELS if key in counts)
-        raise UserError(f"-smp {text}: {product} do not make {cpus} CPUs; leave one of the numbers out")
+        raise UserError(
+            f"-smp {text}: sockets, cores and threads do not make {cpus} CPUs; leave one of the numbers out"
+        )
     return Topology(cores, threads)
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text, "-m")
+    except UserError as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """-m."""
+
+    size: int = prop(0, "of RAM, in MiB unless it ends in K, M, G", Kind("size", _size), required=True)
+    slots: int = prop(0, "none: no memory can be added later", number(0, 0))
+    maxmem: int | None = prop(None, "the same as size", Kind("size", _size))
 
 
 def parse_memory(text: str) -> int:
     """Bytes of -m SIZE or -m size=SIZE. Raises UserError."""
-    given = parse_pairs(text, "-m", ("size", "slots", "maxmem"), first="size")
-    if "size" not in given:
-        raise UserError(f"-m {text}: no size; write for example 512, 512M or 2G")
-    size = parse_size(given["size"], "-m")
-    if given.get("slots", "0") != "0" or ("maxmem" in given and parse_size(given["maxmem"], "-m") != size):
-        raise UserError(f"-m {text}: no memory can be added later; leave slots= and maxmem= out")
-    return size
+    given = parse(MemoryOptions, _first(text, "size"), f"-m {text}")
+    if given.maxmem not in (None, given.size):
+        raise UserError(f"-m {text}: no memory can be added later; leave maxmem= out")
+    return given.size
+
+
+def _first(text: str, name: str) -> str:
+    """`text`, whose first word may be the value of `name`."""
+    return text if "=" in text.partition(",")[0] else f"{name}={text}"
 
 
 def check_core(name: str, arch: str) -> None:

@@ -28,6 +28,7 @@ OPTION_NAMES = {
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
     "fsdevs": "-fsdev", "virtfs": "-virtfs", "netdevs": "-netdev", "objects": "-object", "pcap": "-pcap",
     "serial": "-serial", "append": "-append", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+    "mem_lock": "-overcommit mem-lock=on",
     "deterministic": "-deterministic", "record": "-record", "replay": "-replay",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""

@@ -136,23 +136,6 @@ def parse_number(text: str, option: str) -> int:
         raise UserError(f"{option}: '{text}' is not a number; write 4096 or 0x1000") from None
 
 
-def parse_pairs(text: str, option: str, keys: Iterable[str], first: str | None = None) -> dict[str, str]:
-    """`a=1,b=2` as a dict, `,,` standing for a comma; a first word without `=` is the value of `first`."""
-    keys, pairs = list(keys), dict[str, str]()
-    for position, word in enumerate(text.replace(",,", "\0").split(",")):
-        key, equals, value = word.replace("\0", ",").partition("=")
-        if not equals and position == 0 and first is not None:
-            key, value = first, key
-        elif not equals or key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1) or keys
-            wanted = ", ".join(f"{k}=" for k in near)
-            raise UserError(f"{option} {text}: '{word}' is not understood; did you mean {wanted}?")
-        if key in pairs:
-            raise UserError(f"{option} {text}: {key} is given twice")
-        pairs[key] = value
-    return pairs
-
-
 def nearest(name: str, names: Iterable[str]) -> str:
     """The names closest to `name`, or all of them, as text for a message."""
     names = list(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,13 @@ class AddFdOptions:
     fd: int | None = prop(None, "an inherited descriptor", number(0, 1 << 20))
     set: int | None = prop(None, "the number of the set that it goes into", number(0, 1 << 30))
     opaque: str = prop("", "a note, which query-fdsets tells")
+
+
+DECLARED: Mapping[str, tuple[type, ...]] = {
+    "-rtc": (RtcOptions,), "-boot": (BootOptions,), "-overcommit": (OvercommitOptions,), "-msg": (MsgOptions,),
+    "-sandbox": (SandboxOptions,), "-audiodev": (AudioOptions,), "-action": (ActionOptions,),
+    "-add-fd": (AddFdOptions,),
+}  # fmt: skip
 
 
 class Refused(argparse.Action):

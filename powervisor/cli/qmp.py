@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from powervisor.cli.declared import command_line
 from powervisor.cli.events import Events, Quit, Signalled
 from powervisor.cli.main import Status
 from powervisor.cli.options import Parser
@@ -61,12 +62,15 @@ class Qmp:
         self._arch, self._fd_sets = options.arch, fd_sets
         self._incoming = options.incoming is not None
         self._autostart: bool = not options.held
-        self._keeps: bool = options.no_shutdown
+        self._keeps: bool = options.no_shutdown or (options.action is not None and options.action.shutdown == "pause")
         self._uuid: UUID = options.uuid or UUID(int=0)
         if options.incoming not in (None, _DEFER):
             raise UserError(f"-incoming {options.incoming}: write -incoming {_DEFER}; migrate-incoming says whence")
         if not options.qmp and not options.mon:
-            for given, name in ((self._incoming, "-incoming"), (self._keeps, "-no-shutdown")):
+            for given, name in (
+                (self._incoming, "-incoming"),
+                (self._keeps, "-no-shutdown" if options.no_shutdown else "-action shutdown=pause"),
+            ):
                 if given:
                     raise UserError(f"{name}: nothing could let the machine go on; add -qmp")
             return
@@ -107,7 +111,7 @@ class Qmp:
         if machine is not None and self._incoming:
             machine.hold()
         name = machine.name if machine is not None else None
-        identity = Identity(name or "", str(self._uuid), self._arch, chardevs, fd_sets=self._fd_sets)
+        identity = Identity(name or "", str(self._uuid), self._arch, chardevs, command_line(), self._fd_sets)
         server = QmpServer(machine, self.endpoints, identity, self._incoming)
         server.manager.migration.autostart = self._autostart
         stack.callback(server.close)

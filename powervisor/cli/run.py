@@ -141,6 +141,7 @@ class _Run:
                 if self.options.loadvm is None
                 else Machine.load(self.options.loadvm, **self.arguments)
             )
+            self._prepare(machine)
             if stdio is not None:
                 self._bind_keys(stdio, machine)
             for chardev in filter(None, everything):
@@ -187,6 +188,15 @@ class _Run:
         if message:
             complain(f"{self.label}: {message}")
         return status
+
+    def _prepare(self, machine: "Machine") -> None:
+        """-action and -overcommit."""
+        action, overcommit = self.options.action, self.options.overcommit
+        if action is not None:
+            machine.no_reboot = machine.no_reboot or action.reboot == "shutdown"
+            machine.life.on_panic = action.panic
+        if overcommit is not None and overcommit.mem_lock:
+            machine.ram.lock()
 
     def _default_serial(self, terminal_taken: bool) -> list[str]:
         """Serial lines when there is no -serial."""
