@@ -220,6 +220,8 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
                 raise UserError(f"-{name}: a recording begins at power-on; leave -loadvm out")
         return given
     arguments = given if guest is None else _guest_arguments(guest, given) | given
+    if options.arch and not {"kernel", "bios", "loaders"} & arguments.keys():
+        raise UserError("there is nothing to run; add -kernel or -bios")
     if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():
         raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
     return arguments

@@ -16,9 +16,9 @@ from powervisor.cli import analysis
 from powervisor.cli.machine_options import OPTION_NAMES
 from powervisor.cli.main import Status, guarded
 from powervisor.cli.options import SYSTEM, Parser
-from powervisor.cli.run import STATUSES, has_no_board, run
+from powervisor.cli.run import STATUSES, run
 from powervisor.cli.run_options import add_run_options
-from powervisor.errors import UserError, given_as
+from powervisor.errors import given_as
 
 DESCRIPTION = "Run a virtual machine as qemu-system-{arch} is told to; powervisor run is the same for people."
 
@@ -34,19 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return guarded(label, partial(_run, label, arch), list(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(label: str, arch: str, words: list[str]) -> int:
-    begin = time.monotonic()
-    parser = Parser(label, DESCRIPTION.format(arch=arch), epilog=STATUSES)
+def parser_for(arch: str) -> Parser:
+    """What understands the command line of the program for "ppc" or "ppc64"."""
+    parser = Parser(f"{SYSTEM}{arch}", DESCRIPTION.format(arch=arch), epilog=STATUSES)
     parser.option("-version", action="store_true", help="tell the version")
     add_run_options(parser)
     parser.set_defaults(arch=arch)
-    options = parser.parse(words)
+    return parser
+
+
+def _run(label: str, arch: str, words: list[str]) -> int:
+    begin = time.monotonic()
+    options = parser_for(arch).parse(words)
     if options.version:
         print(f"powervisor {__version__} ({label}, for the command line of QEMU 7.2)")
         return Status.OK
-    boots = any((options.kernel, options.bios, options.loadvm, *options.device))
-    if not boots and not has_no_board(options):
-        raise UserError("there is nothing to run; add -kernel or -bios")
     return run(options, label, begin)
 
 
