@@ -52,8 +52,8 @@ class Process:
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         """Forks. Raises UserError."""
         if options.daemonize:
-            terminals = [text for text in (*(options.serial or ()), options.monitor, *(options.qmp or ())) if text]
-            if any(text in ("stdio", "mon:stdio") for text in terminals):
+            places = (*(options.serial or ()), *(options.qmp or ()), *(options.chardevs or ()), options.monitor or "")
+            if any(place.partition(",")[0] in ("stdio", "mon:stdio") for place in places):
                 raise UserError("-daemonize: there is no terminal then for stdio; use pty or a socket")
         self._log = None if options.log is None else _opened(options.log, "-D", os.O_TRUNC)
         if options.msg is not None:

@@ -7,14 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..debug.control import Control
-from ..debug.monitor import Monitor
-from ..devices.virtio.balloon import VirtioBalloon
 from ..errors import PowervisorError, UserError
 from ..fdsets import FdSets
 from ..machine.life import GUEST_ERROR, Finished, Happening, Held, Released, WasReset, WatchdogExpired
-from ..machine.machine import Machine
-from ..machine.stops import Stopper
 from . import events
 from .dump import Dump
 from .errors import QmpError
@@ -24,6 +19,11 @@ from .throttle import Throttle
 
 if TYPE_CHECKING:
     from ..console.chardev import Chardev
+    from ..debug.control import Control
+    from ..debug.monitor import Monitor
+    from ..devices.virtio.balloon import VirtioBalloon
+    from ..machine.machine import Machine
+    from ..machine.stops import Stopper
     from .session import Session
 
 RunStatus = Literal[
@@ -81,7 +81,9 @@ class Manager:
         self.dump = Dump(self)
         self._paused: RunStatus = "prelaunch"
         self._reset_done = threading.Event()
-        self._stopper: Stopper | Control | None = None
+        self._stopper: Stopper | None = None
+        self._control: Control | None = None
+        """Holds the machine in place of `_stopper`, once there is a monitor."""
         self._monitor: Monitor | None = None
         self.objects = Objects(self)
         self._sessions: tuple[Session, ...] = ()
@@ -117,8 +119,9 @@ class Manager:
     @property
     def _holder(self) -> Stopper | Control:
         """What holds the machine for us."""
-        assert self._stopper is not None
-        return self._stopper
+        holder = self._control or self._stopper
+        assert holder is not None
+        return holder
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
@@ -184,10 +187,10 @@ class Manager:
             raise QmpError(f"{' and '.join(others)} still holds the machine; it goes on when continued there too")
 
     def _release(self) -> None:
-        if isinstance(self._holder, Control):
-            self._holder.go_past()
-        else:
-            self._holder.release()
+        if self._control is not None:
+            self._control.go_past()
+        elif self._stopper is not None:
+            self._stopper.release()
 
     def go_on(self) -> None:
         """Let a machine run again that was stopped for a while."""
@@ -254,13 +257,16 @@ class Manager:
     def monitor(self) -> Monitor:
         """The monitor, for human-monitor-command; from now on its stop and cont are those of QMP."""
         if self._monitor is None:
+            from ..debug.control import Control
+            from ..debug.monitor import Monitor
+
             control = Control(self.machine, self._met, NAME)
-            before, self._stopper = self._holder, control
+            before, self._stopper, self._control = self._stopper, None, control
+            assert before is not None
             if before.holding:
                 control.hold()
             before.close()
-            if isinstance(before, Stopper):
-                before.release()
+            before.release()
             self._monitor = Monitor(control, NoTerminal())
         return self._monitor
 

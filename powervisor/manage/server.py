@@ -8,15 +8,17 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..console.chardev import sender
-from ..machine import Machine
 from . import commands
 from .endpoints import Endpoint, SocketEndpoint
 from .manager import Identity, Manager
 from .requests import Requests
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..machine import Machine
 
 MOST_CLIENTS = 16
 """At one endpoint."""

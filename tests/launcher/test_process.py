@@ -154,11 +154,12 @@ def test_a_machine_as_libvirt_starts_it(tmp_path, client, form):
 def test_a_machine_that_was_daemonized(tmp_path, client):
     monitor, pidfile, log = tmp_path / "monitor", tmp_path / "pid", tmp_path / "log"
     words = ["-kernel", str(image(32)), "-append", "poweroff", "-m", "64", "-daemonize", "-pidfile", str(pidfile)]
-    words += ["-S", "-qmp", f"unix:{monitor},server=on,wait=off", "-serial", f"file:{log}"]
+    words += ["-S", "-qmp", f"unix:{monitor},server=on,wait=off", "-serial", f"file:{log}", "-D", f"{tmp_path}/said"]
     parent = subprocess.run([*PROGRAM, *words], env=environment(tmp_path), stdin=subprocess.DEVNULL, timeout=60)
     assert parent.returncode == 0
     pid = int(pidfile.read_text())
     qmp = client(monitor)
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == [os.devnull, os.devnull, f"{tmp_path}/said"]
     qmp.ask("cont")
     assert qmp.event("SHUTDOWN") == {"guest": True, "reason": "guest-shutdown"}
     qmp.close()
@@ -178,3 +179,13 @@ def test_a_second_machine_does_not_take_the_pidfile(tmp_path):
     assert int(pidfile.read_text()) == pid
     os.kill(pid, signal.SIGTERM)
     assert gone(pid)
+
+
+def test_a_probe_does_without_what_a_machine_is_made_of(tmp_path):
+    says = "import sys, powervisor.cli.system, powervisor.manage; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", says], env=environment(tmp_path), capture_output=True, text=True, check=True
+    )
+    modules = set(done.stdout.split())
+    assert "powervisor.manage.server" in modules
+    assert not modules & {"powervisor.machine.machine", "powervisor.insns", "powervisor.hv.vm", "llvmlite"}
