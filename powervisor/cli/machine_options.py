@@ -15,13 +15,12 @@ from powervisor.cli.board_options import (
     parse_smp,
 )
 from powervisor.cli.json_words import words_of
-from powervisor.cli.options import Once, Parser, nearest, table
+from powervisor.cli.options import HELP, Once, Parser, nearest, table
 from powervisor.errors import UsageError, UserError
 from powervisor.properties import check_known, listing, parse, prop
 
 LOADER = "loader"
 LONGEST_NAME = 64
-_HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
@@ -44,7 +43,11 @@ def add_machine_options(parser: Parser) -> None:
     """-M -cpu -smp -m -kernel ... on `parser`."""
     parser.set_defaults(arch="", name=None, guest=None)
     parser.option(
-        "-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them), ppce500,hypervisor=on"
+        "-M",
+        "-machine",
+        dest="board",
+        metavar="BOARD",
+        help="board (help: list them), ppce500,hypervisor=on; none: QMP only",
     )
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
     parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core)")
@@ -99,7 +102,8 @@ def add_machine_options(parser: Parser) -> None:
         dest="chardevs",
         action="append",
         metavar="CHARDEV",
-        help="a chardev for a -device: stdio, pty, file,path=F, socket,path=P,server=on, null; each with ,id=NAME",
+        help="a chardev for a -device or -serial: stdio, pty, file,path=F, socket,path=P,server=on, null; each with "
+        ",id=NAME[,logfile=F] (help: list)",
     )
     parser.option(
         "-netdev",
@@ -130,7 +134,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-nographic", action="store_true", help="the console on this terminal (it is there anyway)")
     parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
-    parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
+    parser.option("-accel", metavar="NAME", help="how guest code runs: translate; tcg is the same")
     parser.option("-deterministic", action="store_true", help="do the same every time: time is made of instructions")
     parser.option(
         "-icount", metavar="TIMING", help="-deterministic with ns=N an instruction, quantum=N ... (help: list)"
@@ -153,22 +157,22 @@ def list_requested(options: argparse.Namespace) -> str | None:
         options.cpu: lambda: cores.listing(),
         options.accel: lambda: table(list(ACCELERATORS.items())),
     }
-    if options.icount in _HELP:
+    if options.icount in HELP:
         from powervisor.machine.timing import Timing
 
         return table(listing(Timing))
-    if options.board is not None and options.board.rpartition(",")[2] in _HELP and "," in options.board:
+    if options.board is not None and options.board.rpartition(",")[2] in HELP and "," in options.board:
         return _board_help(options.board.rpartition(",")[0])
     for device in options.device:
         name, _, rest = device.rpartition(",")
-        if rest in _HELP:
+        if rest in HELP:
             return _device_help(name)
     for kind, texts in (("netdev", options.netdevs), ("object", options.objects)):
         for text in texts:
             name, _, rest = text.rpartition(",")
-            if rest in _HELP:
+            if rest in HELP:
                 return _network_help(kind, name)
-    return next((listings[word]() for word in _HELP if word in listings), None)
+    return next((listings[word]() for word in HELP if word in listings), None)
 
 
 def _board_help(name: str) -> str:

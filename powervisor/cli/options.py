@@ -33,6 +33,8 @@ def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
     return spelling.startswith("--") and spelling[1:] in spellings
 
 
+HELP = ("help", "?")
+"""In place of a value: list what there is."""
 SYSTEM = "powervisor-system-"
 """How programs that are no command of `powervisor` begin, with the architecture after it."""
 

@@ -79,10 +79,9 @@ class AddFdOptions:
     opaque: str = prop("", "a note, which query-fdsets tells")
 
 
-DECLARED: Mapping[str, tuple[type, ...]] = {
-    "-rtc": (RtcOptions,), "-boot": (BootOptions,), "-overcommit": (OvercommitOptions,), "-msg": (MsgOptions,),
-    "-sandbox": (SandboxOptions,), "-audiodev": (AudioOptions,), "-action": (ActionOptions,),
-    "-add-fd": (AddFdOptions,),
+DECLARED: Mapping[str, type] = {
+    "-rtc": RtcOptions, "-boot": BootOptions, "-overcommit": OvercommitOptions, "-msg": MsgOptions,
+    "-sandbox": SandboxOptions, "-audiodev": AudioOptions, "-action": ActionOptions, "-add-fd": AddFdOptions,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from powervisor.cli.analysis import analysis_help, check_analysis, start_analyses, symbols_of
 from powervisor.cli.board_options import NO_BOARD, parse_board
+from powervisor.cli.declared import help_requested
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
 from powervisor.cli.machine_options import add_guest_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
@@ -43,6 +44,9 @@ STATUSES = """exit status:
 def main(words: list[str]) -> int:
     """Run a machine until it ends; returns the exit status."""
     begin = time.monotonic()
+    if (found := help_requested(words)) is not None:
+        print(found)
+        return Status.OK
     parser = Parser("run", DESCRIPTION, epilog=STATUSES)
     add_guest_options(parser)
     add_run_options(parser)

@@ -13,6 +13,7 @@ from functools import partial
 
 from powervisor import __version__
 from powervisor.cli import analysis
+from powervisor.cli.declared import help_requested
 from powervisor.cli.machine_options import OPTION_NAMES
 from powervisor.cli.main import Status, guarded
 from powervisor.cli.options import SYSTEM, Parser
@@ -45,6 +46,9 @@ def parser_for(arch: str) -> Parser:
 
 def _run(label: str, arch: str, words: list[str]) -> int:
     begin = time.monotonic()
+    if (found := help_requested(words)) is not None:
+        print(found)
+        return Status.OK
     options = parser_for(arch).parse(words)
     if options.version:
         print(f"powervisor {__version__} ({label}, for the command line of QEMU 7.2)")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from powervisor.cli.document import document
 from powervisor.cli.machine_options import machine_arguments
 from powervisor.cli.system import main, parser_for
 from tests.launcher.lines import started
@@ -169,6 +171,10 @@ def test_each_program_refuses_what_it_does_not_have(launch):
         ("-object help", "memory-backend-file"),
         ("-object rng-random,help", "filename="),
         ("-netdev help", "user"),
+        ("-chardev help", "socket"),
+        ("-chardev socket,help", "fd="),
+        ("--smp ?", "sockets="),
+        ("-rtc help", "base=utc"),
     ],
 )
 def test_help(launch, words, says):
@@ -182,3 +188,8 @@ def test_help_has_every_option_but_those_that_are_refused(launch, capfd):
     page = capfd.readouterr().out
     assert ended.value.code == 0 and "usage: powervisor-system-ppc64" in page
     assert "-daemonize" in page and "-kernel FILE" in page and "-usb" not in page
+
+
+def test_the_page_is_current():
+    page = Path(__file__).parents[2] / "docs" / "launcher.md"
+    assert page.read_text() == document(), "run: python -m powervisor.cli.document > docs/launcher.md"
