@@ -10,6 +10,7 @@ from powervisor.block.drives import check, open_drives
 from powervisor.block.file import RawFile
 from powervisor.block.overlay import Overlay
 from powervisor.errors import UserError
+from powervisor.fdsets import FdSets, opened_from
 from powervisor.guests import builtin
 
 
@@ -221,3 +222,24 @@ def test_blockdevs_that_cannot_be(nodes, message):
 def test_names_are_taken_once(opened, image):
     with pytest.raises(UserError, match="the name d is taken"):
         opened(f"file={name(image)},id=d", f"file={name(image)},id=d,readonly=on")
+
+
+def test_an_image_may_be_a_descriptor_of_a_set(image):
+    sets = FdSets()
+    sets.add(os.open(image, os.O_RDONLY), 1, None)
+    with opened_from(sets):
+        with pytest.raises(UserError, match="/dev/fdset/1: the set has no descriptor that is open for this"):
+            open_drives([], ["driver=file,node-name=a,filename=/dev/fdset/1"])
+        sets.add(os.open(image, os.O_RDWR), 1, None)
+        drives = open_drives([], ["driver=file,node-name=a,filename=/dev/fdset/1"])
+    assert drives.by_name["a"].backend.size == 65536 and not drives.by_name["a"].backend.read_only
+    drives.close()
+    sets.close()
+
+
+def test_a_backing_file_is_no_drive_of_its_own(image):
+    base = ["driver=file,node-name=b-file,filename=b", "driver=raw,node-name=b,file=b-file"]
+    top = [f"driver=file,node-name=f,filename={name(image)}", "driver=raw,node-name=a,file=f,backing=b"]
+    drives = open_drives([], [*base, *top])
+    assert list(drives.by_name) == ["a"]
+    drives.close()
