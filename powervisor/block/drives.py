@@ -18,7 +18,7 @@ from powervisor.properties import build, check_free, check_known, choice, number
 NONE = "none"
 _DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card", "pflash": "cfi.pflash01"}
 """What an interface stands for."""
-_CACHE = choice("writeback", "writethrough", "unsafe")
+_CACHE = choice("writeback", "none", "writethrough", "directsync", "unsafe")
 _DISCARD = choice("ignore", "off", "unmap", "on")
 _FILES = ("file", "host_device")
 

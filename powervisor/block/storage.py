@@ -50,7 +50,7 @@ class Storage:
     @property
     def modes(self) -> tuple[bool, bool, bool]:
         """Whether writes are stable at once, whether flushes flush, whether discards are passed on."""
-        return self.cache == "writethrough", self.cache != "unsafe", self.discard in ("unmap", "on")
+        return self.cache in ("writethrough", "directsync"), self.cache != "unsafe", self.discard in ("unmap", "on")
 
 
 def open_storage(storage: Storage, snapshot: bool) -> Backend:

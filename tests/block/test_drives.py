@@ -94,11 +94,13 @@ def test_cache_modes(opened, image, monkeypatch):
         real(self, fd, read_only, sync, flushes, unmap)
 
     monkeypatch.setattr(RawFile, "__init__", spy)
-    for mode in ("writeback", "writethrough", "unsafe"):
+    for mode in ("writeback", "none", "writethrough", "directsync", "unsafe"):
         opened(f"file={name(image)},cache={mode},discard=unmap").close()
     assert modes == {
         "writeback": (False, True, True),
+        "none": (False, True, True),
         "writethrough": (True, True, True),
+        "directsync": (True, True, True),
         "unsafe": (False, False, True),
     }
 
@@ -175,7 +177,7 @@ def test_qemu_and_we_respect_each_other(opened, image):
         ("file=qcow", "looks like a qcow2 image; say so with format=qcow2, or add format=raw for its bytes"),
         ("file=full,if=ide", "if=ide is not one of virtio, sd, pflash, none"),
         ("file=full,format=warp", "format=warp is not one of raw, qcow2, vmdk"),
-        ("file=full,cache=none", "cache=none is not one of writeback"),
+        ("file=full,cache=some", "cache=some is not one of writeback"),
         ("file=full,sanpshot=on", "unknown property 'sanpshot'; did you mean snapshot"),
     ],
 )
