@@ -33,6 +33,28 @@ OPTION_NAMES = {
 """What arguments of `Machine` are called in messages of the command line."""
 
 
+@dataclass(frozen=True)
+class NameOptions:
+    """-name."""
+
+    guest: str = prop("", "what the machine is called", required=True)
+    debug_threads: bool = prop(False, "threads have names anyway")
+
+    @property
+    def findable(self) -> bool:
+        """Whether `powervisor stat` can have it as a word: it takes numbers for processes."""
+        return len(self.guest) <= LONGEST_NAME and not self.guest.replace("-", "").isdecimal()
+
+
+def parse_name(text: str) -> NameOptions:
+    """The value of -name. Raises UserError."""
+    words = text if "=" in text.partition(",")[0] else f"guest={text}"
+    name = parse(NameOptions, words, f"-name {text}")
+    if not name.guest.isprintable():
+        raise UserError(f"-name {text}: cannot be a name; leave out what cannot be printed")
+    return name
+
+
 def add_guest_options(parser: Parser) -> None:
     """A guest by name."""
     parser.add_argument("name", nargs="?", metavar="GUEST", help="the same as -guest GUEST")
@@ -144,7 +166,13 @@ def add_machine_options(parser: Parser) -> None:
     )
     parser.option("-replay", action=Once, metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
-    parser.option("-name", dest="machine_name", metavar="NAME", help="what the machine is called, for powervisor stat")
+    parser.option(
+        "-name",
+        dest="machine_name",
+        type=parse_name,
+        metavar="NAME",
+        help="what the machine is called, for powervisor stat",
+    )
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
 
 
@@ -297,8 +325,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given.update(_deterministic(options))
     if options.no_cache:
         given["cache"] = False
-    if options.machine_name is not None:
-        given["name"] = parse_name(options.machine_name)
+    name = options.machine_name
+    if name is not None and name.findable:
+        given["name"] = name.guest
+    elif name is not None and not options.arch:
+        remedy = f"write at most {LONGEST_NAME} characters that are no number"
+        raise UserError(f"-name {name.guest}: cannot be a name; {remedy}")
     given.update(_devices(options.device, named.rngs))
     if options.fsdevs or options.virtfs:
         from powervisor.fsdev import options as fsdev_options
@@ -331,23 +363,6 @@ def _deterministic(options: argparse.Namespace) -> dict[str, Any]:
     elif options.deterministic:
         given["deterministic"] = True
     return given
-
-
-@dataclass(frozen=True)
-class NameOptions:
-    """-name."""
-
-    guest: str = prop("", "what the machine is called", required=True)
-    debug_threads: bool = prop(False, "threads have names anyway")
-
-
-def parse_name(text: str) -> str:
-    """The name of -name NAME or -name guest=NAME. Raises UserError."""
-    words = text if "=" in text.partition(",")[0] else f"guest={text}"
-    name = parse(NameOptions, words, f"-name {text}").guest
-    if not name or not name.isprintable() or len(name) > LONGEST_NAME or name.replace("-", "").isdecimal():
-        raise UserError(f"-name {text}: cannot be a name; write at most {LONGEST_NAME} characters that are no number")
-    return name
 
 
 def _networks(options: argparse.Namespace, captures: list[str]) -> dict[str, Any]:

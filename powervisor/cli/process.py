@@ -57,7 +57,7 @@ class Process:
                 raise UserError("-daemonize: there is no terminal then for stdio; use pty or a socket")
         self._log = None if options.log is None else _opened(options.log, "-D", os.O_TRUNC)
         if options.msg is not None:
-            name = options.machine_name if options.msg.guest_name else None
+            name = options.machine_name.guest if options.msg.guest_name and options.machine_name else None
             stdio.stamp(options.msg.timestamp, name)
         self.fd_sets = FdSets()
         for one in options.add_fds:

@@ -59,6 +59,7 @@ class Qmp:
     def __init__(self, options: argparse.Namespace, fd_sets: FdSets, stack: ExitStack) -> None:
         """Opens them; `options.chardevs` loses those that are for QMP. Raises UserError."""
         self.endpoints: list[Endpoint] = []
+        self._name: str = options.machine_name.guest if options.machine_name is not None else ""
         self._arch, self._fd_sets = options.arch, fd_sets
         self._incoming = options.incoming is not None
         self._autostart: bool = not options.held
@@ -110,8 +111,7 @@ class Qmp:
             machine.life.on_shutdown = "pause"
         if machine is not None and self._incoming:
             machine.hold()
-        name = machine.name if machine is not None else None
-        identity = Identity(name or "", str(self._uuid), self._arch, chardevs, command_line(), self._fd_sets)
+        identity = Identity(self._name, str(self._uuid), self._arch, chardevs, command_line(), self._fd_sets)
         server = QmpServer(machine, self.endpoints, identity, self._incoming)
         server.manager.migration.autostart = self._autostart
         stack.callback(server.close)

@@ -11,6 +11,8 @@ import pytest
 from powervisor.cli.document import document
 from powervisor.cli.machine_options import machine_arguments
 from powervisor.cli.system import main, parser_for
+from powervisor.console import stdio
+from powervisor.errors import UserError
 from tests.launcher.lines import started
 
 
@@ -27,6 +29,7 @@ def files(tmp_path, monkeypatch):
 @pytest.fixture
 def launch(monkeypatch, capfd):
     """Runs a command line of a program; gives status, output, error output."""
+    monkeypatch.setattr(stdio, "_stamped", str)  # -msg says it for the whole process
 
     def run(*words: str, program: str = "powervisor-system-ppc64") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"/usr/bin/{program}"])
@@ -54,6 +57,21 @@ def test_libvirts_line_reaches_the_machine(files, form):
     assert options.held and options.no_shutdown and options.nodefaults and options.msg.timestamp
 
 
+@pytest.mark.parametrize("name", ["42", "x" * 100])
+def test_a_name_that_powervisor_stat_could_not_take_is_libvirts_all_the_same(name):
+    words = ["-kernel", "k", "-name", f"guest={name}"]
+    options = parser_for("ppc64").parse(words)
+    assert options.machine_name.guest == name and "name" not in machine_arguments(options)
+    with pytest.raises(UserError, match=f"-name {name}: cannot be a name; write at most 64 characters"):
+        machine_arguments(parser_for("").parse(words))
+
+
+def test_messages_can_say_when_and_of_which_machine_they_are(launch):
+    words = ["-name", "lab", "-msg", "timestamp=on,guest-name=on", "-M", "none"]
+    _, _, err = launch(*words)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6}Z lab: powervisor-system-ppc64: -M none: .*\n", err), err
+
+
 @pytest.mark.parametrize(("program", "cpu"), [("ppc", "e500mc"), ("ppc64", None)])
 def test_each_program_has_a_core_of_its_own(program, cpu):
     assert machine_arguments(parser_for(program).parse(["-kernel", "k"])).get("cpu") == cpu
@@ -70,6 +88,7 @@ def test_each_program_has_a_core_of_its_own(program, cpu):
         (["-M", "ppce500,accel=kvm:tcg,hypervisor=on"], {"board": "ppce500,hypervisor=on"}),
         (["-machine", "type=ppce500,mem-merge=off"], {"board": "ppce500"}),
         (["-accel", "tcg,thread=multi"], {}),
+        (["-name", "lab"], {"name": "lab"}),
         (["-action", "reboot=shutdown,panic=pause"], {}),
         (["-mem-prealloc", "-mem-path", "/dev/hugepages"], {"mem_path": "/dev/hugepages", "mem_prealloc": True}),
         (
