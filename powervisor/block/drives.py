@@ -18,7 +18,7 @@ from powervisor.properties import build, check_free, check_known, choice, number
 NONE = "none"
 _DEVICES = {"virtio": "virtio-blk-pci", "sd": "sd-card", "pflash": "cfi.pflash01"}
 """What an interface stands for."""
-_CACHE = choice("writeback", "writethrough", "unsafe")
+_CACHE = choice("writeback", "none", "writethrough", "directsync", "unsafe")
 _DISCARD = choice("ignore", "off", "unmap", "on")
 _FILES = ("file", "host_device")
 
@@ -60,8 +60,13 @@ class BlockdevOptions:
     export: str = prop("", "of nbd: the name of the export")
     read_only: bool = prop(False, "the guest cannot write")
     discard: str = prop("ignore", "unmap: what the guest discards becomes holes", _DISCARD)
+    direct: bool = prop(False, "the host caches it all the same; flushes count", name="cache.direct")
     no_flush: bool = prop(False, "writes are never made stable", name="cache.no-flush")
     locking: bool = prop(True, "of a file: refuse an image that another machine uses")
+    auto_read_only: bool = prop(False, "of a file: written to where the format on it is")
+    aio: str = prop("threads", "how the host is asked; here always the same", choice("threads", "native", "io_uring"))
+    detect_zeroes: str = prop("off", "zeros are written like any bytes", choice("off"))
+    backing: str = prop("", "of a format: the node-name of its backing file, which the image itself names")
 
     @property
     def has_file(self) -> bool:
@@ -235,7 +240,7 @@ def _blockdevs(texts: Sequence[str]) -> list[tuple[str, Storage, str]]:
         nodes[given.node_name] = given
         if below := _without_prefix(words, "file."):
             inner[given.node_name] = build(BlockdevOptions, below, f"{option} {text}: file")
-    below_others = {given.file for given in nodes.values()}
+    below_others = {name for given in nodes.values() for name in (given.file, given.backing)}
     return [(name, _storage(nodes, inner, name), NONE) for name in nodes if name not in below_others]
 
 

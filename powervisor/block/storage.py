@@ -14,6 +14,7 @@ from powervisor.block.locks import lock
 from powervisor.block.nbd_server import NbdServer
 from powervisor.block.overlay import Overlay, nameless
 from powervisor.errors import UserError, argument
+from powervisor.fdsets import FDSETS, open_path
 
 RAW = "raw"
 _MAGIC = {
@@ -49,7 +50,7 @@ class Storage:
     @property
     def modes(self) -> tuple[bool, bool, bool]:
         """Whether writes are stable at once, whether flushes flush, whether discards are passed on."""
-        return self.cache == "writethrough", self.cache != "unsafe", self.discard in ("unmap", "on")
+        return self.cache in ("writethrough", "directsync"), self.cache != "unsafe", self.discard in ("unmap", "on")
 
 
 def open_storage(storage: Storage, snapshot: bool) -> Backend:
@@ -85,10 +86,11 @@ def _opened(storage: Storage, read_only: bool) -> Backend:
 
 def _descriptor(storage: Storage, read_only: bool) -> int:
     try:
-        mode = os.stat(storage.file).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise UserError(f"{storage.where}: is neither a file nor a block device; name one that is")
-        return os.open(storage.file, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        if not storage.file.startswith(FDSETS):
+            _check_kind(os.stat(storage.file), storage)  # opening a pipe would wait
+        fd = open_path(storage.file, os.O_RDONLY if read_only else os.O_RDWR)
+        _check_kind(os.fstat(fd), storage)
+        return fd
     except OSError as error:
         make = "truncate -s 1G" if storage.format in ("", RAW) else f"qemu-img create -f {storage.format}"
         remedy = {
@@ -97,6 +99,11 @@ def _descriptor(storage: Storage, read_only: bool) -> int:
             errno.EROFS: "; add readonly=on or snapshot=on",
         }.get(error.errno or 0, "")
         raise UserError(f"{storage.where}: cannot be opened ({error.strerror}){remedy}") from None
+
+
+def _check_kind(status: os.stat_result, storage: Storage) -> None:
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+        raise UserError(f"{storage.where}: is neither a file nor a block device; name one that is")
 
 
 def _raw(storage: Storage, read_only: bool) -> Backend:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .place import directory, root
+from .place import directory, root, shared
 
 FOLDER, SUFFIX = "images", ".image"
 MAGIC = b"pvimage2"
@@ -35,9 +35,12 @@ class Entry:
 
 
 def path_of(core: str, key: str) -> Path | None:
-    """The file for a key; None where there is no cache."""
-    folder = directory(FOLDER)
-    return folder / f"{core}-{key}{SUFFIX}" if folder is not None else None
+    """The file for a key: our own, or everybody's where only that is there; None where there is no cache."""
+    name = f"{core}-{key}{SUFFIX}"
+    own, everybodys = directory(FOLDER), shared(FOLDER)
+    if everybodys is not None and (own is None or not (own / name).exists()) and (everybodys / name).exists():
+        return everybodys / name
+    return own / name if own is not None else None
 
 
 def read(path: Path) -> tuple[bytes, bytes] | None:

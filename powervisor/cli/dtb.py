@@ -2,7 +2,7 @@
 
 import sys
 
-from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
+from powervisor.cli.machine_options import add_guest_options, add_machine_options, list_requested, machine_arguments
 from powervisor.cli.options import Parser
 from powervisor.errors import UserError
 
@@ -10,6 +10,7 @@ from powervisor.errors import UserError
 def main(words: list[str]) -> int:
     """Print the tree as source, or write it as a blob."""
     parser = Parser("dtb", "Print the device tree of a machine; the options are those of powervisor run, -guest too.")
+    add_guest_options(parser)
     add_machine_options(parser)
     parser.option("-o", dest="output", metavar="FILE", help="write there instead of printing (- for the output)")
     parser.option("-format", choices=("dts", "dtb"), help="source or blob; without it the name of -o decides")

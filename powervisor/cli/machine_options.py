@@ -4,34 +4,75 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from powervisor.cli.options import Once, Parser, nearest, parse_pairs, parse_size, table
+from powervisor.cli import objects
+from powervisor.cli.board_options import (
+    ACCELERATORS,
+    HostProperties,
+    check_accel,
+    check_core,
+    parse_board,
+    parse_memory,
+    parse_smp,
+)
+from powervisor.cli.json_words import words_of
+from powervisor.cli.options import HELP, Once, Parser, nearest, table
 from powervisor.errors import UsageError, UserError
-from powervisor.properties import listing, parse
+from powervisor.properties import check_known, listing, parse, prop
 
-ACCELERATORS = {"translate": "translation to native code, on any host"}
 LOADER = "loader"
 LONGEST_NAME = 64
-_HELP = ("help", "?")
 OPTION_NAMES = {
     "board": "-M", "cpu": "-cpu", "cores": "-smp", "threads": "-smp threads", "memory": "-m", "kernel": "-kernel",
     "bios": "-bios", "initrd": "-initrd", "dtb": "-dtb", "loaders": "-device loader", "devices": "-device",
     "drives": "-drive", "blockdevs": "-blockdev", "snapshot": "-snapshot", "chardevs": "-chardev",
     "fsdevs": "-fsdev", "virtfs": "-virtfs", "netdevs": "-netdev", "objects": "-object", "pcap": "-pcap",
     "serial": "-serial", "append": "-append", "mem_path": "-mem-path", "mem_prealloc": "-mem-prealloc",
+    "mem_lock": "-overcommit mem-lock=on",
     "deterministic": "-deterministic", "record": "-record", "replay": "-replay",
 }  # fmt: skip
 """What arguments of `Machine` are called in messages of the command line."""
 
 
-def add_machine_options(parser: Parser) -> None:
-    """-guest -M -cpu -smp -m -kernel ... on `parser`."""
+@dataclass(frozen=True)
+class NameOptions:
+    """-name."""
+
+    guest: str = prop("", "what the machine is called", required=True)
+    debug_threads: bool = prop(False, "threads have names anyway")
+
+    @property
+    def findable(self) -> bool:
+        """Whether `powervisor stat` can have it as a word: it takes numbers for processes."""
+        return len(self.guest) <= LONGEST_NAME and not self.guest.replace("-", "").isdecimal()
+
+
+def parse_name(text: str) -> NameOptions:
+    """The value of -name. Raises UserError."""
+    words = text if "=" in text.partition(",")[0] else f"guest={text}"
+    name = parse(NameOptions, words, f"-name {text}")
+    if not name.guest.isprintable():
+        raise UserError(f"-name {text}: cannot be a name; leave out what cannot be printed")
+    return name
+
+
+def add_guest_options(parser: Parser) -> None:
+    """A guest by name."""
     parser.add_argument("name", nargs="?", metavar="GUEST", help="the same as -guest GUEST")
     parser.option("-guest", metavar="NAME", help="boot a guest by name: linux, uboot, builtin ... (powervisor guests)")
+
+
+def add_machine_options(parser: Parser) -> None:
+    """-M -cpu -smp -m -kernel ... on `parser`."""
+    parser.set_defaults(arch="", name=None, guest=None)
     parser.option(
-        "-M", "-machine", dest="board", metavar="BOARD", help="board (help: list them), ppce500,hypervisor=on"
+        "-M",
+        "-machine",
+        dest="board",
+        metavar="BOARD",
+        help="board (help: list them), ppce500,hypervisor=on; none: QMP only",
     )
     parser.option("-cpu", metavar="CORE", help="processor core (help: list them)")
-    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core); one socket")
+    parser.option("-smp", metavar="N", help="CPUs: N, or cores=N,threads=N (e6500: 1 or 2 threads a core)")
     parser.option("-m", dest="memory", metavar="SIZE", help="RAM, in MiB unless it ends in K, M, G")
     parser.option("-kernel", metavar="FILE", help="uImage, ELF or vmlinux to boot")
     parser.option("-initrd", metavar="FILE", help="initial RAM disk for the kernel")
@@ -42,6 +83,7 @@ def add_machine_options(parser: Parser) -> None:
         "-device",
         action="append",
         default=[],
+        type=words_of("-device", "driver"),
         metavar="DEVICE",
         help="add a device: NAME,property=value,... (help: list)",
     )
@@ -57,6 +99,7 @@ def add_machine_options(parser: Parser) -> None:
         "-blockdev",
         dest="blockdevs",
         action="append",
+        type=words_of("-blockdev"),
         metavar="NODE",
         help="storage for a -device: driver=file,filename=F,node-name=N",
     )
@@ -81,13 +124,15 @@ def add_machine_options(parser: Parser) -> None:
         dest="chardevs",
         action="append",
         metavar="CHARDEV",
-        help="a chardev for a -device: stdio, pty, file,path=F, socket,path=P,server=on, null; each with ,id=NAME",
+        help="a chardev for a -device or -serial: stdio, pty, file,path=F, socket,path=P,server=on, null; each with "
+        ",id=NAME[,logfile=F] (help: list)",
     )
     parser.option(
         "-netdev",
         dest="netdevs",
         action="append",
         default=[],
+        type=words_of("-netdev", "type"),
         metavar="NET",
         help="a network for a -device: user,id=ID[,hostfwd=tcp::2222-:22] ... (help: list)",
     )
@@ -96,8 +141,9 @@ def add_machine_options(parser: Parser) -> None:
         dest="objects",
         action="append",
         default=[],
+        type=words_of("-object", "qom-type"),
         metavar="OBJECT",
-        help="filter-dump,id=ID,netdev=ID,file=F: capture what passes a network (help: list)",
+        help="filter-dump,id=ID,netdev=ID,file=F: capture what passes a network; RAM, keys ... (help: list)",
     )
     parser.option("-pcap", metavar="FILE", help="capture what passes all networks, for tcpdump and Wireshark")
     parser.option(
@@ -110,7 +156,7 @@ def add_machine_options(parser: Parser) -> None:
     parser.option("-nographic", action="store_true", help="the console on this terminal (it is there anyway)")
     parser.option("-mem-path", metavar="DIR", help="take RAM from the hugetlbfs mounted there")
     parser.option("-mem-prealloc", action="store_true", help="commit all of RAM before the start")
-    parser.option("-accel", metavar="NAME", help="how guest code runs: translate")
+    parser.option("-accel", metavar="NAME", help="how guest code runs: translate; tcg is the same")
     parser.option("-deterministic", action="store_true", help="do the same every time: time is made of instructions")
     parser.option(
         "-icount", metavar="TIMING", help="-deterministic with ns=N an instruction, quantum=N ... (help: list)"
@@ -120,36 +166,14 @@ def add_machine_options(parser: Parser) -> None:
     )
     parser.option("-replay", action=Once, metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
-    parser.option("-name", dest="machine_name", metavar="NAME", help="what the machine is called, for powervisor stat")
+    parser.option(
+        "-name",
+        dest="machine_name",
+        type=parse_name,
+        metavar="NAME",
+        help="what the machine is called, for powervisor stat",
+    )
     parser.option("-no-reboot", action="store_true", help="end, with status 4, when the guest resets")
-
-
-@dataclass(frozen=True)
-class Topology:
-    """-smp: cores of the machine, threads of each."""
-
-    cores: int
-    threads: int
-
-
-def parse_smp(text: str) -> Topology:
-    """QEMU's -smp: what is not given follows from what is; boards have one socket. Raises UserError."""
-    counts: dict[str, int] = {}
-    for key, value in parse_pairs(text, "-smp", ("cpus", "sockets", "cores", "threads"), first="cpus").items():
-        if not value.isdecimal():
-            raise UserError(f"-smp {text}: '{value}' is not a number of {key}; write 4, say, or cores=2,threads=2")
-        counts[key] = int(value)
-        if counts[key] < 1:
-            raise UserError(f"-smp {text}: {key} must be at least 1")
-    if counts.pop("sockets", 1) != 1:
-        raise UserError(f"-smp {text}: a board has one socket; leave sockets= out, and give cores=")
-    threads = counts.get("threads", 1)
-    cpus = counts.get("cpus", counts.get("cores", 1) * threads)
-    cores = counts.get("cores", -(-cpus // threads))
-    if cores * threads != cpus:
-        product = " x ".join(f"{count} {key}" for key, count in counts.items() if key != "cpus")
-        raise UserError(f"-smp {text}: {product} do not make {cpus} CPUs; leave one of the numbers out")
-    return Topology(cores, threads)
 
 
 def list_requested(options: argparse.Namespace) -> str | None:
@@ -161,22 +185,22 @@ def list_requested(options: argparse.Namespace) -> str | None:
         options.cpu: lambda: cores.listing(),
         options.accel: lambda: table(list(ACCELERATORS.items())),
     }
-    if options.icount in _HELP:
+    if options.icount in HELP:
         from powervisor.machine.timing import Timing
 
         return table(listing(Timing))
-    if options.board is not None and options.board.rpartition(",")[2] in _HELP and "," in options.board:
+    if options.board is not None and options.board.rpartition(",")[2] in HELP and "," in options.board:
         return _board_help(options.board.rpartition(",")[0])
     for device in options.device:
         name, _, rest = device.rpartition(",")
-        if rest in _HELP:
+        if rest in HELP:
             return _device_help(name)
     for kind, texts in (("netdev", options.netdevs), ("object", options.objects)):
         for text in texts:
             name, _, rest = text.rpartition(",")
-            if rest in _HELP:
+            if rest in HELP:
                 return _network_help(kind, name)
-    return next((listings[word]() for word in _HELP if word in listings), None)
+    return next((listings[word]() for word in HELP if word in listings), None)
 
 
 def _board_help(name: str) -> str:
@@ -184,8 +208,9 @@ def _board_help(name: str) -> str:
     from powervisor.boards import registry
     from powervisor.boards.hypervisor import BoardProperties
 
-    board = registry.get(name)
-    return f"{board.name}:\n" + table([("  " + first, text) for first, text in listing(BoardProperties)])
+    board = registry.get(parse_board(name).board)
+    rows = [*listing(BoardProperties), *listing(HostProperties)]
+    return f"{board.name}:\n" + table([("  " + first, text) for first, text in rows])
 
 
 def _device_help(name: str) -> str:
@@ -207,7 +232,7 @@ def _network_help(kind: str, name: str) -> str:
 
     of_one, of_all = {
         "netdev": (netdevs.help_rows, netdevs.summaries),
-        "object": (netdevs.object_help_rows, netdevs.object_summaries),
+        "object": (objects.help_rows, objects.summaries),
     }[kind]
     return f"{name}:\n" + table([("  " + first, text) for first, text in of_one(name)]) if name else table(of_all())
 
@@ -227,6 +252,8 @@ def machine_arguments(options: argparse.Namespace) -> dict[str, Any]:
                 raise UserError(f"-{name}: a recording begins at power-on; leave -loadvm out")
         return given
     arguments = given if guest is None else _guest_arguments(guest, given) | given
+    if options.arch and not {"kernel", "bios", "loaders"} & arguments.keys():
+        raise UserError("there is nothing to run; add -kernel or -bios")
     if "initrd" in arguments and not {"kernel", "bios"} & arguments.keys():
         raise UserError("-initrd: there is nothing to use it; add -kernel or -bios")
     return arguments
@@ -271,19 +298,26 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if options.board is not None and ",dumpdtb=" in options.board:
         raise UserError(f"-M {options.board}: the tree is printed by powervisor dtb; leave dumpdtb= out")
-    board = registry.get(registry.DEFAULT if options.board is None else options.board)
+    chosen = parse_board(registry.DEFAULT if options.board is None else options.board)
+    board = registry.get(chosen.board)
     board.check_serials(len(options.serial or ()))  # before any is opened
     if options.board is not None:
-        given["board"] = options.board
+        given["board"] = chosen.board
     if options.cpu is not None:
+        check_core(options.cpu, options.arch)
         given["cpu"] = cores.get(options.cpu).name
+    elif options.arch in cores.DEFAULTS:
+        given["cpu"] = cores.DEFAULTS[options.arch]
     if options.smp is not None:
         topology = parse_smp(options.smp)
         given.update(cores=topology.cores, threads=topology.threads)
     if options.memory is not None:
-        given["memory"] = parse_size(options.memory, "-m")
-    if options.accel is not None and options.accel not in ACCELERATORS:
-        raise UserError(f"-accel {options.accel}: no such accelerator; there is {nearest(options.accel, ACCELERATORS)}")
+        given["memory"] = parse_memory(options.memory)
+    for text, where in ((options.accel, "-accel"), (chosen.host.accel or None, "-M accel")):
+        if text is not None:
+            check_accel(text, where)
+    named = objects.parse_objects(options.objects)
+    given.update(objects.memory_arguments(named, chosen.host.memory_backend, given.get("memory")))
     for name in ("kernel", "bios", "initrd", "dtb", "append", "mem_path"):
         if (text := getattr(options, name)) is not None:
             given[name] = text
@@ -291,9 +325,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     given.update(_deterministic(options))
     if options.no_cache:
         given["cache"] = False
-    if options.machine_name is not None:
-        given["name"] = parse_name(options.machine_name)
-    given.update(_devices(options.device))
+    name = options.machine_name
+    if name is not None and name.findable:
+        given["name"] = name.guest
+    elif name is not None and not options.arch:
+        remedy = f"write at most {LONGEST_NAME} characters that are no number"
+        raise UserError(f"-name {name.guest}: cannot be a name; {remedy}")
+    given.update(_devices(options.device, named.rngs))
     if options.fsdevs or options.virtfs:
         from powervisor.fsdev import options as fsdev_options
 
@@ -309,7 +347,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
         drives.check(options.drives or (), options.blockdevs or ())
         given.update({name: texts for name in ("drives", "blockdevs") if (texts := getattr(options, name))})
-    given.update(_networks(options))
+    given.update(_networks(options, named.captures))
     return given
 
 
@@ -327,28 +365,20 @@ def _deterministic(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def parse_name(text: str) -> str:
-    """The name of -name NAME or -name guest=NAME. Raises UserError."""
-    name = parse_pairs(text, "-name", ("guest",), first="guest")["guest"]
-    if not name or not name.isprintable() or len(name) > LONGEST_NAME or name.replace("-", "").isdecimal():
-        raise UserError(f"-name {text}: cannot be a name; write at most {LONGEST_NAME} characters that are no number")
-    return name
-
-
-def _networks(options: argparse.Namespace) -> dict[str, Any]:
+def _networks(options: argparse.Namespace, captures: list[str]) -> dict[str, Any]:
     """-netdev, -object and -pcap; what cannot be understood is told before anything is opened or built."""
-    if not options.netdevs and not options.objects and options.pcap is None:
+    if not options.netdevs and not captures and options.pcap is None:
         return {}
     from powervisor.net import netdevs
 
     try:
-        netdevs.check(options.netdevs, options.objects)
+        netdevs.check(options.netdevs, captures)
     except UserError as error:
         raise UsageError(str(error)) from None
-    return {"netdevs": options.netdevs, "objects": options.objects, "pcap": options.pcap}
+    return {"netdevs": options.netdevs, "objects": captures, "pcap": options.pcap}
 
 
-def _devices(texts: list[str]) -> dict[str, Any]:
+def _devices(texts: list[str], rngs: list[str]) -> dict[str, Any]:
     """Loaders and devices apart; what is wrong is told before anything is opened or built."""
     from powervisor.boot.loader import LoaderDevice
 
@@ -360,6 +390,8 @@ def _devices(texts: list[str]) -> dict[str, Any]:
         else:
             from powervisor.devices import models
 
-            models.describe(text)
+            wanted = models.describe(text)
+            if rng := getattr(wanted.options, "rng", ""):
+                check_known(rngs, "rng", rng, wanted.where, f"add -object rng-builtin,id={rng}")
             found.setdefault("devices", []).append(text)
     return found

@@ -33,18 +33,25 @@ def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
     return spelling.startswith("--") and spelling[1:] in spellings
 
 
+HELP = ("help", "?")
+"""In place of a value: list what there is."""
+SYSTEM = "powervisor-system-"
+"""How programs that are no command of `powervisor` begin, with the architecture after it."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser without abbreviations, whose refusals are UsageErrors that name the nearest option."""
 
     def __init__(self, command: str, description: str, **more: Any) -> None:
         super().__init__(
-            prog=f"powervisor {command}",
+            prog=command if command.startswith(SYSTEM) else f"powervisor {command}",
             description=description,
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=lambda prog: _OneSpelling(prog, max_help_position=34, width=110),
             **more,
         )
+        self.add_argument("-help", action="help", help=argparse.SUPPRESS)
 
     def option(self, *names: str, **settings: Any) -> None:
         """Add an option written with one dash; longer ones can be written with two as well."""
@@ -129,23 +136,6 @@ def parse_number(text: str, option: str) -> int:
         return int(text, 0)
     except ValueError:
         raise UserError(f"{option}: '{text}' is not a number; write 4096 or 0x1000") from None
-
-
-def parse_pairs(text: str, option: str, keys: Iterable[str], first: str | None = None) -> dict[str, str]:
-    """`a=1,b=2` as a dict, `,,` standing for a comma; a first word without `=` is the value of `first`."""
-    keys, pairs = list(keys), dict[str, str]()
-    for position, word in enumerate(text.replace(",,", "\0").split(",")):
-        key, equals, value = word.replace("\0", ",").partition("=")
-        if not equals and position == 0 and first is not None:
-            key, value = first, key
-        elif not equals or key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1) or keys
-            wanted = ", ".join(f"{k}=" for k in near)
-            raise UserError(f"{option} {text}: '{word}' is not understood; did you mean {wanted}?")
-        if key in pairs:
-            raise UserError(f"{option} {text}: {key} is given twice")
-        pairs[key] = value
-    return pairs
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -8,9 +8,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from powervisor.cli.declared import command_line
+from powervisor.cli.events import Events, Quit, Signalled
+from powervisor.cli.main import Status
 from powervisor.cli.options import Parser
+from powervisor.cli.process import Process
 from powervisor.console.chardev import BaseChardev
 from powervisor.errors import UserError
+from powervisor.fdsets import FdSets
 
 if TYPE_CHECKING:
     from powervisor import Machine
@@ -51,17 +56,22 @@ def _uuid(text: str) -> UUID:
 class Qmp:
     """The endpoints that were asked for, and the server when there is a machine."""
 
-    def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
+    def __init__(self, options: argparse.Namespace, fd_sets: FdSets, stack: ExitStack) -> None:
         """Opens them; `options.chardevs` loses those that are for QMP. Raises UserError."""
         self.endpoints: list[Endpoint] = []
+        self._name: str = options.machine_name.guest if options.machine_name is not None else ""
+        self._arch, self._fd_sets = options.arch, fd_sets
         self._incoming = options.incoming is not None
         self._autostart: bool = not options.held
-        self._keeps: bool = options.no_shutdown
+        self._keeps: bool = options.no_shutdown or (options.action is not None and options.action.shutdown == "pause")
         self._uuid: UUID = options.uuid or UUID(int=0)
         if options.incoming not in (None, _DEFER):
             raise UserError(f"-incoming {options.incoming}: write -incoming {_DEFER}; migrate-incoming says whence")
         if not options.qmp and not options.mon:
-            for given, name in ((self._incoming, "-incoming"), (self._keeps, "-no-shutdown")):
+            for given, name in (
+                (self._incoming, "-incoming"),
+                (self._keeps, "-no-shutdown" if options.no_shutdown else "-action shutdown=pause"),
+            ):
                 if given:
                     raise UserError(f"{name}: nothing could let the machine go on; add -qmp")
             return
@@ -91,21 +101,37 @@ class Qmp:
         """Whether standard input and output are QMP's."""
         return any(endpoint.is_terminal for endpoint in self.endpoints)
 
-    def serve(self, machine: Machine, chardevs: Mapping[str, BaseChardev], stack: ExitStack) -> QmpServer | None:
-        """Let clients come, before the machine is started; it is held where it is to wait for another's state."""
+    def serve(self, machine: Machine | None, chardevs: Mapping[str, BaseChardev], stack: ExitStack) -> QmpServer | None:
+        """Let clients come, before the machine runs; it is held where it is to wait for another's state."""
         if not self.endpoints:
             return None
         from powervisor.manage import Identity, QmpServer
 
-        if self._keeps:
+        if machine is not None and self._keeps:
             machine.life.on_shutdown = "pause"
-        if self._incoming:
+        if machine is not None and self._incoming:
             machine.hold()
-        identity = Identity(machine.name or "", str(self._uuid), chardevs=chardevs)
+        identity = Identity(self._name, str(self._uuid), self._arch, chardevs, command_line(), self._fd_sets)
         server = QmpServer(machine, self.endpoints, identity, self._incoming)
         server.manager.migration.autostart = self._autostart
         stack.callback(server.close)
         return server
+
+
+def without_machine(options: argparse.Namespace, process: Process, stack: ExitStack) -> int:
+    """-M none: let clients ask what there could be, until a signal or `quit`; returns the exit status."""
+    events = Events()
+    stack.callback(events.close)
+    qmp = Qmp(options, process.fd_sets, stack)
+    if not qmp.endpoints:
+        raise UserError("-M none: nothing could be done with it; add -qmp, or name a board (-M help)")
+    stack.enter_context(events.signals(None))
+    server = qmp.serve(None, {}, stack)
+    assert server is not None
+    server.manager.on_quit = lambda: events.put(Quit())
+    process.ready()
+    event = events.get(None)
+    return Status.SIGNALLED + event.number if isinstance(event, Signalled) else Status.OK
 
 
 def _id(text: str) -> str:

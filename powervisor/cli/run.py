@@ -8,13 +8,17 @@ from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from powervisor.cli.analysis import add_analysis_options, analysis_help, check_analysis, start_analyses, symbols_of
+from powervisor.cli.analysis import analysis_help, check_analysis, start_analyses, symbols_of
+from powervisor.cli.board_options import NO_BOARD, parse_board
+from powervisor.cli.declared import help_requested
 from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
-from powervisor.cli.machine_options import add_machine_options, list_requested, machine_arguments
+from powervisor.cli.machine_options import add_guest_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
-from powervisor.cli.monitor import HELP, RunMonitor, open_port, share
-from powervisor.cli.options import Once, Parser, parse_seconds
-from powervisor.cli.qmp import SIGNAL, Qmp, add_qmp_options
+from powervisor.cli.monitor import RunMonitor, open_port, share
+from powervisor.cli.options import Parser, parse_seconds
+from powervisor.cli.process import Process
+from powervisor.cli.qmp import SIGNAL, Qmp, without_machine
+from powervisor.cli.run_options import add_run_options
 from powervisor.console import ExpectError, Recorder, open_chardev, open_named, recorded
 from powervisor.console.chardev import BaseChardev
 from powervisor.console.stdio import Command, Stdio, complain
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from powervisor import Machine
     from powervisor.analysis.record import StatisticsFile
 
+LABEL = "powervisor run"
 DESCRIPTION = "Run a virtual machine on this terminal; Ctrl-A x leaves it, Ctrl-A h helps."
 STATUSES = """exit status:
   0    the guest powered off, or the -expect text came, or you left with Ctrl-A x
@@ -39,37 +44,17 @@ STATUSES = """exit status:
 def main(words: list[str]) -> int:
     """Run a machine until it ends; returns the exit status."""
     begin = time.monotonic()
+    if (found := help_requested(words)) is not None:
+        print(found)
+        return Status.OK
     parser = Parser("run", DESCRIPTION, epilog=STATUSES)
-    add_machine_options(parser)
-    parser.option("-expect", metavar="TEXT", help="end with status 0 when TEXT comes on the first serial line")
-    parser.option(
-        "-timeout",
-        metavar="SECONDS",
-        help="end with status 124 that long after the start of this command, building included",
-    )
-    parser.option(
-        "-S", dest="held", action="store_true", help="do not start the vCPUs: gdb's continue does, and the monitor's"
-    )
-    parser.option("-gdb", metavar="WHERE", help="let gdb connect: tcp::PORT (this host only), tcp:HOST:PORT, unix:PATH")
-    parser.option("-s", dest="gdb", action="store_const", const="tcp::1234", help="the same as -gdb tcp::1234")
-    add_qmp_options(parser)
-    parser.option("-loadvm", action=Once, metavar="FILE", help="go on from a snapshot, which says what the machine is")
-    parser.option(
-        "-savevm",
-        action=Once,
-        metavar="FILE",
-        help="when the -expect text came or you leave with Ctrl-A x, save a snapshot there",
-    )
-    parser.option("-monitor", metavar="WHERE", help=HELP)
-    parser.option(
-        "-stat",
-        "-stats",
-        action=Once,
-        metavar="FILE",
-        help="keep statistics there, as JSON, every second and at the end: exits, times, latencies; powervisor report",
-    )
-    add_analysis_options(parser)
-    options = parser.parse(words)
+    add_guest_options(parser)
+    add_run_options(parser)
+    return run(parser.parse(words), LABEL, begin)
+
+
+def run(options: argparse.Namespace, label: str, begin: float) -> int:
+    """Do what a parsed command line asks for; messages begin with `label`. `begin` is when the command began."""
     if (listing := list_requested(options) or analysis_help(options)) is not None:
         print(listing)
         return Status.OK
@@ -77,20 +62,36 @@ def main(words: list[str]) -> int:
     if options.expect == "":
         raise UserError("-expect: there is no text to wait for")
     check_analysis(options)
-    try:
-        with overdue_at(deadline):
-            arguments = machine_arguments(options)
-        return _Run(options, arguments, deadline).status()
-    except Overdue:
-        complain(f"powervisor run: the machine was not ready after {options.timeout} s (-timeout)")
-        return Status.TIMEOUT
+    with ExitStack() as stack:
+        process = Process(options, stack)
+        try:
+            if has_no_board(options):
+                return without_machine(options, process, stack)
+            with overdue_at(deadline):
+                arguments = machine_arguments(options)
+            return _Run(options, arguments, deadline, process, label).status()
+        except Overdue:
+            complain(f"{label}: the machine was not ready after {options.timeout} s (-timeout)")
+            return Status.TIMEOUT
+
+
+def has_no_board(options: argparse.Namespace) -> bool:
+    """Whether there is to be no machine: -M none."""
+    return options.board is not None and parse_board(options.board).board == NO_BOARD
 
 
 class _Run:
     """One machine with its serial lines, from start to exit status."""
 
-    def __init__(self, options: argparse.Namespace, arguments: dict[str, Any], deadline: float | None) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        arguments: dict[str, Any],
+        deadline: float | None,
+        process: Process,
+        label: str,
+    ) -> None:
+        self.options, self.process, self.label = options, process, label
         self.deadline = deadline
         self.arguments = arguments
         self.events = Events()
@@ -105,14 +106,14 @@ class _Run:
             starting = stack.enter_context(ExitStack())
             starting.enter_context(overdue_at(self.deadline))
             statistics = self._statistics_file()
-            qmp = Qmp(self.options, stack)
+            qmp = Qmp(self.options, self.process.fd_sets, stack)
             for endpoint in qmp.endpoints:
                 if endpoint.announcement.startswith(("tcp:", "/dev/")):
                     complain(f"qmp: {endpoint.announcement}")
             named = _open_chardevs(self.options.chardevs or (), stack)
             labels = dict(named)
             terminal_taken = qmp.takes_terminal or any(isinstance(chardev, Stdio) for chardev in named.values())
-            specs = self.options.serial or ["null" if terminal_taken else "stdio"]
+            specs = self.options.serial or self._default_serial(terminal_taken)
             chardevs = _open_serial_lines(specs, named, stack)
             everything = [*chardevs, *named.values()]
             port = open_port(
@@ -133,15 +134,18 @@ class _Run:
                 side = share(stdio, self.options.monitor)
             serial: list[BaseChardev | Recorder | None] = list(chardevs)
             if self.options.expect is not None:
+                if not chardevs:
+                    raise UserError("-expect: there is no serial line for text to come on; add -serial")
                 serial[0] = recorded(chardevs[0])
             if named:
                 self.arguments["chardevs"] = named
-            self.arguments.update(serial=serial, progress=_progress, warn=_warn)
+            self.arguments.update(serial=serial, progress=self._progress, warn=self._warn)
             machine = stack.enter_context(
                 Machine(**self.arguments)
                 if self.options.loadvm is None
                 else Machine.load(self.options.loadvm, **self.arguments)
             )
+            self._prepare(machine)
             if stdio is not None:
                 self._bind_keys(stdio, machine)
             for chardev in filter(None, everything):
@@ -162,27 +166,53 @@ class _Run:
             stack.enter_context(closing(RunMonitor(machine, port or side, symbols)))
             analyses = stack.enter_context(ExitStack())
             start_analyses(self.options, self.arguments, machine, complain, analyses)
+            if self.options.held:
+                machine.start()  # its vCPUs have threads before somebody asks for them
             managed = qmp.serve(machine, labels, stack)
             if managed is not None:
                 managed.ready()
-            machine.start()
+            if not machine.started:
+                machine.start()
             starting.close()
+            self.process.ready()
             if self.options.loadvm is not None and stdio is not None:
-                complain(f"powervisor run: {self.options.loadvm}: the guest goes on; press Enter for its prompt")
+                complain(f"{self.label}: {self.options.loadvm}: the guest goes on; press Enter for its prompt")
             threading.Thread(target=self._wait, args=(machine,), name="outcome", daemon=True).start()
-            if isinstance(console := serial[0], Recorder):
+            console = serial[0] if serial else None
+            if isinstance(console, Recorder):
                 self.expectation = threading.Thread(target=self._expect, args=(console,), name="expect", daemon=True)
                 self.expectation.start()
-            status, message = self._until_the_end(serial[0])
+            status, message = self._until_the_end(console)
             if self.options.savevm is not None and status == Status.OK:
-                machine.snapshot().save(self.options.savevm, _progress)
+                machine.snapshot().save(self.options.savevm, self._progress)
             if managed is not None and status > Status.SIGNALLED:
                 machine.quit(SIGNAL)
             machine.stop()
             analyses.close()
         if message:
-            complain(f"powervisor run: {message}")
+            complain(f"{self.label}: {message}")
         return status
+
+    def _prepare(self, machine: "Machine") -> None:
+        """-action and -overcommit."""
+        action, overcommit = self.options.action, self.options.overcommit
+        if action is not None:
+            machine.no_reboot = machine.no_reboot or action.reboot == "shutdown"
+            machine.life.on_panic = action.panic
+        if overcommit is not None and overcommit.mem_lock:
+            machine.ram.lock()
+
+    def _default_serial(self, terminal_taken: bool) -> list[str]:
+        """Serial lines when there is no -serial."""
+        if self.options.nodefaults:
+            return []
+        return ["null" if terminal_taken or self.options.daemonize else "stdio"]
+
+    def _progress(self, what: str) -> None:
+        complain(f"{self.label}: {what} ...")
+
+    def _warn(self, text: str) -> None:
+        complain(f"{self.label}: {text}")
 
     def _statistics_file(self) -> "StatisticsFile | None":
         """A file to write; before the machine starts, so that a wrong name costs nothing."""
@@ -190,7 +220,7 @@ class _Run:
             return None
         from powervisor.analysis.record import StatisticsFile
 
-        return StatisticsFile(self.options.stat, "-stat", _warn)
+        return StatisticsFile(self.options.stat, "-stat", self._warn)
 
     def _listen(self, machine: "Machine", stack: ExitStack) -> None:
         """Let powervisor stat find the machine; it runs without, where there is no place for that."""
@@ -199,7 +229,7 @@ class _Run:
         try:
             stack.callback(ControlSocket(machine).close)
         except UserError as error:
-            _warn(f"powervisor stat will not find this machine: {error}")
+            self._warn(f"powervisor stat will not find this machine: {error}")
 
     def _bind_keys(self, stdio: Stdio, machine: "Machine") -> None:
         stdio.commands["x"] = Command("end the machine and leave", lambda: self.events.put(Quit()))
@@ -294,14 +324,6 @@ def _opened(
         raise UserError(f"{where}: only one line can have the terminal; use pty or a socket for the other")
     if chardev.announcement:
         complain(f"{name}: {chardev.announcement}")
-
-
-def _progress(what: str) -> None:
-    complain(f"powervisor run: {what} ...")
-
-
-def _warn(text: str) -> None:
-    complain(f"powervisor run: {text}")
 
 
 def _close(chardev: BaseChardev, name: str) -> None:

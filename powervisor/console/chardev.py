@@ -188,6 +188,25 @@ def sender(fd: int) -> Callable[[bytes], int]:
     return send
 
 
+class Log:
+    """A file that what a guest sends is appended to; of a slow one some may be lost, as of any reader."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._outlet = Outlet(sender(fd))
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        self._outlet.write(data)
+
+    def close(self) -> None:
+        """Write what is left, and close the file; may be called twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._outlet.close()
+            os.close(fd)
+
+
 class BaseChardev(ABC):
     """Start, stop and the throttled way in; kinds add where bytes come from and go to."""
 
@@ -195,6 +214,8 @@ class BaseChardev(ABC):
     """As the user wrote it."""
     typed = False
     """Whether keys come one at a time, and nobody shows them to who types them."""
+    log: Log | None = None
+    """Gets what the guest sends as well."""
     announcement: str | None = None
     """Where to connect to, for the user, when that is not known from what he typed (a pty's path, a port)."""
 
@@ -231,12 +252,20 @@ class BaseChardev(ABC):
         self._thread = threading.Thread(target=self._receive, name="console-in", daemon=True)
         self._thread.start()
 
-    @abstractmethod
     def write(self, data: bytes) -> None:
         """Take bytes the guest sent."""
+        if self.log is not None:
+            self.log.write(data)
+        self._write(data)
+
+    @abstractmethod
+    def _write(self, data: bytes) -> None:
+        """Carry them to the other end."""
 
     def close(self) -> None:
         """Stop carrying input."""
+        if self.log is not None:
+            self.log.close()
         thread, self._thread = self._thread, None
         if thread is None:
             return

@@ -5,6 +5,16 @@ import tty
 
 from powervisor.console.chardev import BaseChardev, Dispatch, Outlet, sender
 from powervisor.errors import UserError
+from powervisor.fdsets import open_path
+
+
+def open_output(path: str, append: bool, where: str) -> int:
+    """A file, or a descriptor of a set, to write to. Raises UserError, which begins with `where`."""
+    try:
+        return open_path(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC))
+    except OSError as error:
+        remedy = "name a file in a directory of yours"
+        raise UserError(f"{where}: cannot write there ({error.strerror}); {remedy}") from None
 
 
 class Null(BaseChardev):
@@ -13,22 +23,17 @@ class Null(BaseChardev):
     def start(self, dispatch: Dispatch) -> None:
         """Nothing will come."""
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         """Forget `data`."""
 
 
 class File(BaseChardev):
-    """Output into a file, written at once; the file is emptied first, as QEMU does."""
+    """Output into a file, written at once; the file is emptied first, as QEMU does, unless `append`."""
 
-    def __init__(self, path: str, option: str) -> None:
+    def __init__(self, path: str, option: str, append: bool = False) -> None:
         super().__init__()
         self._dropped = 0
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        except OSError as error:
-            raise UserError(
-                f"{option} file:{path}: cannot write there ({error.strerror}); name a file in a directory of yours"
-            ) from None
+        self._fd = open_output(path, append, f"{option} file:{path}")
 
     @property
     def dropped(self) -> int:
@@ -37,7 +42,7 @@ class File(BaseChardev):
     def start(self, dispatch: Dispatch) -> None:
         """A file has no input."""
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         while data and self._fd >= 0:
             try:
                 data = data[os.write(self._fd, data) :]
@@ -46,6 +51,7 @@ class File(BaseChardev):
                 return
 
     def close(self) -> None:
+        super().close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -72,7 +78,7 @@ class Pty(BaseChardev):
     def room(self) -> int:
         return self._outlet.room()
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self._outlet.write(data)
 
     def close(self) -> None:

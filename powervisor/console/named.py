@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from powervisor.console.chardev import BaseChardev
+from powervisor.console.chardev import BaseChardev, Log
 from powervisor.errors import UserError
 from powervisor.properties import build, choice, number, pairs, prop
 
@@ -15,6 +15,8 @@ class NamedOptions:
     """What every chardev can be told."""
 
     id: str = prop("", "its name, for -device and -serial", required=True)
+    logfile: str = prop("", "a file that gets what the guest sends as well")
+    logappend: bool = prop(False, "on: the log is not emptied first")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class FileOptions(NamedOptions):
     """A file."""
 
     path: str = prop("", "the file, emptied first", required=True)
+    append: bool = prop(False, "on: it is not emptied first")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class SocketOptions(NamedOptions):
     """A socket that is listened on."""
 
     path: str = prop("", "of a Unix socket: where it is")
+    fd: int | None = prop(None, "a socket that listens already, inherited", number(0, 1 << 20))
     host: str = prop("", "of TCP: an address of this machine; default all")
     port: int | None = prop(None, "of TCP: its number; 0 for a free one", number(0, 65535))
     server: bool = prop(False, "on: listen there")
@@ -63,17 +67,24 @@ def _stdio(options: StdioOptions, option: str) -> BaseChardev:
 def _file(options: FileOptions, option: str) -> BaseChardev:
     from powervisor.console.files import File
 
-    return File(options.path, option)
+    return File(options.path, option, options.append)
+
+
+def check_socket(options: SocketOptions, where: str) -> None:
+    """Raise UserError, beginning with `where`, unless it says one place to listen at."""
+    if not options.server:
+        raise UserError(f"{where}: connecting out is not supported; add server=on to listen there")
+    if sum((bool(options.path), options.port is not None, options.fd is not None)) != 1:
+        raise UserError(f"{where}: where is it to listen? give one of path=, port= and fd=")
 
 
 def _socket(options: SocketOptions, option: str) -> BaseChardev:
-    from powervisor.console.sockets import TcpServer, UnixServer
+    from powervisor.console.sockets import SocketServer, TcpServer, UnixServer, inherited
 
     where = f"{option} socket,id={options.id}"
-    if not options.server:
-        raise UserError(f"{where}: connecting out is not supported; add server=on to listen there")
-    if bool(options.path) == (options.port is not None):
-        raise UserError(f"{where}: where is it to listen? give either path= or port=")
+    check_socket(options, where)
+    if options.fd is not None:
+        return SocketServer(inherited(options.fd, where), f"fd:{options.fd}", options.wait)
     if options.port is None:
         return UnixServer(options.path, options.wait, option)
     return TcpServer(options.host, options.port, options.wait, option)
@@ -112,4 +123,12 @@ def open_named(text: str, option: str = "-chardev") -> tuple[str, BaseChardev]:
     kind, options = parse_named(text, option)
     chardev = kind.make(options, option)
     chardev.description = text
+    if options.logfile:
+        from powervisor.console.files import open_output
+
+        try:
+            chardev.log = Log(open_output(options.logfile, options.logappend, f"{option} {text}"))
+        except UserError:
+            chardev.close()
+            raise
     return options.id, chardev

@@ -43,7 +43,7 @@ class SocketServer(BaseChardev):
         while self._wait and not self._connected.wait(1):
             pass  # in steps, so that Ctrl-C is noticed
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self._outlet.write(data)
 
     def close(self) -> None:
@@ -131,6 +131,22 @@ def listen_unix(path: str, option: str, mode: int | None = None, backlog: int = 
     except UserError:
         listener.close()
         raise
+    return listener
+
+
+def inherited(fd: int, where: str) -> socket.socket:
+    """A listening socket that the starting program has handed over. Raises UserError, which begins with `where`."""
+    try:
+        listener = socket.socket(fileno=fd)
+    except OSError as error:
+        raise UserError(
+            f"{where}: fd={fd} is no socket ({error.strerror}); open it before, and let it be inherited"
+        ) from None
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.detach()
+        raise UserError(f"{where}: fd={fd} is a socket that does not listen; call listen() on it before")
+    listener.setblocking(True)
+    listener.set_inheritable(False)
     return listener
 
 

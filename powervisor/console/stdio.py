@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from powervisor.console.chardev import BaseChardev, Dispatch, Outlet, sender
 from powervisor.console.terminal import Terminal
@@ -13,6 +14,7 @@ ESCAPE = 0x01  # Ctrl-A
 
 _OFFERED_AGAIN = 0.01  # seconds
 
+_stamped: Callable[[str], str] = str
 _line_open = False  # what the guest wrote to standard output has not ended its line
 
 
@@ -50,7 +52,7 @@ class Stdio(BaseChardev):
         self.terminal.enter()
         super().start(dispatch)
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         side = self._side
         if side is None or not side.overtaken(data):
             self.show(data)
@@ -69,7 +71,7 @@ class Stdio(BaseChardev):
     def message(self, text: str) -> None:
         """Say something of our own, between the guest's lines."""
         begin = "\n" if _line_open else ""
-        self.write((begin + text.rstrip("\n") + "\n").replace("\n", "\r\n").encode())
+        self._write((begin + text.rstrip("\n") + "\n").replace("\n", "\r\n").encode())
 
     def close(self) -> None:
         """Flush, stop reading, and give the terminal back."""
@@ -176,11 +178,12 @@ class Side(BaseChardev):
     def start(self, dispatch: Dispatch) -> None:
         """The terminal itself has the thread."""
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self.stdio.show(data)
 
     def close(self) -> None:
         """Leave the terminal to the guest."""
+        super().close()
         self.bring(False)
         self._closed = True
 
@@ -191,7 +194,20 @@ def complain(text: str) -> None:
     if _line_open and os.path.sameopenfile(1, 2):
         print(end="\r\n", file=sys.stderr)
     _line_open = False
-    print(text, end="\r\n" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)  # it may be raw still
+    print(
+        _stamped(text), end="\r\n" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True
+    )  # it may be raw still
+
+
+def stamp(timestamp: bool, name: str | None) -> None:
+    """Have lines of ours begin with the time, in UTC, and with a name."""
+    global _stamped
+
+    def stamped(text: str) -> str:
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} " if timestamp else ""
+        return f"{now}{f'{name}: ' if name else ''}{text}"
+
+    _stamped = stamped
 
 
 def hold_standard_descriptors() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..isa.cores import Core
@@ -218,6 +219,8 @@ class Vm:
         worker = threading.Thread(target=work, args=arguments, name=name, daemon=True)
         self._workers.append(worker)
         worker.start()
+        with contextlib.suppress(OSError):  # for `top -H`; Python itself names threads from 3.14 on
+            Path(f"/proc/self/task/{worker.native_id}/comm").write_text(name)
 
     def _take_turns(self, turn: Callable[[], bool], failed: Callable[[BaseException], None]) -> None:
         try:

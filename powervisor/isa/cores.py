@@ -82,9 +82,15 @@ CORES: dict[str, Core] = {
 }  # fmt: skip
 
 
+ALIASES = {f"POWERPC_{name}": name for name, core in CORES.items() if core.bits == 64}
+"""What libvirt's map of CPU models calls them."""
+DEFAULTS = {"ppc": "e500mc"}
+"""The core of a machine for an architecture, where it is not the board's own."""
+
+
 def get(name: str) -> Core:
     """The core of a name; UserError with the nearest names otherwise."""
-    core = CORES.get(name.lower())
+    core = CORES.get(ALIASES.get(name, name.lower()))
     if core is None:
         near = difflib.get_close_matches(name.lower(), CORES, 3, 0.3) or list(CORES)
         raise UserError(f"{argument('cpu')} {name}: no such core; available: {', '.join(near)}")

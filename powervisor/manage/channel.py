@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..errors import PowervisorError
-from .descriptors import access
+from ..fdsets import access
 from .errors import QmpError
 
 if TYPE_CHECKING:

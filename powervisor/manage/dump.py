@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import PowervisorError
 from ..machine.standstill import standstill
-from ..memory.contents import Contents
 from . import elf_core, events
 from .channel import Channel
 from .errors import QmpError
 
 if TYPE_CHECKING:
+    from ..memory.contents import Contents
     from .manager import Manager
 
 _PIECE = 1 << 20

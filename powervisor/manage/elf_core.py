@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..hv.vcpu import Vcpu
 from ..isa.cores import Core
 from ..isa.registers import MAS1
+
+if TYPE_CHECKING:
+    from ..hv.vcpu import Vcpu
 
 _CORE, _PPC, _PPC64, _LINUX = 4, 20, 21, 3
 _LOAD, _NOTE = 1, 4

@@ -8,8 +8,8 @@ import socket
 import tty
 from dataclasses import dataclass
 
-from ..console.named import NamedOptions, SocketOptions, StdioOptions, parse_named
-from ..console.sockets import listen_tcp, listen_unix
+from ..console.named import NamedOptions, SocketOptions, StdioOptions, check_socket, parse_named
+from ..console.sockets import inherited, listen_tcp, listen_unix
 from ..console.spec import listening
 from ..errors import UserError
 from ..properties import choice, parse, prop
@@ -68,6 +68,7 @@ class MonOptions:
     """-mon."""
 
     chardev: str = prop("", "the id of a -chardev", required=True)
+    id: str = prop("", "its name in messages")
     mode: str = prop("control", "control: QMP", choice("control"))
     pretty: bool = prop(False, "answers with line ends and indents, for people")
 
@@ -98,8 +99,9 @@ def named_endpoint(text: str, pretty: bool = False) -> Endpoint:
     if isinstance(options, StdioOptions):
         return FileEndpoint(pretty=pretty)
     if isinstance(options, SocketOptions):
-        if not options.server or bool(options.path) == (options.port is not None):
-            raise UserError(f"{where}: QMP listens; give server=on and either path= or port=")
+        check_socket(options, where)
+        if options.fd is not None:
+            return SocketEndpoint(inherited(options.fd, where), f"fd:{options.fd}", options.wait, pretty=pretty)
         if options.port is None:
             return _unix(options.path, options.wait, option, pretty)
         return _tcp(options.host, options.port, options.wait, option, pretty)

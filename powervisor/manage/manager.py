@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..debug.control import Control
-from ..debug.monitor import Monitor
-from ..devices.virtio.balloon import VirtioBalloon
 from ..errors import PowervisorError, UserError
+from ..fdsets import FdSets
 from ..machine.life import GUEST_ERROR, Finished, Happening, Held, Released, WasReset, WatchdogExpired
-from ..machine.machine import Machine
-from ..machine.stops import Stopper
 from . import events
-from .descriptors import FdSets
 from .dump import Dump
 from .errors import QmpError
 from .migration import Migration
@@ -24,6 +19,11 @@ from .throttle import Throttle
 
 if TYPE_CHECKING:
     from ..console.chardev import Chardev
+    from ..debug.control import Control
+    from ..debug.monitor import Monitor
+    from ..devices.virtio.balloon import VirtioBalloon
+    from ..machine.machine import Machine
+    from ..machine.stops import Stopper
     from .session import Session
 
 RunStatus = Literal[
@@ -50,6 +50,8 @@ class Identity:
     """Chardevs by the names users gave them."""
     command_line: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Options of the command line and their parameters, as far as they should be known."""
+    fd_sets: FdSets = field(default_factory=FdSets)
+    """Those there are already; they are closed with the server."""
 
 
 class NoTerminal:
@@ -64,24 +66,32 @@ class NoTerminal:
 
 
 class Manager:
-    """What all sessions share. With `incoming` the machine waits, held, for migrate-incoming."""
+    """What all sessions share. With `incoming` the machine waits, held, for migrate-incoming.
 
-    def __init__(self, machine: Machine, identity: Identity | None = None, incoming: bool = False) -> None:
-        self.machine, self.identity = machine, identity or Identity()
+    Without a machine clients can ask what there could be, and `quit`, which calls `on_quit`.
+    """
+
+    def __init__(self, machine: Machine | None, identity: Identity | None = None, incoming: bool = False) -> None:
+        self._machine, self.identity = machine, identity or Identity()
+        self.on_quit: Callable[[], None] = lambda: None
         self.turn = threading.RLock()
         """Held while a command is executed."""
-        self.fd_sets = FdSets()
+        self.fd_sets = self.identity.fd_sets
         self.migration = Migration(self, incoming)
         self.dump = Dump(self)
         self._paused: RunStatus = "prelaunch"
         self._reset_done = threading.Event()
-        self._stopper: Stopper | Control = machine.stops.open(lambda vcpu, exit_: None, holds=False, name=NAME)
+        self._stopper: Stopper | None = None
+        self._control: Control | None = None
+        """Holds the machine in place of `_stopper`, once there is a monitor."""
         self._monitor: Monitor | None = None
         self.objects = Objects(self)
         self._sessions: tuple[Session, ...] = ()
         self._lock = threading.Lock()
         self._balloon_told = Throttle(self.send)
-        machine.life.listeners += (self._happened,)
+        if machine is not None:
+            self._stopper = machine.stops.open(lambda vcpu, exit_: None, holds=False, name=NAME)
+            machine.life.listeners += (self._happened,)
         if (balloon := self.balloon) is not None:
             balloon.on_change = lambda size: self._balloon_told.send(events.BalloonChange(actual=size))
 
@@ -90,13 +100,28 @@ class Manager:
         self.migration.close()
         self.dump.close()
         self._balloon_told.close()
-        life = self.machine.life
-        life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
         if (balloon := self.balloon) is not None:
             balloon.on_change = None
-        self._release()
-        self._stopper.close()
+        if self._machine is not None:
+            life = self._machine.life
+            life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
+            self._release()
+            self._holder.close()
         self.fd_sets.close()
+
+    @property
+    def machine(self) -> Machine:
+        """The machine. Raises QmpError where there is none."""
+        if self._machine is None:
+            raise QmpError("there is no machine: this program only tells what there could be (-M none)")
+        return self._machine
+
+    @property
+    def _holder(self) -> Stopper | Control:
+        """What holds the machine for us."""
+        holder = self._control or self._stopper
+        assert holder is not None
+        return holder
 
     # ---- sessions ----------------------------------------------------------------------------------------------------
 
@@ -120,7 +145,9 @@ class Manager:
     @property
     def status(self) -> RunStatus:
         """The machine's run state, in QEMU's words."""
-        machine = self.machine
+        if self._machine is None:
+            return "prelaunch"
+        machine = self._machine
         if self.migration.incoming:
             return "inmigrate"
         if machine.ended:
@@ -128,7 +155,7 @@ class Manager:
         if machine.life.finished is not None:
             return "guest-panicked" if machine.life.finished.kind == GUEST_ERROR else "shutdown"
         if machine.held or not machine.started:
-            return "debug" if machine.stops.holding and not self._stopper.holding else self._paused
+            return "debug" if machine.stops.holding and not self._holder.holding else self._paused
         return "running"
 
     def stop(self, status: RunStatus = "paused") -> None:
@@ -139,7 +166,7 @@ class Manager:
             return
         if self.status == "running":
             self._paused = status
-            self._stopper.hold()
+            self._holder.hold()
 
     def cont(self) -> None:
         """Let it run, for the first time or again."""
@@ -160,9 +187,9 @@ class Manager:
             raise QmpError(f"{' and '.join(others)} still holds the machine; it goes on when continued there too")
 
     def _release(self) -> None:
-        if isinstance(self._stopper, Control):
-            self._stopper.go_past()
-        else:
+        if self._control is not None:
+            self._control.go_past()
+        elif self._stopper is not None:
             self._stopper.release()
 
     def go_on(self) -> None:
@@ -178,12 +205,19 @@ class Manager:
         if not self.machine.no_reboot and not self._reset_done.wait(_RESET_SECONDS):
             raise QmpError(f"the machine was not reset within {_RESET_SECONDS:g} s")
 
+    def quit(self) -> None:
+        """End the machine, or what there is without one."""
+        if self._machine is None:
+            self.on_quit()
+        else:
+            self._machine.quit(QMP)
+
     def called(self, status: RunStatus) -> None:
         """From now on this is what the machine, which is held, is called."""
         self._paused = status
 
     def check_alive(self) -> None:
-        """Raise QmpError for a machine that has ended."""
+        """Raise QmpError for a machine that has ended, and where there is none."""
         if self.machine.ended:
             raise QmpError("the machine has ended")
 
@@ -223,13 +257,16 @@ class Manager:
     def monitor(self) -> Monitor:
         """The monitor, for human-monitor-command; from now on its stop and cont are those of QMP."""
         if self._monitor is None:
+            from ..debug.control import Control
+            from ..debug.monitor import Monitor
+
             control = Control(self.machine, self._met, NAME)
-            before, self._stopper = self._stopper, control
+            before, self._stopper, self._control = self._stopper, None, control
+            assert before is not None
             if before.holding:
                 control.hold()
             before.close()
-            if isinstance(before, Stopper):
-                before.release()
+            before.release()
             self._monitor = Monitor(control, NoTerminal())
         return self._monitor
 

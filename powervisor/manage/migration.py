@@ -8,8 +8,6 @@ import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import PowervisorError
-from ..machine.snapshot import IDENTITY
-from ..machine.stored import build, parts
 from ..snapshots.stream import Stream, write
 from . import events
 from .channel import Channel, GivenUp
@@ -123,6 +121,8 @@ class Migration:
         self._begin(channel, "migrate")
 
     def _send(self, channel: Channel) -> None:
+        from ..machine.stored import parts
+
         manager = self._manager
         ran = manager.status == "running"
         manager.stop("finish-migrate")
@@ -177,6 +177,8 @@ class Migration:
         self._begin(channel, "migrate-incoming")
 
     def _receive(self, channel: Channel) -> None:
+        from ..machine.stored import build
+
         manager = self._manager
         try:
             try:
@@ -203,6 +205,8 @@ class Migration:
 
 def _check_alike(stream: Stream, options: dict[str, object]) -> None:
     """Raise QmpError, before memory is made for it, where a stream is of another machine."""
+    from ..machine.snapshot import IDENTITY
+
     theirs = stream.header["options"]
     for name in IDENTITY:
         if theirs[name] != options[name]:

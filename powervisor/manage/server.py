@@ -8,15 +8,17 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..console.chardev import sender
-from ..machine import Machine
 from . import commands
 from .endpoints import Endpoint, SocketEndpoint
 from .manager import Identity, Manager
 from .requests import Requests
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..machine import Machine
 
 MOST_CLIENTS = 16
 """At one endpoint."""
@@ -168,11 +170,15 @@ class _Client:
 class QmpServer:
     """Lets clients manage a machine at some endpoints until `close`; they are closed too.
 
-    With `incoming` the machine, which is held, waits for migrate-incoming.
+    With `incoming` the machine, which is held, waits for migrate-incoming; without a machine see `Manager`.
     """
 
     def __init__(
-        self, machine: Machine, endpoints: Sequence[Endpoint], identity: Identity | None = None, incoming: bool = False
+        self,
+        machine: Machine | None,
+        endpoints: Sequence[Endpoint],
+        identity: Identity | None = None,
+        incoming: bool = False,
     ) -> None:
         assert commands.FAMILIES  # importing them has declared their commands
         self.manager = Manager(machine, identity, incoming)

@@ -27,6 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
@@ -126,6 +127,15 @@ class Ram:
             f"{argument('mem_prealloc')}: the host cannot provide {describe_size(self.size)} now "
             f"({os.strerror(code)}); give a smaller {argument('memory')} or leave {argument('mem_prealloc')} out"
         )
+
+    def lock(self) -> None:
+        """Keep all of it in the host's memory, until the first `keep`. Raises UserError when the host does not."""
+        if _libc.mlock(self.address, self.size):
+            why = os.strerror(ctypes.get_errno())
+            remedy = f"raise the limit (ulimit -l), or leave {argument('mem_lock')} out"
+            raise UserError(
+                f"{argument('mem_lock')}: the host does not lock {describe_size(self.size)} ({why}); {remedy}"
+            )
 
     def _span(self, key: slice) -> tuple[int, int]:
         start = 0 if key.start is None else key.start

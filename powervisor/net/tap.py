@@ -30,6 +30,10 @@ class TapOptions:
     fd: int | None = prop(None, "an open TAP interface, inherited", number(0, 1 << 20))
     script: str = prop("no", "no: nothing is run when it is opened", choice("no"))
     downscript: str = prop("no", "no: nothing is run when it is closed", choice("no"))
+    vhost: bool = prop(
+        False, "the host's kernel cannot see the rings here: frames go through this program all the same"
+    )
+    vhostfd: int | None = prop(None, "closed at once", number(0, 1 << 20))
     vnet_hdr: bool = prop(True, "leave checksums and segmentation to the host", name="vnet_hdr")
 
 
@@ -46,6 +50,8 @@ class TapNetdev(Datagrams):
         if len(os.fsencode(options.ifname)) > _NAME_LENGTH:
             raise UserError(f"{where}: ifname={options.ifname} is too long; write at most {_NAME_LENGTH} characters")
         super().__init__(options.id, where, warn)
+        if options.vhostfd is not None:
+            _close_inherited(options.vhostfd, where)
         self._fd, flags = _opened(options, where) if options.fd is None else _inherited(options.fd, where)
         self.headers = bool(flags & _VNET_HDR)
         os.set_blocking(self._fd, False)
@@ -98,6 +104,13 @@ def _opened(options: TapOptions, where: str) -> tuple[int, int]:
         remedy = f"make it once as root: ip tuntap add {name} mode tap user $USER"
         raise UserError(f"{where}: ifname={name} cannot be used ({error.strerror}); {remedy}") from None
     return fd, flags
+
+
+def _close_inherited(fd: int, where: str) -> None:
+    try:
+        os.close(fd)
+    except OSError as error:
+        raise UserError(f"{where}: vhostfd={fd} is not open ({error.strerror}); leave it out") from None
 
 
 def _inherited(fd: int, where: str) -> tuple[int, int]:

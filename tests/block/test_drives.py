@@ -10,6 +10,7 @@ from powervisor.block.drives import check, open_drives
 from powervisor.block.file import RawFile
 from powervisor.block.overlay import Overlay
 from powervisor.errors import UserError
+from powervisor.fdsets import FdSets, opened_from
 from powervisor.guests import builtin
 
 
@@ -93,11 +94,13 @@ def test_cache_modes(opened, image, monkeypatch):
         real(self, fd, read_only, sync, flushes, unmap)
 
     monkeypatch.setattr(RawFile, "__init__", spy)
-    for mode in ("writeback", "writethrough", "unsafe"):
+    for mode in ("writeback", "none", "writethrough", "directsync", "unsafe"):
         opened(f"file={name(image)},cache={mode},discard=unmap").close()
     assert modes == {
         "writeback": (False, True, True),
+        "none": (False, True, True),
         "writethrough": (True, True, True),
+        "directsync": (True, True, True),
         "unsafe": (False, False, True),
     }
 
@@ -174,7 +177,7 @@ def test_qemu_and_we_respect_each_other(opened, image):
         ("file=qcow", "looks like a qcow2 image; say so with format=qcow2, or add format=raw for its bytes"),
         ("file=full,if=ide", "if=ide is not one of virtio, sd, pflash, none"),
         ("file=full,format=warp", "format=warp is not one of raw, qcow2, vmdk"),
-        ("file=full,cache=none", "cache=none is not one of writeback"),
+        ("file=full,cache=some", "cache=some is not one of writeback"),
         ("file=full,sanpshot=on", "unknown property 'sanpshot'; did you mean snapshot"),
     ],
 )
@@ -221,3 +224,24 @@ def test_blockdevs_that_cannot_be(nodes, message):
 def test_names_are_taken_once(opened, image):
     with pytest.raises(UserError, match="the name d is taken"):
         opened(f"file={name(image)},id=d", f"file={name(image)},id=d,readonly=on")
+
+
+def test_an_image_may_be_a_descriptor_of_a_set(image):
+    sets = FdSets()
+    sets.add(os.open(image, os.O_RDONLY), 1, None)
+    with opened_from(sets):
+        with pytest.raises(UserError, match="/dev/fdset/1: the set has no descriptor that is open for this"):
+            open_drives([], ["driver=file,node-name=a,filename=/dev/fdset/1"])
+        sets.add(os.open(image, os.O_RDWR), 1, None)
+        drives = open_drives([], ["driver=file,node-name=a,filename=/dev/fdset/1"])
+    assert drives.by_name["a"].backend.size == 65536 and not drives.by_name["a"].backend.read_only
+    drives.close()
+    sets.close()
+
+
+def test_a_backing_file_is_no_drive_of_its_own(image):
+    base = ["driver=file,node-name=b-file,filename=b", "driver=raw,node-name=b,file=b-file"]
+    top = [f"driver=file,node-name=f,filename={name(image)}", "driver=raw,node-name=a,file=f,backing=b"]
+    drives = open_drives([], [*base, *top])
+    assert list(drives.by_name) == ["a"]
+    drives.close()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from powervisor.cache import images
+from powervisor.cache import images, place
 from powervisor.translate import builder
 
 
@@ -125,3 +125,41 @@ def test_a_builder_takes_what_another_has_built(folder, tmp_path, monkeypatch):
     builder.main("e5500", "0x10000000", str(shared), str(folder / "e5500-key.image"))
     assert images.read(shared) == (b"names", b"code" * 1000)
     assert time.monotonic() - begin < 1
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """A system's cache with an image for everybody, and a user whose home is empty."""
+    monkeypatch.setattr(place, "SYSTEM", tmp_path / "system")
+    monkeypatch.delenv("POWERVISOR_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "system" / images.FOLDER
+    folder.mkdir(parents=True)
+    keep(folder, "key")
+    return tmp_path
+
+
+def test_an_image_for_everybody_is_read_where_there_is_no_own(prepared):
+    everybodys = prepared / "system" / "images" / "e5500-key.image"
+    assert images.path_of("e5500", "key") == everybodys and images.read(everybodys) is not None
+    assert images.path_of("e5500", "other") == prepared / "home" / "powervisor" / "images" / "e5500-other.image"
+    keep(prepared / "home" / "powervisor" / "images", "key")
+    assert images.path_of("e5500", "key") == prepared / "home" / "powervisor" / "images" / "e5500-key.image"
+
+
+@pytest.mark.parametrize("folder", ["system", "system/images"])
+def test_an_image_that_others_could_have_written_is_not_taken(prepared, folder):
+    (prepared / folder).chmod(0o777)
+    assert images.path_of("e5500", "key") == prepared / "home" / "powervisor" / "images" / "e5500-key.image"
+
+
+def test_without_a_lasting_home_a_prepared_directory_is_the_cache(prepared):
+    mine = prepared / "system" / str(os.getuid())
+    assert place.root() == prepared / "home" / "powervisor"
+    mine.mkdir()
+    assert place.root() == mine
+    mine.chmod(0o777)  # somebody else's code could be in it
+    assert place.root() == prepared / "home" / "powervisor"
+    mine.chmod(0o700)
+    (prepared / "home" / "powervisor").mkdir(parents=True)
+    assert place.root() == prepared / "home" / "powervisor"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from powervisor import LoaderDevice
-from powervisor.cli.machine_options import Topology, parse_smp
+from powervisor.cli.board_options import Topology, parse_smp
 from powervisor.cli.options import parse_size
 from powervisor.errors import UserError
 
@@ -79,16 +79,16 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-M", "ppce500,hypervisor=on,doorbells=3"], 1, "doorbells=3 is not within 0..2"),
         (["run", "-M", "ppce50,help"], 1, "-M ppce50: no such board"),
         (["run", "-accel", "kvm"], 1, "-accel kvm: .*translate"),
-        (["run", "-smp", "0"], 1, "-smp 0: cpus must be at least 1"),
-        (["run", "-smp", "two"], 1, "-smp two: 'two' is not a number of cpus; write 4"),
-        (["run", "-smp", "sockets=2"], 1, "-smp sockets=2: a board has one socket; .*give cores="),
-        (["run", "-smp", "4,sockets=2"], 1, "a board has one socket"),
+        (["run", "-smp", "0"], 1, "-smp 0: cpus=0 is not a number above 0"),
+        (["run", "-smp", "two"], 1, "-smp two: cpus=two is not a number above 0; write 4"),
+        (["run", "-smp", "4,sockets=3"], 1, "-smp 4,sockets=3: .*do not make 4 CPUs"),
+        (["run", "-smp", "2,maxcpus=4"], 1, "no CPUs can be added later; leave maxcpus= out"),
         (["run", "-m", "512MB"], 1, "-m 512MB: .*; write 512M$"),
         (["run", *["-serial", "null"] * 3], 1, "-serial: 3 lines given, ppce500 has 2; leave"),
-        (["run", "-smp", "core=2"], 1, "did you mean cores="),
+        (["run", "-smp", "core=2"], 1, "did you mean cores"),
         (["run", "-smp", "3,threads=2"], 1, "do not make 3 CPUs"),
-        (["run", "-m", "half"], 1, "-m half: not a size"),
-        (["run", "-m", "0"], 1, "-m 0: not a size"),
+        (["run", "-m", "half"], 1, "-m half: size=half is not a size"),
+        (["run", "-m", "0"], 1, "-m 0: size=0 is not a size"),
         (["run", "-initrd", "/dev/null"], 1, "add -kernel or -bios"),
         (
             ["run", "-device", "virtio-rgn-pci"],
@@ -115,7 +115,7 @@ def test_the_cores_and_boards_are_listed(command):
         (["run", "-timeout", "inf"], 1, "-timeout inf: not a time"),
         (["run", "-timeout", "soon"], 1, "-timeout soon: not a time; write a number of seconds"),
         (["run", "-expect", ""], 1, "no text to wait for"),
-        (["dtb", "-smp", "0"], 1, "at least 1"),
+        (["dtb", "-smp", "0"], 1, "above 0"),
         (["disasm"], 1, "give either words or -file"),
         (["disasm", "-file", "/nonexistent"], 1, "No such file"),
         (["guests", "build"], 1, "name at least one of"),
@@ -142,6 +142,7 @@ def test_a_mistake_is_one_line_that_names_the_option_and_the_remedy(command, mac
     [
         ("1", 1, 1), ("8", 8, 1), ("cpus=4", 4, 1), ("cores=3", 3, 1), ("cores=2,threads=2", 2, 2),
         ("4,threads=2", 2, 2), ("4,cores=2,threads=2", 2, 2), ("4,sockets=1", 4, 1), ("sockets=1,cores=2", 2, 1),
+        ("2,sockets=2,cores=1,threads=1", 2, 1), ("8,sockets=2", 8, 1), ("sockets=2,cores=2,threads=2", 4, 2),
     ],
 )  # fmt: skip
 def test_smp_is_completed_from_what_is_given(text, cores, threads):

@@ -34,7 +34,7 @@ def test_mistakes_are_told_in_a_line(capsys, words, status, message):
     [
         ("-netdev help", "user    the host's own network"),
         ("-netdev user,help", "hostfwd="),
-        ("-object help", "filter-dump  what passes"),
+        ("-object help", "filter-dump           what passes"),
         ("-object filter-dump,help", "maxlen="),
         ("-device e1000,help", "netdev=text"),
     ],

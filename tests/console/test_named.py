@@ -1,5 +1,6 @@
 """-chardev: what is typed, and the chardevs it makes."""
 
+import os
 import re
 import socket
 
@@ -11,6 +12,7 @@ from powervisor.console.files import File, Null, Pty
 from powervisor.console.sockets import TcpServer, UnixServer
 from powervisor.console.stdio import Stdio
 from powervisor.errors import UserError
+from powervisor.fdsets import FdSets, opened_from
 
 
 @pytest.mark.parametrize(
@@ -40,8 +42,8 @@ def test_qemus_words(tmp_path, text, kind):
         ("pty,id=a,paht=x", "unknown property 'paht'"),
         ("stdio,id=a,signal=on", "signal=on is not one of off"),
         ("socket,id=a,path=s", "socket,id=a: connecting out is not supported; add server=on"),
-        ("socket,id=a,server=on", "give either path= or port="),
-        ("socket,id=a,path=s,port=1,server=on", "give either path= or port="),
+        ("socket,id=a,server=on", "give one of path=, port= and fd="),
+        ("socket,id=a,path=s,port=1,server=on", "give one of path=, port= and fd="),
         ("socket,id=a,port=70000,server=on", "port=70000 is not within 0..65535"),
         ("file,id=a,path=/nonexistent/x", "cannot write there"),
     ],
@@ -83,3 +85,51 @@ def test_a_recorder_knows_what_is_behind_it(tmp_path):
     server.write(b"x" * 100)
     assert not before.connected and before.room() == CAPACITY - 100
     before.close()
+
+
+def test_a_log_gets_what_the_guest_sends_and_keeps_what_was_there(tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes(b"before ")
+    for option, kept in (("logappend=on", b"before one"), ("logappend=off", b"one")):
+        _, chardev = open_named(f"null,id=a,logfile={log},{option}")
+        chardev.write(b"one")
+        chardev.close()
+        assert log.read_bytes() == kept
+
+
+def test_a_log_that_cannot_be_written_is_told_and_nothing_stays_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UserError, match="pty,id=a,logfile=/nonexistent/x: cannot write there"):
+        open_named("pty,id=a,logfile=/nonexistent/x")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_files_may_be_descriptors_of_a_set(tmp_path):
+    out, sets = tmp_path / "out", FdSets()
+    out.write_bytes(b"before ")
+    sets.add(os.open(out, os.O_WRONLY | os.O_APPEND), 3, "out")
+    with opened_from(sets):
+        _, chardev = open_named("file,id=a,path=/dev/fdset/3,append=on")
+        with pytest.raises(UserError, match="/dev/fdset/4: the set has no descriptor"):
+            open_named("file,id=a,path=/dev/fdset/4")
+    sets.close()
+    chardev.write(b"one")
+    chardev.close()
+    assert out.read_bytes() == b"before one"
+
+
+def test_a_socket_that_listens_already(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/s")
+        with pytest.raises(UserError, match="is a socket that does not listen"):
+            open_named(f"socket,id=a,fd={listener.fileno()},server=on")
+        listener.listen(1)
+        _, chardev = open_named(f"socket,id=a,fd={os.dup(listener.fileno())},server=on,wait=off")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/s")
+        chardev.start(lambda call: call())
+        chardev.write(b"hello")
+        assert client.recv(16) == b"hello"
+    chardev.close()
+    with open(tmp_path / "file", "wb") as file, pytest.raises(UserError, match=f"fd={file.fileno()} is no socket"):
+        open_named(f"socket,id=a,fd={file.fileno()},server=on")

@@ -23,7 +23,7 @@ class Port(BaseChardev):
         super().__init__()
         self.typed, self.shown = typed, b""
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         self.shown += data
 
     def take(self) -> str:

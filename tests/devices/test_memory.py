@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -239,3 +240,21 @@ def test_refused_dma_changes_nothing(space):
     with pytest.raises(BusError):
         Dma(space, windowed).write(0x1FFE, b"wxyz")
     assert space.read_bytes(0x1FFE, 4) == bytes(4)
+
+
+def locked() -> int:
+    """KiB of this process that the host keeps in memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmLck:")[2].split()[0])
+
+
+def test_ram_can_be_locked_in_the_hosts_memory():
+    before = locked()
+    ram = Ram(4 * MIB)
+    try:
+        ram.lock()
+        assert locked() == before + 4096
+    except UserError as error:  # an ordinary user's limit
+        assert "raise the limit (ulimit -l)" in str(error)
+    ram.close()
+    assert locked() == before

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from powervisor.devices.pci.bus import FUNCTIONS, SLOTS
 from powervisor.devices.pci.function import PciFunction
 from powervisor.devices.services import Services
-from powervisor.properties import Kind, prop
+from powervisor.properties import Kind, number, prop
 
 
 def _address(text: str) -> tuple[int, int]:
@@ -32,6 +32,9 @@ class PciOptions:
     id: str = prop("", "its name in messages and statistics")
     bus: str = prop("pci.0", "the bus it sits on")
     addr: tuple[int, int] | None = prop(None, "its place on the bus, hexadecimal; default the first free slot", SLOT)
+    bootindex: int | None = prop(
+        None, "for firmware that asks; the board's boots what -kernel and -bios say", number(0, 99)
+    )
 
 
 class PciCard(PciFunction):

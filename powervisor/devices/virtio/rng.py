@@ -10,6 +10,7 @@ from powervisor.devices.virtio.device import VirtioDevice
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import Chain
+from powervisor.properties import prop
 
 MOST_AT_ONCE = 64 << 10
 """Bytes for one request: a driver that asks for more gets this, and asks again."""
@@ -36,6 +37,8 @@ class VirtioRng(VirtioDevice):
 @dataclass(frozen=True)
 class RngOptions(VirtioPciOptions):
     """Properties of virtio-rng-pci."""
+
+    rng: str = prop("", "the id of an -object rng-builtin or rng-random; the host's generator without, too")
 
 
 class VirtioRngPci(VirtioPci):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ...boards import registry
-from ...isa.cores import CORES
+from ...isa.cores import ALIASES, CORES, DEFAULTS
 from ..command import command
 from ..names import cpu_path, cpu_type
 from ..session import Session
@@ -129,11 +129,12 @@ def query_kvm(session: Session) -> KvmInfo:
 @command("query-machines")
 def query_machines(session: Session) -> list[MachineInfo]:
     """All boards."""
+    arch = session.manager.arch
     return [
         MachineInfo(
             name=board.name, is_default=board.name == registry.DEFAULT, cpu_max=board.max_cpus,
             hotpluggable_cpus=False, numa_mem_supported=False, deprecated=False,
-            default_cpu_type=cpu_type(board.default_core), default_ram_id=RAM_ID, acpi=False,
+            default_cpu_type=cpu_type(DEFAULTS.get(arch, board.default_core)), default_ram_id=RAM_ID, acpi=False,
         )
         for board in registry.BOARDS.values()
     ]  # fmt: skip
@@ -141,11 +142,16 @@ def query_machines(session: Session) -> list[MachineInfo]:
 
 @command("query-cpu-definitions")
 def query_cpu_definitions(session: Session) -> list[CpuDefinitionInfo]:
-    """All cores."""
+    """All cores of the architecture, by libvirt's names as well."""
+    narrow = session.manager.arch == "ppc"
+    named = {name: name for name, core in CORES.items() if core.bits == 32 or not narrow}
+    named |= {alias: name for alias, name in ALIASES.items() if name in named}
     return [
-        CpuDefinitionInfo(name=name, static=False, typename=cpu_type(name), deprecated=False, unavailable_features=[])
-        for name in CORES
-    ]
+        CpuDefinitionInfo(
+            name=alias, static=False, typename=cpu_type(name), deprecated=False, unavailable_features=[]
+        )
+        for alias, name in named.items()
+    ]  # fmt: skip
 
 
 @command("query-cpus-fast")

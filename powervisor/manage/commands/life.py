@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Literal
 
 from ...errors import PowervisorError
 from .. import events
 from ..command import command
-from ..manager import QMP, RunStatus
+from ..manager import RunStatus
 from ..session import Session
 from ..types import struct
 
@@ -60,7 +59,7 @@ def system_powerdown(session: Session) -> None:
 @command("quit")
 def quit(session: Session) -> None:
     """End the machine, whatever the guest does."""
-    session.after.append(partial(session.manager.machine.quit, QMP))
+    session.after.append(session.manager.quit)
 
 
 @command("set-action")

@@ -1,0 +1,1 @@
+"""powervisor-system-ppc and powervisor-system-ppc64."""
