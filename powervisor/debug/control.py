@@ -128,6 +128,7 @@ class Control:
             self.hold()
             return Stop(*self.machine.lockstep.step(vcpu))
         if others:
+            self._stopper.apply()
             for other in self.vcpus:
                 if other is not vcpu and not other.halted and not int(other.state.waiting):
                     if (stop := self._execute(other, QUANTUM)) is not None:

@@ -60,6 +60,8 @@ class Session:
             (b"osdata", b"processes"): lambda: processes_table(control, self.processes),
         }
         self._document = b""
+        self._inserted: set[Breakpoint] = set()
+        """Breakpoints that gdb itself has set, and `monitor break` has not."""
 
     # ---- stops -----------------------------------------------------------------------------------------------------
 
@@ -75,9 +77,14 @@ class Session:
             both = any(w.reads and w.writes for w in kinds)
             word = b"awatch" if both else b"watch" if stop.why.write else b"rwatch"
             reason = b"%s:%x;" % (word, stop.why.address)
-        elif stop.why is not None:
+        elif stop.why is not None and self._is_own(stop.vcpu):
             reason = b"swbreak:;"
         return b"T%02x%sthread:%s;" % (signal, reason, self._thread(self._process, stop.vcpu))
+
+    def _is_own(self, vcpu: Vcpu) -> bool:
+        """Whether gdb knows of a breakpoint where a vCPU is; it goes on from one that it took away itself."""
+        pc, key = int(vcpu.state.pc), int(vcpu.state.context_key)
+        return any(stop.address == pc and stop.concerns(key) for stop in self._inserted)
 
     def ended(self) -> bytes:
         """The reply when the machine has ended by itself."""
@@ -253,6 +260,7 @@ class Session:
             case 0 | 1:
                 stop = Breakpoint(address & ~3, self.processes.lpid(self._process))
                 change(self.control.breakpoints, stop)  # type: ignore[arg-type]
+                change(self._inserted, stop)  # type: ignore[arg-type]
             case 2 | 3 | 4 if 0 < length <= 1 << 20:
                 watch = Watchpoint(address, length, reads=kind != 2, writes=kind != 3)
                 change(self.control.watchpoints, watch)  # type: ignore[arg-type]
@@ -344,6 +352,7 @@ class Session:
             return b"OK"
         if not self._extended:
             raise Detached(kill=False)
+        self._inserted.clear()
         self.control.breakpoints.clear()
         self.control.watchpoints.clear()
         self.control.go()
