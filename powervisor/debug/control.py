@@ -51,7 +51,7 @@ class Control:
             self.history.begin_anew()
 
     def close(self) -> None:
-        """Leave no trace: nothing stops any more, and the machine goes on unless another debugger holds it."""
+        """Leave no trace: nothing stops any more, and the machine goes on unless somebody else holds it."""
         if self.history is not None:
             self.history.close()
         self._stopper.close()
@@ -86,17 +86,27 @@ class Control:
 
     def go(self) -> None:
         """Let all vCPUs go on until one meets a breakpoint or watchpoint."""
+        self._prepare()
+        self._stopper.release()
+
+    def _prepare(self) -> None:
         self._stopper.apply()
         if self.history is not None:
             self.history.leave()
         while not self._stops.empty():
             self._stops.get_nowait()
         self._met.clear()
-        self._stopper.release()
 
     def leave(self) -> None:
-        """Hold the machine no more, which stays held for others."""
+        """As `go`, but what `Machine.hold` holds stays held, as it would have been without this debugger."""
+        self._prepare()
         self._stopper.leave()
+
+    def detach(self) -> None:
+        """Let the machine go on, which nothing stops any more."""
+        self.breakpoints.clear()
+        self.watchpoints.clear()
+        self.go()
 
     def go_past(self) -> None:
         """As `go`; what stopped vCPUs where they are now does not stop them there again."""

@@ -382,6 +382,12 @@ class Machine(Waiting):
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
         with self._holding:
+            self.stops.by_program = True
+            self.stand()
+
+    def stand(self) -> None:
+        """As `hold`, for `stops`, which knows who wants it."""
+        with self._holding:
             if self._hold():
                 self.life.tell(Held())
 
@@ -399,7 +405,7 @@ class Machine(Waiting):
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
-            self.run_stopped = False
+            self.run_stopped = self.stops.by_program = False
             if self._held:
                 self._release()
                 self.life.tell(Released())

@@ -94,7 +94,6 @@ class Manager:
         life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
         if (balloon := self.balloon) is not None:
             balloon.on_change = None
-        self._release()
         self._stopper.close()
         self.fd_sets.close()
 
@@ -137,7 +136,7 @@ class Manager:
         if self.migration.incoming:
             self.migration.autostart = False
             return
-        if self.status == "running":
+        if self.status in ("running", "debug"):
             self._paused = status
             self._stopper.hold()
 
@@ -169,6 +168,10 @@ class Manager:
         """Let a machine run again that was stopped for a while."""
         if not self.machine.ended:
             self._release()
+
+    def leave(self) -> None:
+        """Hold the machine no more, which others do."""
+        self._stopper.leave()
 
     def reset(self) -> None:
         """The board's reset button; returns when it has been reset."""
@@ -228,8 +231,6 @@ class Manager:
             if before.holding:
                 control.hold()
             before.close()
-            if isinstance(before, Stopper):
-                before.release()
             self._monitor = Monitor(control, NoTerminal())
         return self._monitor
 

@@ -130,6 +130,7 @@ class _Connection:
                 if detached.kill:
                     self._control.machine.quit()
                 else:
+                    self._control.detach()
                     self._send(b"OK")
                 return
 

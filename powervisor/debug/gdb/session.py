@@ -353,9 +353,7 @@ class Session:
         if not self._extended:
             raise Detached(kill=False)
         self._inserted.clear()
-        self.control.breakpoints.clear()
-        self.control.watchpoints.clear()
-        self.control.go()
+        self.control.detach()
         return b"OK"
 
     def _kill(self, text: bytes) -> bytes:
