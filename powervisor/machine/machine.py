@@ -45,7 +45,7 @@ from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .statistics import Statistics
 from .stops import MachineStops
 from .timing import Timing
-from .until import Until, run_until
+from .until import Until, check_limits, run_until
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -360,6 +360,7 @@ class Machine(Waiting):
         instructions every few milliseconds. Raises NotReached when `seconds` or `instructions` pass before that,
         HookError with what a hook raised. In a deterministic machine all vCPUs run until CPU 0 has executed the number.
         """
+        check_limits(seconds, instructions)
         self._check_wait()
         if until is not None:
             return run_until(self, until, seconds, instructions)
@@ -494,8 +495,9 @@ class Machine(Waiting):
     def load(cls, source: Snapshot | Path, **options: Any) -> Machine:
         """A machine that goes on from a snapshot or its file, when it is started.
 
-        What the machine is comes with the snapshot. `options` are keywords of `Machine`: those about the host (serial,
-        chardevs, netdevs, pcap, no_reboot ...), and others as far as they say the same. Raises UserError.
+        What the machine is comes with the snapshot, whether it is deterministic too. `options` are keywords of
+        `Machine`: those about the host (name, serial, chardevs, netdevs, pcap, no_reboot ...), and others
+        as far as they say the same. Raises UserError.
         """
         return cls(**keywords(source, options))
 
