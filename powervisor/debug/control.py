@@ -45,10 +45,7 @@ class Control:
 
     def changed(self) -> None:
         """A debugger changed registers or memory: what the machine did is not what it would do again."""
-        if self.machine.lockstep is not None:
-            self.machine.lockstep.changed()
-        if self.history is not None:
-            self.history.begin_anew()
+        self.machine.changed()
 
     def close(self) -> None:
         """Leave no trace: nothing stops any more, and the machine goes on unless somebody else holds it."""
@@ -186,4 +183,3 @@ class Control:
     def write_physical(self, pa: int, data: bytes) -> None:
         """Change physical memory, or a device's registers. Raises Unmapped."""
         self.machine.memory.write(pa, data)
-        self.changed()

@@ -37,27 +37,22 @@ class History:
         self._machine, self._lockstep = machine, lockstep
         self._kept: list[Checkpoint] = []
         self._near: list[Checkpoint] = []
-        self._elsewhere = False
-        """Whether the machine was taken to another past since the last checkpoint, by `Machine.restore`."""
         with lockstep.lock:
             self.begin_anew()
-            lockstep.on_round, lockstep.on_moved = self._remember, self._moved
+            lockstep.on_round, lockstep.on_changed = self._remember, self.begin_anew
 
     def close(self) -> None:
         """Nothing is kept any more; the machine goes on from where it is."""
         with self._lockstep.lock:
-            self._lockstep.on_round = self._lockstep.on_moved = lambda: None
+            self._lockstep.on_round = self._lockstep.on_changed = lambda: None
             self._kept.clear()
             self._near.clear()
 
     def begin_anew(self) -> None:
         """Here is the beginning."""
         with self._lockstep.lock:
-            self._kept, self._near, self._elsewhere = [self._take()], [], False
+            self._kept, self._near = [self._take()], []
             self._last = time.monotonic()
-
-    def _moved(self) -> None:
-        self._elsewhere = True
 
     def leave(self) -> None:
         """The machine is about to go on."""
@@ -70,8 +65,6 @@ class History:
 
     def _remember(self) -> None:
         """A round begins."""
-        if self._elsewhere:
-            self.begin_anew()
         now = time.monotonic()
         if now - self._last < PAUSE or self._lockstep.position <= self._kept[-1].position:
             return
@@ -82,8 +75,7 @@ class History:
 
     def _before(self, is_before: Callable[[Checkpoint], bool]) -> Checkpoint | None:
         """The last checkpoint before something."""
-        if self._elsewhere:
-            self.begin_anew()
+        self._lockstep.tell_changes()
         found = [one for one in (*self._kept, *self._near) if is_before(one)]
         return max(found, key=lambda one: one.position, default=None)
 

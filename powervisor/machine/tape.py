@@ -56,7 +56,7 @@ class Tape:
         self._end = None
         if self._writer is not None:
             self._stop_writing()
-            self._lockstep.warn("the recording ends here, for a debugger changed the machine")
+            self._lockstep.warn("the recording ends here, for the machine was changed from outside")
 
     def _stop_writing(self) -> None:
         if self._writer is not None:

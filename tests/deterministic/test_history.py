@@ -124,6 +124,40 @@ def test_what_a_debugger_changes_begins_a_history_of_its_own(debugged):
     assert word(machine, RESULTS) == 0x01020304
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda machine: machine.cpus[0].regs.__setitem__("r20", 7),
+        lambda machine: machine.cpus[1].spr.__setattr__("sprg0", 7),
+        lambda machine: setattr(machine.cpus[0], "pc", machine.cpus[0].pc),
+        lambda machine: machine.memory.write32(RESULTS, 7),
+        lambda machine: machine.memory.__setitem__(slice(RESULTS, RESULTS + 4), bytes(4)),
+        lambda machine: machine.cpus[0].memory.write32(RESULTS, 7),
+        lambda machine: machine.memory.read8(0xF_E000_4500),  # takes a byte from the UART's FIFO
+    ],
+)
+def test_what_python_changes_begins_a_history_of_its_own(debugged, change):
+    machine, control = debugged
+    machine.run(instructions=30_000)
+    change(machine)
+    changed, position = digest(machine), machine.lockstep.position
+    machine.run(instructions=10_000)
+    assert control.go_back() is None
+    assert (digest(machine), machine.lockstep.position) == (changed, position)
+
+
+def test_looking_and_a_hook_that_looks_leave_the_past_alone(debugged):
+    machine, control = debugged
+    start = digest(machine)
+    with machine.hooks.at(machine.symbols["tick"], lambda cpu: cpu.regs["r3"]):
+        machine.run(instructions=10_000)
+    assert machine.memory.read32(RESULTS) is not None and machine.cpus[0].memory.read32(RESULTS) is not None
+    assert [*machine.cpus[0].tlb] and machine.cpus[0].spr.pvr and machine.cpus[0].disassemble()
+    machine.run(instructions=10_000)
+    assert control.go_back() is None
+    assert digest(machine) == start
+
+
 def test_input_comes_again_after_going_back_and_output_is_said_once():
     with bare_machine(ECHO, serial=[None], deterministic=True) as machine:
         control = Control(machine, lambda: None)
