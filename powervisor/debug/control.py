@@ -160,10 +160,13 @@ class Control:
         assert self.history is not None
         return Stop(vcpu, None) if self.history.step(vcpu) else None
 
-    def go_back(self) -> Stop | None:
-        """Go back to the last breakpoint or watchpoint; None at the beginning of history. Needs `history`."""
+    def go_back(self, unwanted: Callable[[], bool] = lambda: False) -> Stop | None:
+        """Go back to the last breakpoint or watchpoint; None at the beginning of history. Needs `history`.
+
+        Raises Interrupted, on the way there, when `unwanted` says True.
+        """
         assert self.history is not None
-        met = self.history.continue_()
+        met = self.history.continue_(unwanted)
         return None if met is None else Stop(*met)
 
     # ---- memory ----------------------------------------------------------------------------------------------------

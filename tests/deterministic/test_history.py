@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
 from powervisor.debug.control import Control
+from powervisor.debug.gdb.packets import INTERRUPT
 from powervisor.debug.gdb.server import GdbServer
 from powervisor.hv.exits import Debug, Watched
 from powervisor.hv.stops import Breakpoint, Watchpoint
 from powervisor.machine import checkpoint
 from powervisor.machine.digest import digest
+from powervisor.machine.timing import Position
+from tests.debug.conftest import Client
 from tests.deterministic.programs import BUSY, ECHO
 from tests.system.bare import RESULTS, bare_machine, results
 from tests.system.test_gdb import PROGRAM, gdb
@@ -177,6 +181,33 @@ def test_input_comes_again_after_going_back_and_output_is_said_once():
         machine.console.expect(" more", timeout=20)
         control.close()
         assert machine.console.text == "once more"
+
+
+def test_going_back_is_interrupted_where_nothing_was_met_on_the_way():
+    with bare_machine(BUSY, cores=2, deterministic=True) as machine:
+        machine.hold()
+        server = GdbServer(machine, "tcp::0")
+        client = Client(server.address)
+        machine.start()
+        client.send(b"vCont;c")
+        time.sleep(1.5)  # two checkpoints and more
+        client.socket.sendall(INTERRUPT)
+        assert client.reply().startswith(b"T02")
+        end, hash_ = machine.lockstep.position, digest(machine)
+        client.send(b"bc")
+        time.sleep(0.1)
+        client.socket.sendall(INTERRUPT)
+        begun = time.monotonic()
+        assert client.reply().startswith(b"T02") and time.monotonic() - begun < 1.2
+        position = machine.lockstep.position
+        assert Position(0, 0, 0, False) < position <= end
+        machine.lockstep.go_to(end)
+        assert digest(machine) == hash_
+        client.send(b"bc")
+        time.sleep(0.05)
+        client.close()  # nobody waits for it any more
+        server.close()
+        assert machine.lockstep.position > Position(0, 0, 0, False)
 
 
 @pytest.mark.skipif(not shutil.which("gdb-multiarch"), reason="there is no gdb-multiarch")

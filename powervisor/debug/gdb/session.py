@@ -13,6 +13,7 @@ from ...hv.stops import Breakpoint, Watchpoint
 from ...hv.vcpu import Vcpu
 from ...machine.memory import Unmapped
 from ..control import Control, Stop
+from ..history import Interrupted
 from .documents import memory_map, memory_table, processes_table, types_table
 from .packets import LONGEST, escaped, unescaped
 from .processes import GUEST, Processes, ThreadId
@@ -39,8 +40,9 @@ class Detached(Exception):
 class Session:
     """Answers packets. While `running`, there is no answer before the machine stops."""
 
-    def __init__(self, control: Control, monitor: Callable[[str], str]) -> None:
-        self.control = control
+    def __init__(self, control: Control, monitor: Callable[[str], str], interrupted: Callable[[], bool]) -> None:
+        """`monitor` executes lines; `interrupted` says whether gdb wants to hear at once where the machine is."""
+        self.control, self._interrupted = control, interrupted
         self.target = target_of(control.vcpus[0].core)
         self.running = False
         self.no_acknowledge = False
@@ -317,7 +319,10 @@ class Session:
         return self._back(lambda: self.control.step_back(self._chosen[b"c"]))
 
     def _continue_back(self, _: bytes) -> bytes:
-        return self._back(self.control.go_back)
+        try:
+            return self._back(lambda: self.control.go_back(self._interrupted))
+        except Interrupted:
+            return self.stopped(Stop(self._chosen[b"c"], None), INTERRUPTED)
 
     def _back(self, go: Callable[[], Stop | None]) -> bytes:
         if self.control.history is None:
