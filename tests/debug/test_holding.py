@@ -8,16 +8,8 @@ import pytest
 
 from powervisor.debug.control import Control
 from powervisor.manage.manager import Manager
-from tests.system.bare import results
-
-COUNTS = """
-    load32 r3, RESULTS
-    li    r4, 0
-loop:
-    addi  r4, r4, 1
-    stw   r4, 0(r3)
-    b     loop
-"""
+from tests.support.waiting import until
+from tests.system.bare import COUNTS, results
 
 
 def runs(machine) -> bool:
@@ -26,20 +18,15 @@ def runs(machine) -> bool:
     return results(machine, 1) != before
 
 
-def settles(machine, running: bool) -> bool:
-    """Whether the machine comes to run, or stands, and goes on doing so."""
-    deadline = time.monotonic() + 10
-    while machine.held == running and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return runs(machine) == running
+def goes_on(machine) -> bool:
+    """Whether the machine comes to run, and goes on doing so."""
+    until(lambda: not machine.held)
+    return runs(machine)
 
 
 def until_gone(machine):
     """Wait until no debugger is left."""
-    deadline = time.monotonic() + 10
-    while machine.stops.held_by_somebody:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: not machine.stops.held_by_somebody)
 
 
 def test_a_gdb_that_vanishes_leaves_a_machine_that_minus_s_holds(debugged):
@@ -53,7 +40,7 @@ def test_a_gdb_that_vanishes_leaves_a_machine_that_minus_s_holds(debugged):
 def test_gdb_lets_a_machine_go_that_minus_s_holds(debugged, packet):
     machine, gdb = debugged(COUNTS, started=False)
     gdb.send(packet)
-    assert settles(machine, running=True)
+    assert goes_on(machine)
     gdb.close()
     until_gone(machine)
     assert not machine.held and runs(machine)
@@ -95,7 +82,7 @@ def test_a_monitor_that_qmp_asks_holds_and_lets_go_nothing(debugged):
         manager.stop()
     finally:
         manager.close()
-    assert settles(machine, running=True)
+    assert goes_on(machine)
 
 
 def test_of_two_that_leave_the_last_one_has_the_machine_go_on(debugged):
@@ -103,10 +90,7 @@ def test_of_two_that_leave_the_last_one_has_the_machine_go_on(debugged):
     other = Control(machine, lambda: None, "the monitor")
     other.hold()
     gdb.close()
-    deadline = time.monotonic() + 10
-    while len(machine.stops.holding) > 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: len(machine.stops.holding) == 1)
     assert machine.held
     other.close()
-    assert settles(machine, running=True)
+    assert goes_on(machine)
