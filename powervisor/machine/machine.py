@@ -45,6 +45,7 @@ from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .statistics import Statistics
 from .stops import MachineStops
 from .timing import Timing
+from .unknown import UnknownAccesses
 from .until import Until, check_limits, run_until
 from .waiting import Waiting
 
@@ -137,6 +138,7 @@ class Machine(Waiting):
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self._answers = Answers(self)
+        self.unknown = UnknownAccesses(self, warn)
         self.counted = Statistics()
         self.hooks = Hooks(self)
         """Functions called when the guest comes to an address, accesses a device, is interrupted ..."""
