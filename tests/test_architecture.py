@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "manage": {
         "block", "boards", "console", "debug", "devices", "hv", "isa", "machine", "memory", "snapshots",
     },
-    "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory", "guests", "machine"},
+    "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory", "console", "guests", "machine"},
     "cli": {
         "analysis", "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev",
         "guests", "machine", "manage", "memory", "net",

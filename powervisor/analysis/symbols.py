@@ -1,4 +1,4 @@
-"""Names of addresses: the symbol tables of the guest's ELF files."""
+"""Names of addresses: the symbol tables of the guest's ELF files, and Linux's own lists."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from io import BytesIO
+from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import UserError, argument
 from ..properties import NUMBER, parse, prop
+from .symbol_map import elf_of_map, is_map
 
 _FUNCTION, _LABEL, _LOCAL, _GLOBAL, _WEAK = 2, 0, 0, 1, 2
 _KINDS = {_FUNCTION: 0, _LABEL: 1}
@@ -24,9 +26,9 @@ _DESCRIPTORS = ".opd"
 
 @dataclass(frozen=True)
 class SymbolFile:
-    """An ELF file, and where it was loaded."""
+    """An ELF file, and where it was loaded; or a list of symbols."""
 
-    file: str = prop("", "an ELF file with symbols: vmlinux, a program", required=True)
+    file: str = prop("", "an ELF file with symbols: vmlinux, a program; or System.map, /proc/kallsyms", required=True)
     base: int = prop(0, "added to its addresses, for what was not loaded where it was linked", NUMBER)
     pid: int | None = prop(None, "its names are for addresses of this PID (the register) only", NUMBER)
     lpid: int | None = prop(None, "its names are for addresses of this partition only", NUMBER)
@@ -133,19 +135,25 @@ def has_symbols(file: SymbolFile) -> bool:
 
 
 def open_elf(path: str) -> Any:
-    """The ELFFile of a path, to be closed with its stream. Raises UserError."""
+    """The ELFFile of a path, to be closed with its stream; of a list of symbols, one with these. Raises UserError."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
+    stream: BinaryIO
     try:
         stream = open(path, "rb")
+        if is_map(stream.peek()):
+            with stream:
+                stream = BytesIO(elf_of_map(stream.read(), path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         return ELFFile(stream)
     except (ELFError, ValueError, KeyError):
         stream.close()
-        raise UserError(f"{path}: not an ELF file; give the linked program with its symbols (vmlinux)") from None
+        raise UserError(
+            f"{path}: not an ELF file; give the linked program with its symbols (vmlinux), or a System.map"
+        ) from None
 
 
 def _read(file: SymbolFile) -> list[Symbol]:

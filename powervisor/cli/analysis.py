@@ -96,6 +96,8 @@ def start_analyses(
         for text in options.traces:
             trace = Trace(machine, text, symbols, say)
             traces(machine).append(trace)
+            if trace.options.unknown:
+                machine.unknown.silence()
             stack.callback(trace.close)
     if options.trace_json is not None:
         from powervisor.analysis.timeline import Timeline

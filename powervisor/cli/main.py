@@ -22,6 +22,7 @@ COMMANDS = {
     "boards": "list the boards",
     "dtb": "print the device tree a machine would get",
     "disasm": "disassemble words or a file",
+    "symbols": "make an ELF file for gdb of a kernel's System.map or /proc/kallsyms",
 }
 
 HELP = """\

@@ -26,12 +26,13 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     cpus = f"{machine['cores']} x {machine['cpu']}"
     if machine["threads"] > 1:
         cpus += f", {machine['threads']} threads each"
+    kind = ", deterministic" * bool(machine.get("deterministic"))
     taken = datetime.datetime.fromtimestamp(found["taken"]).astimezone().isoformat(" ", "seconds")
     words = [f"-{kind} {word}" for kind, name in _WORDS.items() for word in machine[name]]
     return [
         ("taken", f"{taken}, after {found['guest-seconds']:.3f} s of the guest's time"),
         ("by", f"Powervisor {found['powervisor']}"),
-        ("machine", f"{machine['board']}, {cpus}, {machine['memory'] >> 20} MiB"),
+        ("machine", f"{machine['board']}, {cpus}, {machine['memory'] >> 20} MiB{kind}"),
         *[("with", word) for word in words],
         ("file", f"{_mib(found['file-bytes'])}, compressed"),
         *[(f"  {name}", _mib(size)) for name, size in sections.items()],

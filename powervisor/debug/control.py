@@ -45,13 +45,10 @@ class Control:
 
     def changed(self) -> None:
         """A debugger changed registers or memory: what the machine did is not what it would do again."""
-        if self.machine.lockstep is not None:
-            self.machine.lockstep.changed()
-        if self.history is not None:
-            self.history.begin_anew()
+        self.machine.changed()
 
     def close(self) -> None:
-        """Leave no trace: nothing stops any more, and the machine goes on unless another debugger holds it."""
+        """Leave no trace: nothing stops any more, and the machine goes on unless somebody else holds it."""
         if self.history is not None:
             self.history.close()
         self._stopper.close()
@@ -86,17 +83,27 @@ class Control:
 
     def go(self) -> None:
         """Let all vCPUs go on until one meets a breakpoint or watchpoint."""
+        self._prepare()
+        self._stopper.release()
+
+    def _prepare(self) -> None:
         self._stopper.apply()
         if self.history is not None:
             self.history.leave()
         while not self._stops.empty():
             self._stops.get_nowait()
         self._met.clear()
-        self._stopper.release()
 
     def leave(self) -> None:
-        """Hold the machine no more, which stays held for others."""
+        """As `go`, but what `Machine.hold` holds stays held, as it would have been without this debugger."""
+        self._prepare()
         self._stopper.leave()
+
+    def detach(self) -> None:
+        """Let the machine go on, which nothing stops any more."""
+        self.breakpoints.clear()
+        self.watchpoints.clear()
+        self.go()
 
     def go_past(self) -> None:
         """As `go`; what stopped vCPUs where they are now does not stop them there again."""
@@ -128,6 +135,7 @@ class Control:
             self.hold()
             return Stop(*self.machine.lockstep.step(vcpu))
         if others:
+            self._stopper.apply()
             for other in self.vcpus:
                 if other is not vcpu and not other.halted and not int(other.state.waiting):
                     if (stop := self._execute(other, QUANTUM)) is not None:
@@ -152,10 +160,13 @@ class Control:
         assert self.history is not None
         return Stop(vcpu, None) if self.history.step(vcpu) else None
 
-    def go_back(self) -> Stop | None:
-        """Go back to the last breakpoint or watchpoint; None at the beginning of history. Needs `history`."""
+    def go_back(self, unwanted: Callable[[], bool] = lambda: False) -> Stop | None:
+        """Go back to the last breakpoint or watchpoint; None at the beginning of history. Needs `history`.
+
+        Raises Interrupted, on the way there, when `unwanted` says True.
+        """
         assert self.history is not None
-        met = self.history.continue_()
+        met = self.history.continue_(unwanted)
         return None if met is None else Stop(*met)
 
     # ---- memory ----------------------------------------------------------------------------------------------------
@@ -175,4 +186,3 @@ class Control:
     def write_physical(self, pa: int, data: bytes) -> None:
         """Change physical memory, or a device's registers. Raises Unmapped."""
         self.machine.memory.write(pa, data)
-        self.changed()

@@ -22,11 +22,17 @@ PAUSE = 0.5
 NEAR = 8
 """Rounds that are worth a checkpoint of their own, for whoever goes back goes back again."""
 MOST_NEAR = 8
+ASKED = 0.02
+"""Seconds between two questions whether whoever goes back still wants to."""
 MOST_BYTES = 1 << 30
 """Memory that the past may take; the oldest is forgotten."""
 
 Met = tuple[Vcpu, Debug | Watched]
 """Who met a breakpoint or watchpoint."""
+
+
+class Interrupted(Exception):
+    """Whoever went back wants to be where the machine is now: nothing was met from where it was to there."""
 
 
 class History:
@@ -37,27 +43,22 @@ class History:
         self._machine, self._lockstep = machine, lockstep
         self._kept: list[Checkpoint] = []
         self._near: list[Checkpoint] = []
-        self._elsewhere = False
-        """Whether the machine was taken to another past since the last checkpoint, by `Machine.restore`."""
         with lockstep.lock:
             self.begin_anew()
-            lockstep.on_round, lockstep.on_moved = self._remember, self._moved
+            lockstep.on_round, lockstep.on_changed = self._remember, self.begin_anew
 
     def close(self) -> None:
         """Nothing is kept any more; the machine goes on from where it is."""
         with self._lockstep.lock:
-            self._lockstep.on_round = self._lockstep.on_moved = lambda: None
+            self._lockstep.on_round = self._lockstep.on_changed = lambda: None
             self._kept.clear()
             self._near.clear()
 
     def begin_anew(self) -> None:
         """Here is the beginning."""
         with self._lockstep.lock:
-            self._kept, self._near, self._elsewhere = [self._take()], [], False
+            self._kept, self._near = [self._take()], []
             self._last = time.monotonic()
-
-    def _moved(self) -> None:
-        self._elsewhere = True
 
     def leave(self) -> None:
         """The machine is about to go on."""
@@ -70,8 +71,6 @@ class History:
 
     def _remember(self) -> None:
         """A round begins."""
-        if self._elsewhere:
-            self.begin_anew()
         now = time.monotonic()
         if now - self._last < PAUSE or self._lockstep.position <= self._kept[-1].position:
             return
@@ -82,8 +81,7 @@ class History:
 
     def _before(self, is_before: Callable[[Checkpoint], bool]) -> Checkpoint | None:
         """The last checkpoint before something."""
-        if self._elsewhere:
-            self.begin_anew()
+        self._lockstep.tell_changes()
         found = [one for one in (*self._kept, *self._near) if is_before(one)]
         return max(found, key=lambda one: one.position, default=None)
 
@@ -124,11 +122,11 @@ class History:
             lockstep.go_before(vcpu, executed)
             return True
 
-    def continue_(self) -> Met | None:
+    def continue_(self, unwanted: Callable[[], bool] = lambda: False) -> Met | None:
         """Go back to the last breakpoint or watchpoint that was met; None when there was none, at the beginning then.
 
         Of a breakpoint the machine is before the instruction, of a watchpoint after it: the debugger steps back over
-        the access to see what it changed.
+        the access to see what it changed. Raises Interrupted when `unwanted`, which is asked now and then, says True.
         """
         lockstep, stops = self._lockstep, self._machine.stops
         with lockstep.lock:
@@ -136,7 +134,12 @@ class History:
             stops.apply()
             while (checkpoint := self._before(lambda one, end=end: one.position < end)) is not None:  # type: ignore[misc]
                 self._put_back(checkpoint)
-                met = self._last_met(end)
+                try:
+                    met = self._last_met(end, unwanted)
+                except Interrupted:
+                    stops.lift()
+                    self._return(end)
+                    raise
                 if met is not None:
                     position, vcpu, exit_ = met
                     stops.lift()
@@ -149,10 +152,15 @@ class History:
             self._put_back(self._kept[0])
         return None
 
-    def _last_met(self, end: Position) -> tuple[Position, Vcpu, Debug | Watched] | None:
-        """The last stop between where the machine is and `end`, to where it goes."""
+    def _last_met(self, end: Position, unwanted: Callable[[], bool]) -> tuple[Position, Vcpu, Debug | Watched] | None:
+        """The last stop between where the machine is and `end`, to where it goes. Raises Interrupted."""
         lockstep, found = self._lockstep, None
+        asked = time.monotonic()
         while lockstep.position < end:
+            if (now := time.monotonic()) - asked > ASKED:
+                asked = now
+                if unwanted():
+                    raise Interrupted
             vcpu = lockstep.next
             exit_ = lockstep.advance_towards(end)
             if exit_ is not None and lockstep.position < end:

@@ -122,6 +122,8 @@ class Device:
     def __init__(self, name: str) -> None:
         self.name = name
         self.counters = Counters()
+        self.on_unknown: Callable[[], None] = lambda: None
+        """Told of each access where no register is."""
         self.irq = IrqOutput()
         self.registers: dict[str, list[Reg]] = {
             name: [placed.kind(placed.reset) for _ in range(placed.n)] for name, placed in self._placed.items()
@@ -150,7 +152,7 @@ class Device:
         while offset < end:
             slot = self._slots.get(offset)
             if slot is None:
-                self.counters.count_unknown(offset)
+                self.unknown(offset)
                 value, offset = value << 8, offset + 1
                 continue
             n = min(end, slot.base + slot.bytes) - offset
@@ -170,7 +172,7 @@ class Device:
         while offset < end:
             slot = self._slots.get(offset)
             if slot is None:
-                self.counters.count_unknown(offset)
+                self.unknown(offset)
                 offset += 1
                 continue
             n = min(end, slot.base + slot.bytes) - offset
@@ -178,6 +180,11 @@ class Device:
             ones = (1 << 8 * n) - 1
             slot.store((value >> 8 * (end - offset - n) & ones) << below, ones << below)
             offset += n
+
+    def unknown(self, offset: int) -> None:
+        """Count and tell an access to `offset`, where no register is."""
+        self.counters.count_unknown(offset)
+        self.on_unknown()
 
     # -- the machine's side
 

@@ -143,7 +143,7 @@ class Mpic(Device):
         self.counters.reads += 1
         word = offset & ~3
         if register_name(word) is None:
-            self.counters.count_unknown(offset)
+            self.unknown(offset)
         value = self._call("read", word, cpu)
         return value >> 8 * (4 - size - (offset & 3)) & (1 << 8 * size) - 1 if offset & 3 < 5 - size else 0
 
@@ -151,7 +151,7 @@ class Mpic(Device):
         """Write a register; narrower writes have no effect, registers take whole words only."""
         self.counters.writes += 1
         if size != 4 or offset & 3 or register_name(offset) is None:
-            self.counters.count_unknown(offset)
+            self.unknown(offset)
         if size == 4 and not offset & 3:
             self._call("write", offset, value & 0xFFFF_FFFF, cpu)
             if self.state.events:

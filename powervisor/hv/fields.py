@@ -11,6 +11,7 @@ from ..isa.registers import Register, get_field
 from ..vcpu.sprs import rows
 
 if TYPE_CHECKING:
+    from .registers import Registers
     from .vcpu import Vcpu
 
 _SAME_FIELDS = {
@@ -79,10 +80,12 @@ class Sprs:
     """
 
     _vcpu: Vcpu
+    _regs: Registers
     _names: frozenset[str]
 
-    def __init__(self, vcpu: Vcpu) -> None:
+    def __init__(self, vcpu: Vcpu, regs: Registers) -> None:
         object.__setattr__(self, "_vcpu", vcpu)
+        object.__setattr__(self, "_regs", regs)
         object.__setattr__(self, "_names", frozenset(row.name.lower() for row in rows(vcpu.core)))
 
     def __iter__(self) -> Iterator[str]:
@@ -101,11 +104,11 @@ class Sprs:
 
     def __getitem__(self, name: str) -> RegisterValue:
         self._check(name)
-        return RegisterValue(name, self._vcpu.regs[name])
+        return RegisterValue(name, self._regs[name])
 
     def __setitem__(self, name: str, value: int) -> None:
         self._check(name)
-        self._vcpu.regs[name] = value
+        self._regs[name] = value
 
     def __getattr__(self, name: str) -> RegisterValue:
         if name.startswith("__"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -18,8 +18,9 @@ SPR_NAMES = {row.name.lower(): row.number for row in ROWS}
 class Registers:
     """`regs["pc"]`, `regs["r3"]`, `regs["f1"]`, `regs["v2"]`, `regs["cr"]`, `regs["srr0"]` ...; the vCPU is stopped."""
 
-    def __init__(self, vcpu: Vcpu) -> None:
-        self._vcpu = vcpu
+    def __init__(self, vcpu: Vcpu, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when one was."""
+        self._vcpu, self._changed = vcpu, changed
 
     def _array(self, name: str) -> tuple[Any, int] | None:
         state = self._vcpu.state
@@ -68,6 +69,7 @@ class Registers:
             raise self._unknown(name)
         if name in ("msr", "fpscr"):
             self._vcpu.engine.update_mode(self._vcpu.address)
+        self._changed()
 
     def _write_spr(self, number: int, value: int) -> None:
         """Put a value into a register, with what else writing it does; read-only ones and hidden bits as well."""

@@ -7,24 +7,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..vcpu.modes import KEY_GS, KEY_LPID, KEY_LPID_AT
+from ..vcpu.modes import KEY_GS, KEY_LPID, KEY_LPID_AT, KEY_PID
 from ..vcpu.state import Stop, Watch
 from ..vcpu.stops import READS, WRITES
+
+PIDS = 0x3FFF
+"""The bits of PID."""
 
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """Stop before the instruction at an effective address: of any program, or of a partition (0: the hypervisor)."""
+    """Stop before the instruction at an effective address: of any program, or of a partition (0: the hypervisor), or
+    while PID has a value."""
 
     address: int
     lpid: int | None = None
+    pid: int | None = None
 
     @property
     def space(self) -> tuple[int, int]:
         """Mask and value of a context's key (`vcpu.modes`) where it stops."""
-        if self.lpid is None:
-            return 0, 0
-        return (KEY_GS | KEY_LPID, KEY_GS | self.lpid << KEY_LPID_AT) if self.lpid else (KEY_GS, 0)
+        mask = value = 0
+        if self.lpid is not None:
+            mask, value = (KEY_GS | KEY_LPID, KEY_GS | self.lpid << KEY_LPID_AT) if self.lpid else (KEY_GS, 0)
+        return (mask, value) if self.pid is None else (mask | KEY_PID, value | KEY_PID // PIDS * self.pid)
 
     def concerns(self, key: int) -> bool:
         """Whether it stops a vCPU in the context of this key."""

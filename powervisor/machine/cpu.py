@@ -39,6 +39,8 @@ class Cpu:
 
     def __init__(self, machine: Machine, vcpu: Vcpu) -> None:
         self.machine, self.vcpu = machine, vcpu
+        self.regs = Registers(vcpu, machine.changed)
+        """Registers by name: `regs["r3"]`, "pc", "cr", "f1", "v2", "srr0"; they can be assigned. Raises UserError."""
         self.memory = EffectiveMemory(vcpu, machine.memory)
         """Memory by effective addresses: `cpu.memory.read32(ea)`."""
 
@@ -57,14 +59,9 @@ class Cpu:
         return self.vcpu.core
 
     @property
-    def regs(self) -> Registers:
-        """Registers by name: `regs["r3"]`, "pc", "cr", "f1", "v2", "srr0"; they can be assigned. Raises UserError."""
-        return self.vcpu.regs
-
-    @property
     def spr(self) -> Sprs:
         """Special-purpose registers with named fields: `spr.tcr.DIE`, `spr.tcr = spr.tcr.replace(DIE=1)`."""
-        return Sprs(self.vcpu)
+        return Sprs(self.vcpu, self.regs)
 
     @property
     def msr(self) -> RegisterValue:
@@ -78,7 +75,7 @@ class Cpu:
 
     @pc.setter
     def pc(self, address: int) -> None:
-        self.vcpu.regs["pc"] = address
+        self.regs["pc"] = address
 
     @property
     def lpid(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, argument
@@ -32,6 +33,7 @@ def lockstep_of(
     from ..devices.services import warn_by_log
 
     timing = deterministic if isinstance(deterministic, Timing) else Timing()
+    machine.options["deterministic"] = asdict(timing)
     lockstep = Lockstep(machine, timing, answer, drain, warn or warn_by_log)
     if recording is not None or record is not None:
         from .tape import Tape

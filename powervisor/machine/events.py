@@ -44,7 +44,7 @@ class Access:
         self.write = value is not None
         self.device, self.register, self.offset = place
         """Names of the device and of its register (None where it names none), and where in the device's window."""
-        self.dropped = self.failed = False
+        self.dropped = self.failed = self.altered = False
         self._value, self._read = value, read
 
     @property
@@ -58,15 +58,15 @@ class Access:
     def value(self, value: int) -> None:
         if not 0 <= value < 1 << 8 * self.size:
             raise UserError(f"{self}: {value:#x} does not fit into {self.size} byte{'s' * (self.size > 1)}")
-        self._value = value
+        self._value, self.altered = value, True
 
     def drop(self) -> None:
         """The device never sees it."""
-        self.dropped = True
+        self.dropped = self.altered = True
 
     def fail(self) -> None:
         """Nothing answers: the guest gets a machine check."""
-        self.failed = True
+        self.failed = self.altered = True
 
     def __str__(self) -> str:
         where = f"{self.device}.{self.register}" if self.register else f"{self.device}+0x{self.offset:x}"

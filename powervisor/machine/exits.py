@@ -57,16 +57,21 @@ class Answers:
         machine = self._machine
         if machine.hooks.mmio_hooks and machine.hooks.accessed(vcpu, exit_):
             return
+        space = machine.space
         with machine.lock:
             if not vcpu.asking:  # reset while this thread waited for the lock
                 return
+            space.met_unknown = False
             try:
                 if exit_.write:
-                    machine.space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
+                    space.write(exit_.pa, exit_.size, exit_.value, vcpu.index)
                     vcpu.complete_write()
                 else:
-                    exit_.value = machine.space.read(exit_.pa, exit_.size, vcpu.index)
+                    exit_.value = space.read(exit_.pa, exit_.size, vcpu.index)
                     vcpu.complete_read(exit_.value)
             except BusError:
                 exit_.failed = True
                 vcpu.fail_access()
+            unknown = exit_.failed or space.met_unknown
+        if unknown:
+            machine.unknown.met(vcpu, exit_)

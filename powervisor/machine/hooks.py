@@ -335,7 +335,7 @@ class Hooks:
                 try:
                     return machine.space.read(exit_.pa, exit_.size, vcpu.index)
                 except BusError:
-                    access.fail()
+                    access.failed = True
                     return 0
 
         value = exit_.value if exit_.write else None
@@ -352,6 +352,8 @@ class Hooks:
 
     def _complete(self, vcpu: Vcpu, exit_: Mmio, access: Access) -> None:
         machine = self._machine
+        if access.altered:
+            machine.changed()
         with machine.lock:
             if not vcpu.asking:  # reset meanwhile
                 return

@@ -79,8 +79,10 @@ class Lockstep:
         self.executed = [0] * machine.topology.vcpus
         """Instructions of each vCPU since power-on, those before a reset included."""
         self.on_round: Callable[[], None] = lambda: None
-        self.on_moved: Callable[[], None] = lambda: None
         """Told before a round begins."""
+        self.on_changed: Callable[[], None] = lambda: None
+        """Told before the machine goes on after somebody `changed` it."""
+        self._changed = False
         self._machine = machine
         self._turn = 0
         self._begun = False
@@ -172,9 +174,11 @@ class Lockstep:
         self._set_time()
         if self.tape is not None:
             self.tape.begin()
+        self._changed = False  # what was changed before is what it begins with
 
     def finish(self, outcome: str) -> None:
         """The machine has stopped."""
+        self.tell_changes()
         if self.tape is not None:
             self.tape.finish(outcome)
 
@@ -190,14 +194,20 @@ class Lockstep:
             self.random.position = 0
             self.forget_work()
             self.changed()
-            self.on_moved()
 
     def changed(self) -> None:
-        """Somebody changed the machine, which is held: what comes after is not what came."""
+        """Somebody changed the machine between two instructions: what comes after is not what came. Takes no lock."""
+        self._changed = True
+
+    def tell_changes(self) -> None:
+        """Tell those who keep the past that it is no more, if the machine was changed; it does not run."""
         with self.lock:
-            self.inputs.forget_future()
-            if self.tape is not None:
-                self.tape.changed()
+            if self._changed:
+                self._changed = False
+                self.inputs.forget_future()
+                if self.tape is not None:
+                    self.tape.changed()
+                self.on_changed()
 
     def forget_work(self) -> None:
         """Nothing is left to be done for what happened before `restore`."""
@@ -234,6 +244,8 @@ class Lockstep:
 
         `held` says that the machine is: the caller takes its turns. A `debugger` is told where it stops.
         """
+        if self._changed:
+            self.tell_changes()
         if self.tape is not None:
             most = self.tape.limit(most)
         if self._starved and not self._end_round():

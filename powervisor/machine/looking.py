@@ -19,6 +19,7 @@ from .memory import PhysicalMemory
 
 if TYPE_CHECKING:
     from ..devices.virtio.balloon import VirtioBalloon
+    from .lockstep import Lockstep
 
 
 class Looking:
@@ -30,6 +31,7 @@ class Looking:
     built: Built
     mpic: Mpic
     plan: BootPlan
+    lockstep: Lockstep | None
     _cpus: tuple[Cpu, ...]
 
     @property
@@ -50,7 +52,15 @@ class Looking:
     @property
     def memory(self) -> PhysicalMemory:
         """Physical memory: RAM as `memory[a:b]`, numbers of RAM and device registers by `read32(pa)` and its like."""
-        return PhysicalMemory(self.space, self.lock)
+        return PhysicalMemory(self.space, self.lock, self.changed)
+
+    def changed(self) -> None:
+        """Somebody changed registers or memory: a deterministic machine would not do again what it did.
+
+        That ends its recording and its past; `cpus` and `memory` tell it themselves.
+        """
+        if self.lockstep is not None:
+            self.lockstep.changed()
 
     @property
     def devices(self) -> Devices:

@@ -45,7 +45,8 @@ from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .statistics import Statistics
 from .stops import MachineStops
 from .timing import Timing
-from .until import Until, run_until
+from .unknown import UnknownAccesses
+from .until import Until, check_limits, run_until
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Machine(Waiting):
         self.on_end: list[Callable[[], None]] = []
         """Called on any thread when the machine has ended."""
         self._answers = Answers(self)
+        self.unknown = UnknownAccesses(self, warn)
         self.counted = Statistics()
         self.hooks = Hooks(self)
         """Functions called when the guest comes to an address, accesses a device, is interrupted ..."""
@@ -360,6 +362,7 @@ class Machine(Waiting):
         instructions every few milliseconds. Raises NotReached when `seconds` or `instructions` pass before that,
         HookError with what a hook raised. In a deterministic machine all vCPUs run until CPU 0 has executed the number.
         """
+        check_limits(seconds, instructions)
         self._check_wait()
         if until is not None:
             return run_until(self, until, seconds, instructions)
@@ -382,6 +385,12 @@ class Machine(Waiting):
     def hold(self) -> None:
         """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
         with self._holding:
+            self.stops.by_program = True
+            self.stand()
+
+    def stand(self) -> None:
+        """As `hold`, for `stops`, which knows who wants it."""
+        with self._holding:
             if self._hold():
                 self.life.tell(Held())
 
@@ -399,7 +408,7 @@ class Machine(Waiting):
     def release(self) -> None:
         """Let the vCPUs go on where `hold` stopped them."""
         with self._holding:
-            self.run_stopped = False
+            self.run_stopped = self.stops.by_program = False
             if self._held:
                 self._release()
                 self.life.tell(Released())
@@ -488,8 +497,9 @@ class Machine(Waiting):
     def load(cls, source: Snapshot | Path, **options: Any) -> Machine:
         """A machine that goes on from a snapshot or its file, when it is started.
 
-        What the machine is comes with the snapshot. `options` are keywords of `Machine`: those about the host (serial,
-        chardevs, netdevs, pcap, no_reboot ...), and others as far as they say the same. Raises UserError.
+        What the machine is comes with the snapshot, whether it is deterministic too. `options` are keywords of
+        `Machine`: those about the host (name, serial, chardevs, netdevs, pcap, no_reboot ...), and others
+        as far as they say the same. Raises UserError.
         """
         return cls(**keywords(source, options))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import PowervisorError, UserError
@@ -88,8 +88,9 @@ class PhysicalMemory(Numbers):
     Writes to RAM drop code translated from there. Any thread may use it.
     """
 
-    def __init__(self, space: PhysicalSpace, lock: threading.RLock) -> None:
-        self._space, self._lock = space, lock
+    def __init__(self, space: PhysicalSpace, lock: threading.RLock, changed: Callable[[], None]) -> None:
+        """`changed` is called when something was written, or a device read, which may have an effect too."""
+        self._space, self._lock, self._changed = space, lock, changed
 
     def __len__(self) -> int:
         return len(self._space.ram)
@@ -100,9 +101,12 @@ class PhysicalMemory(Numbers):
     def __setitem__(self, key: slice, data: bytes | bytearray | memoryview) -> None:
         self._space.ram[key] = data
         self._space.written(key.start or 0, len(data))
+        self._changed()
 
     def read(self, address: int, length: int) -> bytes:
         """`length` bytes of RAM, or of device registers in aligned accesses. Raises Unmapped."""
+        if address + length > len(self):
+            self._changed()
         with self._lock:
             try:
                 return self._space.read_bytes(address, length)
@@ -111,6 +115,7 @@ class PhysicalMemory(Numbers):
 
     def write(self, address: int, data: bytes) -> None:
         """Store to RAM, or to device registers in aligned accesses. Raises Unmapped."""
+        self._changed()
         with self._lock:
             try:
                 self._space.write_bytes(address, data)

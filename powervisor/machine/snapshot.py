@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from ..hv.saved import restore_vcpus, save_vcpus
 from ..memory.contents import Contents
 from ..memory.ram import describe_size
 from .standstill import standstill
+from .timing import Timing
 
 if TYPE_CHECKING:
     from ..block.drives import Moment
@@ -101,6 +104,7 @@ def _shown(name: str, value: Any) -> str:
 
 def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `Machine` that make one go on from a snapshot. Raises UserError for options against it."""
+    _check_known(options)
     snapshot = source if isinstance(source, Snapshot) else Snapshot.load(source, options.get("progress"))
     for name, value in options.items():
         if name in IDENTITY and value is not None and value != snapshot.options[name]:
@@ -109,7 +113,23 @@ def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]
         if name in WITH_SNAPSHOT and value:
             raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
     chosen = {name: value for name, value in options.items() if value not in (None, []) and name not in WITH_SNAPSHOT}
-    return {**snapshot.options, **chosen, "moment": snapshot}
+    kept = dict(snapshot.options)
+    timing = kept.pop("deterministic", None)
+    if timing and options.get("replay") is None:  # a recording brings its own
+        kept["deterministic"] = Timing(**timing)
+    return {**kept, **chosen, "moment": snapshot}
+
+
+def _check_known(options: dict[str, Any]) -> None:
+    """Raise UserError for what is no keyword of `Machine`."""
+    from .machine import Machine
+
+    known = inspect.signature(Machine).parameters
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 2)
+            remedy = f"did you mean {' or '.join(near)}?" if near else "leave it out"
+            raise UserError(f"{name}: a machine has no such option; {remedy}")
 
 
 def put_back(machine: Machine, source: Snapshot | Path) -> None:

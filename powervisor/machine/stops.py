@@ -38,7 +38,7 @@ class Stopper:
         self._stops.release(self)
 
     def leave(self) -> None:
-        """Hold it no more; it stays held for whoever else does, stopper or not."""
+        """Hold it no more; it goes on unless somebody else holds it: another stopper, or `Machine.hold`."""
         self._stops.leave(self)
 
     @property
@@ -56,7 +56,7 @@ class Stopper:
         self._stops.apply()
 
     def close(self) -> None:
-        """Stop nobody any more; what it holds goes on."""
+        """Stop nobody any more, and `leave`."""
         self.breakpoints.clear()
         self.watchpoints.clear()
         self._stops.remove(self)
@@ -70,11 +70,16 @@ class Stopper:
 
 
 class MachineStops:
-    """All stoppers of a machine. It runs when none of them holds it; `turn` is the machine's lock of holding."""
+    """All stoppers of a machine. It runs when none of them holds it; `turn` is the machine's lock of holding.
+
+    `Machine.hold`, and so -S, is undone by whoever asks for the machine to go on (`release`), not by who leaves.
+    """
 
     def __init__(self, machine: Machine, turn: threading.RLock) -> None:
         self._machine, self._turn = machine, turn
         self.holding: tuple[Stopper, ...] = ()
+        self.by_program = False
+        """Whether `Machine.hold` holds it, besides them."""
         self._stoppers: tuple[Stopper, ...] = ()
         self._set: tuple[frozenset[Breakpoint], frozenset[Watchpoint]] = frozenset(), frozenset()
 
@@ -92,8 +97,7 @@ class MachineStops:
         with self._machine.lock:
             self._stoppers = tuple(other for other in self._stoppers if other is not stopper)
         self.apply()
-        if stopper.holds:
-            self.release(stopper)
+        self.leave(stopper)
 
     def hold(self, stopper: Stopper) -> None:
         """Hold the machine, for this stopper too; one that is gone meanwhile would never let it go on."""
@@ -102,19 +106,23 @@ class MachineStops:
                 return
             if stopper not in self.holding:
                 self.holding += (stopper,)
-            self._machine.hold()
+            self._machine.stand()
 
     def release(self, stopper: Stopper) -> None:
         """This stopper lets the machine go on, which it does when no other holds it."""
         with self._turn:
             self.holding = tuple(other for other in self.holding if other is not stopper)
+            self.by_program = False
             if not self.holding:
                 self._machine.release()
 
     def leave(self, stopper: Stopper) -> None:
-        """This stopper holds the machine no more, which stays held."""
+        """This stopper holds the machine no more, which goes on if nobody else does."""
         with self._turn:
+            held = stopper in self.holding
             self.holding = tuple(other for other in self.holding if other is not stopper)
+            if held and not self.holding and not self.by_program:
+                self._machine.release()
 
     def apply(self) -> None:
         """Let vCPUs stop at what is in the sets of all stoppers now."""

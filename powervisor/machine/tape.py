@@ -34,7 +34,7 @@ class Tape:
     def begin(self) -> None:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
         machine, lockstep = self._machine, self._lockstep
-        options = {name: value for name, value in machine.options.items() if value}
+        options = {name: value for name, value in machine.options.items() if value and name != "deterministic"}
         identity = Identity(options, asdict(lockstep.timing), digest(machine))
         if self._recording is not None:
             self._recording.check(identity)
@@ -56,7 +56,7 @@ class Tape:
         self._end = None
         if self._writer is not None:
             self._stop_writing()
-            self._lockstep.warn("the recording ends here, for a debugger changed the machine")
+            self._lockstep.warn("the recording ends here, for the machine was changed from outside")
 
     def _stop_writing(self) -> None:
         if self._writer is not None:

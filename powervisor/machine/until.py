@@ -21,11 +21,19 @@ class NotReached(PowervisorError, TimeoutError):
     """What `run(until=...)` waited for did not come in time."""
 
 
+def check_limits(seconds: float | None, instructions: int | None) -> None:
+    """Raise UserError for both at once: which comes first would be chance."""
+    if seconds is not None and instructions is not None:
+        raise UserError("run: give seconds or instructions, not both")
+
+
 def run_until(machine: Machine, until: Until, seconds: float | None, instructions: int | None) -> Outcome | None:
     """Run until an address, text, or a function's True; None then, or the outcome of a machine that ended before.
 
     Raises NotReached when so many seconds, or instructions of CPU 0, pass first.
     """
+    if isinstance(until, bool) or not (isinstance(until, int | str) or callable(until)):
+        raise UserError(f"run(until={until!r}): give an address, text, or a function of the machine")
     if isinstance(until, str):
         if instructions is not None:
             raise UserError("run(until=text): give seconds, not instructions: the console's text comes later")

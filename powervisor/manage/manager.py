@@ -105,7 +105,6 @@ class Manager:
         if self._machine is not None:
             life = self._machine.life
             life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
-            self._release()
             self._holder.close()
         self.fd_sets.close()
 
@@ -164,7 +163,7 @@ class Manager:
         if self.migration.incoming:
             self.migration.autostart = False
             return
-        if self.status == "running":
+        if self.status in ("running", "debug"):
             self._paused = status
             self._holder.hold()
 
@@ -196,6 +195,10 @@ class Manager:
         """Let a machine run again that was stopped for a while."""
         if not self.machine.ended:
             self._release()
+
+    def leave(self) -> None:
+        """Hold the machine no more, which others do."""
+        self._holder.leave()
 
     def reset(self) -> None:
         """The board's reset button; returns when it has been reset."""
@@ -266,7 +269,6 @@ class Manager:
             if before.holding:
                 control.hold()
             before.close()
-            before.release()
             self._monitor = Monitor(control, NoTerminal())
         return self._monitor
 

@@ -124,7 +124,7 @@ class Migration:
         from ..machine.stored import parts
 
         manager = self._manager
-        ran = manager.status == "running"
+        before = manager.status
         manager.stop("finish-migrate")
         try:
             try:
@@ -137,16 +137,18 @@ class Migration:
             manager.called("postmigrate")
             self._finish("completed")
         except GivenUp:
-            self._go_on(ran)
+            self._go_on(before)
             self._finish("cancelled")
         except Exception as error:
-            self._go_on(ran)
+            self._go_on(before)
             self._fail(error)
 
-    def _go_on(self, ran: bool) -> None:
+    def _go_on(self, before: str) -> None:
         """The machine stays here after all."""
-        if ran:
+        if before == "running":
             self._manager.go_on()
+        elif before == "debug":
+            self._manager.leave()
         else:
             self._manager.called("paused")
 

@@ -24,7 +24,8 @@ class Target(Protocol):
     """What a window maps. Values are big-endian numbers, as the guest's register holds them.
 
     A target with an attribute `takes_doubleword = True` gets accesses of 8 bytes whole; for others they
-    are split into two words, the one at the lower address first.
+    are split into two words, the one at the lower address first. One with `on_unknown` calls that for accesses where
+    it has no register.
     """
 
     def read(self, offset: int, size: int, cpu: int) -> int:
@@ -56,6 +57,8 @@ class PhysicalSpace:
         self._windows: list[Window] = []
         self._recent: dict[int, Window] = {}  # by the page of an access
         self._hooks: list[Callable[[int, int], None]] = []
+        self.met_unknown = False
+        """Whether an access came where its target has no register, since somebody cleared this."""
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -76,6 +79,8 @@ class PhysicalSpace:
         self._windows.insert(at, window)
         self._bases.insert(at, base)
         self._recent.clear()
+        if hasattr(target, "on_unknown"):
+            target.on_unknown = self._note_unknown
         return window
 
     def unmap(self, window: Window) -> None:
@@ -83,6 +88,9 @@ class PhysicalSpace:
         at = self._bases.index(window.base)
         del self._bases[at], self._windows[at]
         self._recent.clear()
+
+    def _note_unknown(self) -> None:
+        self.met_unknown = True
 
     def find(self, pa: int) -> Window | None:
         """The window that holds `pa`, or None."""

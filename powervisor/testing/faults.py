@@ -18,6 +18,7 @@ class LostInterrupts:
     def __init__(self, machine: Machine, source: int, count: int | None) -> None:
         self._machine, self._line = machine, machine.mpic.line(source)
         self._before = self._line.dropped
+        machine.changed()
         with machine.lock:
             self._line.dropping = -1 if count is None else count
 

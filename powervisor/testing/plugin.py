@@ -23,6 +23,8 @@ _MACHINES = pytest.StashKey[list[tuple[str, "Machine", "LastExits"]]]()
 DEFAULT_TIMEOUT = 300.0
 _OWN = ("guest", "timeout")
 """Words of the marker that are not `Machine`'s."""
+_EACH = ("name", "serial", "chardevs", "pcap", "record", "cache", "progress", "warn")
+"""Options that the machine of each test has for itself, not the one that is booted for all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -185,12 +187,16 @@ class _Boots:
 
     def get(self, guest: str, options: dict[str, Any], timeout: float) -> Snapshot:
         """A snapshot of a guest at its prompt. Raises PowervisorError when it does not come there in time."""
+        from ..console import open_chardev
         from ..machine import Machine
         from .shell import PROMPT
 
-        key = f"{guest} {sorted(options.items(), key=str)}"
+        common = {name: value for name, value in options.items() if name not in _EACH}
+        common["serial"] = [None for _ in options.get("serial") or (None,)]
+        chardevs = sorted(options.get("chardevs") or ())
+        key = f"{guest} {sorted(common.items(), key=str)} {chardevs}"
         if key not in self._kept:
-            with Machine(**options) as machine:
+            with Machine(**common, chardevs={name: open_chardev("null") for name in chardevs}) as machine:
                 machine.run(timeout, until=PROMPT)
                 self._kept[key] = machine.snapshot()
         return self._kept[key]
@@ -218,7 +224,10 @@ def booted_linux(request: pytest.FixtureRequest, _powervisor_care: _Care, _power
         moment = _powervisor_boots.get(guest, options, request.config.getoption("--powervisor-boot-timeout"))
     except PowervisorError as error:
         raise _refusal(request, f"guest {guest}: {error}") from None
-    machine = _powervisor_care.take(moment.fork())
+    try:
+        machine = _powervisor_care.take(moment.fork(**{name: options[name] for name in _EACH if name in options}))
+    except PowervisorError as error:
+        raise _refusal(request, str(error)) from None
     machine.start()
     return machine
 

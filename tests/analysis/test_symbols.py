@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from powervisor.analysis.symbols import Symbols
+from powervisor.cli.main import main
 from powervisor.errors import UserError
 
 from .programs import COMPILER, compiled, needs_compiler
@@ -75,3 +77,62 @@ def test_files_without_symbols_are_refused_in_a_line(tmp_path: Path):
 def test_a_name_that_nobody_has_is_refused_with_those_like_it(tmp_path: Path):
     with pytest.raises(UserError, match="twise: no such symbol; did you mean twice"):
         Symbols([compiled(tmp_path, SOURCE)]).named("twise")
+
+
+SYSTEM_MAP = """\
+c0000000 T _stext
+c0000100 t early
+c0000100 T start_kernel
+c0000180 W arch_setup
+c0000200 D jiffies
+c0000204 d hidden
+00000007 a a_constant
+c0001000 T init_module\t[late]\r
+"""
+
+
+def test_lists_of_a_kernels_symbols_are_files_of_symbols(tmp_path: Path):
+    path = tmp_path / "System.map"
+    path.write_text(SYSTEM_MAP)
+    symbols = Symbols([path])
+    assert symbols.text(0xC0000104) == " <start_kernel+0x4>"
+    assert symbols.text(0xC0000100) == " <start_kernel>", "rather than a local name"
+    assert symbols.text(0xC00001FC) == " <arch_setup+0x7c>"
+    assert symbols.text(0xC0000200) == "", "data"
+    assert symbols.text(0xC0001000) == " <init_module>"
+
+
+def test_64_bit_lists_name_functions_and_not_their_descriptors(tmp_path: Path):
+    path = tmp_path / "kallsyms"
+    path.write_text("c000000000001000 T .start_kernel\nc000000000002000 D start_kernel\n")
+    assert Symbols([path]).named("start_kernel").address == 0xC000_0000_0000_1000
+
+
+@pytest.mark.skipif(not shutil.which("readelf"), reason="there is no readelf")
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_elf_file_made_of_a_list_is_what_other_tools_read(tmp_path: Path, bits: int):
+    text = SYSTEM_MAP if bits == 32 else re.sub("^", "00000000", SYSTEM_MAP, flags=re.M)
+    listed, elf = tmp_path / "System.map", tmp_path / "kernel.elf"
+    listed.write_text(text)
+    assert main(["symbols", str(listed), str(elf)]) == 0
+    done = subprocess.run(["readelf", "-aW", elf], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    assert re.search(rf"Class: +ELF{bits}\n", done.stdout) and "big endian" in done.stdout
+    rows = re.findall(r"^ +\d+: 0*(c\w+) +\d+ (\w+) +(\w+) +DEFAULT +\d+ (\w+)$", done.stdout, re.M)
+    assert ("c0000100", "FUNC", "LOCAL", "early") in rows and ("c0000180", "FUNC", "WEAK", "arch_setup") in rows
+    assert ("c0000200", "OBJECT", "GLOBAL", "jiffies") in rows and len(rows) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing of that kind", "no list of symbols; give System.map or a copy of /proc/kallsyms"),
+        ("00000000 T _stext\n", "all addresses are 0; copy /proc/kallsyms as root, with kernel.kptr_restrict=0"),
+    ],
+)
+def test_what_is_no_list_of_symbols_is_refused_in_a_line(tmp_path: Path, capfd, text: str, message: str):
+    path = tmp_path / "map"
+    path.write_text(text)
+    assert main(["symbols", str(path), str(tmp_path / "elf")]) == 1
+    assert message in (said := capfd.readouterr().err) and said.count("\n") == 1
+    assert not (tmp_path / "elf").exists()

@@ -17,6 +17,18 @@ from powervisor.debug.monitor.server import PROMPT, MonitorServer
 from tests.support.waiting import until
 from tests.system.bare import COUNTS, RESULTS, bare_machine, results
 
+CHANGES_PID = """
+    load32 r3, RESULTS
+    li    r4, 0
+loop:
+    addi  r4, r4, 1
+    stw   r4, 0(r3)
+    andi. r5, r4, 1
+    addi  r5, r5, 1
+    mtspr 48, r5               # PID: 1 and 2 in turn
+    isync
+    b     loop
+"""
 MACHINE_CHECK = """
     load32 r3, RESULTS
     vector 401, checked        # IVOR1
@@ -115,6 +127,21 @@ def test_breakpoints_and_watchpoints_take_effect_at_once(monitored):
     assert monitor.execute(f"watch {RESULTS:#x} 1 read") == f"{RESULTS:#x} 1 read\n"
     monitor.execute("cont")
     assert counts(machine)
+
+
+def test_a_breakpoint_of_one_pid_or_partition_stops_there_only(monitored):
+    machine, monitor = monitored(CHANGES_PID)
+    loop = machine.symbols["loop"]
+    assert monitor.execute(f"break {loop:#x} pid 3 lpid 0") == f"{loop:#x} pid 3 lpid 0\n"
+    assert counts(machine) and not machine.held
+    stops = monitor.execute(f"break {loop:#x} lpid 0 pid 2")
+    assert stops == f"{loop:#x} pid 2 lpid 0\n{loop:#x} pid 3 lpid 0\n"
+    for _ in range(3):
+        until(lambda: machine.held)
+        assert machine.vcpus[0].regs["pid"] == 2 and machine.vcpus[0].regs["pc"] == loop
+        monitor.execute("cont")
+    for wrong in ("break", f"break {loop:#x} pid 0x4000", f"break {loop:#x} lpid 64", f"break {loop:#x} pid -1"):
+        assert "PIDs are 0 to 16383; LPID 0 is the hypervisor" in monitor.execute(wrong)
 
 
 def test_cont_goes_past_the_breakpoint_where_it_stands(monitored):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
 from powervisor.debug.control import Control
+from powervisor.debug.gdb.packets import INTERRUPT
 from powervisor.debug.gdb.server import GdbServer
 from powervisor.hv.exits import Debug, Watched
 from powervisor.hv.stops import Breakpoint, Watchpoint
 from powervisor.machine import checkpoint
 from powervisor.machine.digest import digest
+from powervisor.machine.timing import Position
+from tests.debug.conftest import Client
 from tests.deterministic.programs import BUSY, ECHO
 from tests.system.bare import RESULTS, bare_machine, results
 from tests.system.test_gdb import PROGRAM, gdb
@@ -124,6 +128,40 @@ def test_what_a_debugger_changes_begins_a_history_of_its_own(debugged):
     assert word(machine, RESULTS) == 0x01020304
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda machine: machine.cpus[0].regs.__setitem__("r20", 7),
+        lambda machine: machine.cpus[1].spr.__setattr__("sprg0", 7),
+        lambda machine: setattr(machine.cpus[0], "pc", machine.cpus[0].pc),
+        lambda machine: machine.memory.write32(RESULTS, 7),
+        lambda machine: machine.memory.__setitem__(slice(RESULTS, RESULTS + 4), bytes(4)),
+        lambda machine: machine.cpus[0].memory.write32(RESULTS, 7),
+        lambda machine: machine.memory.read8(0xF_E000_4500),  # takes a byte from the UART's FIFO
+    ],
+)
+def test_what_python_changes_begins_a_history_of_its_own(debugged, change):
+    machine, control = debugged
+    machine.run(instructions=30_000)
+    change(machine)
+    changed, position = digest(machine), machine.lockstep.position
+    machine.run(instructions=10_000)
+    assert control.go_back() is None
+    assert (digest(machine), machine.lockstep.position) == (changed, position)
+
+
+def test_looking_and_a_hook_that_looks_leave_the_past_alone(debugged):
+    machine, control = debugged
+    start = digest(machine)
+    with machine.hooks.at(machine.symbols["tick"], lambda cpu: cpu.regs["r3"]):
+        machine.run(instructions=10_000)
+    assert machine.memory.read32(RESULTS) is not None and machine.cpus[0].memory.read32(RESULTS) is not None
+    assert [*machine.cpus[0].tlb] and machine.cpus[0].spr.pvr and machine.cpus[0].disassemble()
+    machine.run(instructions=10_000)
+    assert control.go_back() is None
+    assert digest(machine) == start
+
+
 def test_input_comes_again_after_going_back_and_output_is_said_once():
     with bare_machine(ECHO, serial=[None], deterministic=True) as machine:
         control = Control(machine, lambda: None)
@@ -143,6 +181,33 @@ def test_input_comes_again_after_going_back_and_output_is_said_once():
         machine.console.expect(" more", timeout=20)
         control.close()
         assert machine.console.text == "once more"
+
+
+def test_going_back_is_interrupted_where_nothing_was_met_on_the_way():
+    with bare_machine(BUSY, cores=2, deterministic=True) as machine:
+        machine.hold()
+        server = GdbServer(machine, "tcp::0")
+        client = Client(server.address)
+        machine.start()
+        client.send(b"vCont;c")
+        time.sleep(1.5)  # two checkpoints and more
+        client.socket.sendall(INTERRUPT)
+        assert client.reply().startswith(b"T02")
+        end, hash_ = machine.lockstep.position, digest(machine)
+        client.send(b"bc")
+        time.sleep(0.1)
+        client.socket.sendall(INTERRUPT)
+        begun = time.monotonic()
+        assert client.reply().startswith(b"T02") and time.monotonic() - begun < 1.2
+        position = machine.lockstep.position
+        assert Position(0, 0, 0, False) < position <= end
+        machine.lockstep.go_to(end)
+        assert digest(machine) == hash_
+        client.send(b"bc")
+        time.sleep(0.05)
+        client.close()  # nobody waits for it any more
+        server.close()
+        assert machine.lockstep.position > Position(0, 0, 0, False)
 
 
 @pytest.mark.skipif(not shutil.which("gdb-multiarch"), reason="there is no gdb-multiarch")

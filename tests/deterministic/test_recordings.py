@@ -8,11 +8,13 @@ import re
 import pytest
 
 from powervisor import Outcome
+from powervisor.debug.control import Control
+from powervisor.debug.monitor import Monitor
 from powervisor.errors import UserError
 from powervisor.machine.recording import load
 from powervisor.machine.timing import Timing
 from tests.deterministic.programs import BUSY, ECHO
-from tests.system.bare import bare_machine
+from tests.system.bare import RESULTS, bare_machine
 
 
 def outcome_of(machine):
@@ -58,6 +60,27 @@ def test_a_machine_that_ended_by_itself_ends_again(tmp_path):
         assert machine.wait(30) == ended
         machine.stop()
         assert outcome_of(machine) == statistics
+
+
+@pytest.mark.parametrize("by", ["python", "the monitor", "a hook"])
+def test_a_machine_that_was_changed_ends_its_recording_and_says_so(tmp_path, by):
+    path, warnings = tmp_path / "recording", []
+    with bare_machine(BUSY, cores=2, record=path, warn=warnings.append) as machine:
+        machine.run(instructions=10_000)
+        machine.cpus[0].regs["r3"], machine.memory.read32(0x40000)
+        assert not warnings
+        if by == "python":
+            machine.cpus[0].regs["r20"] ^= 1
+        elif by == "the monitor":
+            control = Control(machine, lambda: None)
+            Monitor(control).execute("nmi")
+            control.close()
+        else:
+            machine.hooks.access(RESULTS + 16, 4, lambda access: access.cpu.regs.__setitem__("r21", 1), reads=False)
+        machine.run(instructions=40_000)
+        machine.stop()
+        assert warnings == ["the recording ends here, for the machine was changed from outside"]
+    assert load(path).end is None
 
 
 def test_what_came_before_the_recorder_was_killed_is_there(recorded):

@@ -76,6 +76,20 @@ def test_until_a_condition(looping: Machine):
         looping.run(0.05, until=lambda machine: False)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"until": True}, r"run\(until=True\): give an address, text, or a function of the machine"),
+        ({"until": 1.5}, r"run\(until=1.5\): give an address, text, or a function of the machine"),
+        ({"seconds": 1, "instructions": 10}, "run: give seconds or instructions, not both"),
+        ({"until": 0x1000, "seconds": 1, "instructions": 10}, "run: give seconds or instructions, not both"),
+    ],
+)
+def test_what_cannot_be_waited_for_is_refused_in_a_line(looping: Machine, words, says):
+    with pytest.raises(UserError, match=f"^{says}$"):
+        looping.run(**words)
+
+
 def test_a_machine_that_ends_first_gives_its_outcome():
     with bare_machine(POWEROFF) as machine:
         outcome = machine.run(20, until=lambda machine: False)

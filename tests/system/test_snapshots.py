@@ -18,6 +18,7 @@ from powervisor import Machine, Snapshot
 from powervisor.devices.gpio import POWER_BUTTON_LINE
 from powervisor.errors import PowervisorError, UserError
 from powervisor.hv.saved import LAYOUTS, NOT_SAVED
+from powervisor.machine.timing import Timing
 from powervisor.native.struct import PtrType
 from powervisor.testing import snapshots
 from tests.system import booting
@@ -266,8 +267,28 @@ def test_options_against_the_snapshot_are_refused(counting):
     for option, value in (("cpu", "e500mc"), ("memory", 128 * MIB), ("cores", 2), ("kernel", "x"), ("append", "y")):
         with pytest.raises(UserError, match=f"^{option}"):
             snapshot.fork(**{option: value})
+    for option, says in (("unknown", "leave it out"), ("no_rebot", "did you mean no_reboot")):
+        with pytest.raises(UserError, match=f"^{option}: a machine has no such option; {says}"):
+            counting.fork(**{option: 3})
     with snapshot.fork(cpu="e5500", no_reboot=True) as other:
         assert other.no_reboot
+
+
+def test_forks_and_files_of_deterministic_machines_are_deterministic(tmp_path):
+    with bare_machine(COUNT, deterministic=Timing(ns=3, seed=7)) as machine:
+        machine.run(instructions=12_345)
+        machine.snapshot().save(tmp_path / "s")
+        ends = []
+        for make in (machine.fork, machine.fork, lambda: Machine.load(tmp_path / "s")):
+            with make() as other:
+                assert other.lockstep.timing == Timing(ns=3, seed=7)
+                other.run(instructions=54_321)
+                ends.append(other.statistics()["deterministic"]["hash"])
+        assert len(set(ends)) == 1
+        with machine.fork(deterministic=False, name="free") as other:
+            assert other.lockstep is None and other.name == "free"
+            with other.fork() as another:
+                assert another.lockstep is None and another.name is None
 
 
 def test_nobody_presses_the_power_button_of_another_time(counting):

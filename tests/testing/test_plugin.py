@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from powervisor import Machine
+from powervisor.console import open_chardev
 from powervisor.testing.shell import CommandFailed, Shell
 from tests.system.booting import files
 
 TREE = Path(__file__).parents[2]
 PLUGIN = [] if entry_points(group="pytest11", name="powervisor") else ["-p", "powervisor.testing.plugin"]
+SECOND_LINE = open_chardev("null")
 MISTAKES = """
 import pytest
 
@@ -133,6 +135,13 @@ def test_linux_is_at_its_prompt(guest: None, shell: Shell, booted_linux: Machine
 
 def test_each_test_has_linux_as_it_was(guest: None, shell: Shell):
     assert shell.run("cat /note", check=False).status == 1
+
+
+@pytest.mark.machine(deterministic=True, name="board", serial=[None, SECOND_LINE], cores=1)
+def test_linux_is_the_machine_that_the_marker_asks_for(guest: None, shell: Shell, booted_linux: Machine):
+    assert booted_linux.lockstep is not None and booted_linux.name == "board"
+    assert booted_linux.chardevs["serial1"] is SECOND_LINE
+    assert shell.run("grep -c ^processor /proc/cpuinfo").output == "1"
 
 
 def test_faults_are_for_the_linux_of_the_test(guest: None, shell: Shell, booted_linux: Machine, faults):

@@ -104,7 +104,7 @@ class _Connection:
 
     def __init__(self, client: socket.socket, control: Control, server: GdbServer) -> None:
         self._client, self._control, self._server = client, control, server
-        self._session = Session(control, Monitor(control).execute)
+        self._session = Session(control, Monitor(control).execute, self._interrupted)
         self._framer = Framer()
         self._last = b""
 
@@ -130,8 +130,17 @@ class _Connection:
                 if detached.kill:
                     self._control.machine.quit()
                 else:
+                    self._control.detach()
                     self._send(b"OK")
                 return
+
+    def _interrupted(self) -> bool:
+        """Whether gdb interrupts what it waits for, or is gone, or its server will be."""
+        if self._server._closing:
+            return True
+        ready, _, _ = select.select([self._client], [], [], 0)
+        waiting = self._client.recv(64, socket.MSG_PEEK) if ready else None
+        return waiting is not None and (not waiting or INTERRUPT in waiting)
 
     def _look(self) -> None:
         """Tell gdb when the machine stopped or ended meanwhile."""

@@ -13,6 +13,7 @@ from ...hv.stops import Breakpoint, Watchpoint
 from ...hv.vcpu import Vcpu
 from ...machine.memory import Unmapped
 from ..control import Control, Stop
+from ..history import Interrupted
 from .documents import memory_map, memory_table, processes_table, types_table
 from .packets import LONGEST, escaped, unescaped
 from .processes import GUEST, Processes, ThreadId
@@ -39,8 +40,9 @@ class Detached(Exception):
 class Session:
     """Answers packets. While `running`, there is no answer before the machine stops."""
 
-    def __init__(self, control: Control, monitor: Callable[[str], str]) -> None:
-        self.control = control
+    def __init__(self, control: Control, monitor: Callable[[str], str], interrupted: Callable[[], bool]) -> None:
+        """`monitor` executes lines; `interrupted` says whether gdb wants to hear at once where the machine is."""
+        self.control, self._interrupted = control, interrupted
         self.target = target_of(control.vcpus[0].core)
         self.running = False
         self.no_acknowledge = False
@@ -60,6 +62,8 @@ class Session:
             (b"osdata", b"processes"): lambda: processes_table(control, self.processes),
         }
         self._document = b""
+        self._inserted: set[Breakpoint] = set()
+        """Breakpoints that gdb itself has set, and `monitor break` has not."""
 
     # ---- stops -----------------------------------------------------------------------------------------------------
 
@@ -75,9 +79,14 @@ class Session:
             both = any(w.reads and w.writes for w in kinds)
             word = b"awatch" if both else b"watch" if stop.why.write else b"rwatch"
             reason = b"%s:%x;" % (word, stop.why.address)
-        elif stop.why is not None:
+        elif stop.why is not None and self._is_own(stop.vcpu):
             reason = b"swbreak:;"
         return b"T%02x%sthread:%s;" % (signal, reason, self._thread(self._process, stop.vcpu))
+
+    def _is_own(self, vcpu: Vcpu) -> bool:
+        """Whether gdb knows of a breakpoint where a vCPU is; it goes on from one that it took away itself."""
+        pc, key = int(vcpu.state.pc), int(vcpu.state.context_key)
+        return any(stop.address == pc and stop.concerns(key) for stop in self._inserted)
 
     def ended(self) -> bytes:
         """The reply when the machine has ended by itself."""
@@ -253,6 +262,7 @@ class Session:
             case 0 | 1:
                 stop = Breakpoint(address & ~3, self.processes.lpid(self._process))
                 change(self.control.breakpoints, stop)  # type: ignore[arg-type]
+                change(self._inserted, stop)  # type: ignore[arg-type]
             case 2 | 3 | 4 if 0 < length <= 1 << 20:
                 watch = Watchpoint(address, length, reads=kind != 2, writes=kind != 3)
                 change(self.control.watchpoints, watch)  # type: ignore[arg-type]
@@ -309,7 +319,10 @@ class Session:
         return self._back(lambda: self.control.step_back(self._chosen[b"c"]))
 
     def _continue_back(self, _: bytes) -> bytes:
-        return self._back(self.control.go_back)
+        try:
+            return self._back(lambda: self.control.go_back(self._interrupted))
+        except Interrupted:
+            return self.stopped(Stop(self._chosen[b"c"], None), INTERRUPTED)
 
     def _back(self, go: Callable[[], Stop | None]) -> bytes:
         if self.control.history is None:
@@ -344,9 +357,8 @@ class Session:
             return b"OK"
         if not self._extended:
             raise Detached(kill=False)
-        self.control.breakpoints.clear()
-        self.control.watchpoints.clear()
-        self.control.go()
+        self._inserted.clear()
+        self.control.detach()
         return b"OK"
 
     def _kill(self, text: bytes) -> bytes:

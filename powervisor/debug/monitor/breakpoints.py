@@ -1,29 +1,30 @@
-"""Commands about breakpoints, of all programs or of one partition."""
+"""Commands about breakpoints, of all programs, of one, or of one partition."""
 
 from __future__ import annotations
 
 from ...errors import UserError
-from ...hv.stops import Breakpoint, Watchpoint
+from ...hv.stops import PIDS, Breakpoint, Watchpoint
 from ...vcpu.sprs import LPIDS
 from .command import command
 from .monitor import Monitor
 
 _KINDS = {"write": (False, True), "read": (True, False), "access": (True, True)}
 _LONGEST = 1 << 20
+_MOST = {"pid": PIDS, "lpid": LPIDS}
 
 
-@command("break ADDRESS [lpid N]", "stop there, in one partition only (0: the hypervisor)")
+@command("break ADDRESS [pid N] [lpid N]", "stop there; of one PID, or in one partition (0: the hypervisor), only")
 def break_(monitor: Monitor, words: list[str]) -> str:
-    """Stop where gdb's own breakpoints would, but in one partition only."""
-    lpid = None
-    if len(words) > 2 and words[-2] == "lpid":
-        if not words[-1].isdecimal() or int(words[-1][-5:]) > LPIDS or len(words[-1]) > 4:
-            words = []
-        else:
-            lpid, words = int(words[-1]), words[:-2]
-    if not words:
-        raise UserError(f"write break ADDRESS [lpid N] (0 is the hypervisor, partitions are 1 to {LPIDS})")
-    monitor.control.breakpoints.add(Breakpoint(monitor.number(" ".join(words)) & ~3, lpid))
+    """Stop where gdb's own breakpoints would, but in one process or partition only."""
+    of: dict[str, int] = {}
+    while len(words) > 2 and words[-2] in _MOST and words[-2] not in of:
+        of[words[-2]] = monitor.number(words[-1])
+        words = words[:-2]
+    if not words or any(not 0 <= value <= _MOST[name] for name, value in of.items()):
+        most = f"PIDs are 0 to {PIDS}; LPID 0 is the hypervisor, partitions are 1 to {LPIDS}"
+        raise UserError(f"write break ADDRESS [pid N] [lpid N] ({most})")
+    stop = Breakpoint(monitor.number(" ".join(words)) & ~3, of.get("lpid"), of.get("pid"))
+    monitor.control.breakpoints.add(stop)
     return _changed(monitor)
 
 
@@ -63,14 +64,15 @@ def delete(monitor: Monitor, words: list[str]) -> str:
 @command("info breakpoints", "breakpoints and watchpoints of this debugger")
 def info_breakpoints(monitor: Monitor, _: list[str]) -> str:
     """All there are; in gdb its own as well."""
-    lines = [
-        f"0x{b.address:x}" + ("" if b.lpid is None else f" lpid {b.lpid}")
-        for b in sorted(monitor.control.breakpoints, key=lambda b: (b.address, -1 if b.lpid is None else b.lpid))
-    ]
+    lines = sorted(f"0x{b.address:x}{_of('pid', b.pid)}{_of('lpid', b.lpid)}" for b in monitor.control.breakpoints)
     for watch in sorted(monitor.control.watchpoints, key=lambda w: (w.address, w.length)):
         kind = next(kind for kind, found in _KINDS.items() if found == (watch.reads, watch.writes))
         lines.append(f"0x{watch.address:x} {watch.length} {kind}")
     return "\n".join(lines) or "no breakpoints"
+
+
+def _of(name: str, value: int | None) -> str:
+    return "" if value is None else f" {name} {value}"
 
 
 def _changed(monitor: Monitor) -> str:

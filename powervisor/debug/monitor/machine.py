@@ -132,6 +132,7 @@ def loadvm(monitor: Monitor, words: list[str]) -> str:
 @command("nmi", "raise a nonmaskable interrupt at the cpu: a machine check with MCSR[NMI]")
 def nmi(monitor: Monitor, _: list[str]) -> str:
     """A machine check of the chosen vCPU, as from the board's button for it."""
+    monitor.machine.changed()
     with monitor.machine.lock:
         monitor.vcpu.state.lines = int(monitor.vcpu.state.lines) | Line.NMI
     monitor.vcpu.kick(Request.LINES)

@@ -100,9 +100,10 @@ class PythonShell(code.InteractiveConsole):
             """Print what the monitor answers."""
             print(monitor.execute(line), end="")
 
+        cpu = machine.cpus[monitor.vcpu.index]
         return {
             "__name__": "__console__", "machine": machine, "cpus": machine.cpus,
-            "cpu": machine.cpus[monitor.vcpu.index], "regs": monitor.vcpu.regs, "mem": machine.memory,
+            "cpu": cpu, "regs": cpu.regs, "mem": machine.memory,
             "control": control, "read": read, "write": write, "translate": translate, "dis": dis, "step": step,
             "monitor": command,
         }  # fmt: skip

@@ -60,17 +60,15 @@ class MonitorServer:
 
     def python(self, monitor: Monitor) -> None:
         """A Python shell until it is left, with the machine stopped; then it is as before."""
-        held, before = self._control.holding, self._control.machine.held
+        held = self._control.holding
         self._control.hold()
         self._in_python = True
         try:
             PythonShell(monitor, self.prompt).talk()
         finally:
             self._in_python = False
-            if before and not held:  # by -S, by QMP: they let it go on
+            if not held:
                 self._control.leave()
-            elif not held:
-                self._control.go()
 
     def tell(self, line: str) -> None:
         """A line of a trace: above what is being typed, or when the monitor comes to the front again."""

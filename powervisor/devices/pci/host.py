@@ -8,7 +8,7 @@ from powervisor.devices.device import Device
 from powervisor.devices.irq import IrqOutput
 from powervisor.devices.pci.bus import PciBus
 from powervisor.devices.pci.function import BAR0, Bar, PciFunction
-from powervisor.devices.registers import Field, NamedRegister, Reg, Register, RegisterArray, Word
+from powervisor.devices.registers import Field, NamedRegister, Reg, Register, RegisterArray, RoWord, Word
 from powervisor.memory.space import BusError, Dma, Target
 
 CONFIG_DATA = 4
@@ -89,6 +89,7 @@ class Ppce500Pci(Device):
     device_type = "pci"
 
     config_address = Register(0x000, ConfigAddress)
+    block_revision = Register(0xBF8, RoWord)  # Linux asks every bridge of the family for it
     potar = RegisterArray(0xC00, Page, OUTBOUND_WINDOWS, 0x20)
     potear = RegisterArray(0xC04, HighPage, OUTBOUND_WINDOWS, 0x20)
     powbar = RegisterArray(0xC08, Page, OUTBOUND_WINDOWS, 0x20)
