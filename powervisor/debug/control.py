@@ -133,7 +133,9 @@ class Control:
         """
         if self.machine.lockstep is not None:
             self.hold()
-            return Stop(*self.machine.lockstep.step(vcpu))
+            who, why = self.machine.lockstep.step(vcpu)
+            self.machine.life.settle()
+            return Stop(who, why)
         if others:
             self._stopper.apply()
             for other in self.vcpus:

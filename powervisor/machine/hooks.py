@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -283,6 +284,21 @@ class Hooks:
             raise PowervisorError(
                 f"{what}: the hook {hook} must not wait for the machine; call cpu.stop() and do it after run()"
             )
+
+    def refuse_end(self, what: str) -> None:
+        """Raise PowervisorError when called from a hook, or where a machine is `lent`, for what ends its threads."""
+        self.refuse(what)
+        if getattr(self._local, "lent", False):
+            raise PowervisorError(f"{what}: others use the machine here; machine.quit() ends it")
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Whoever uses the machine on this thread meanwhile does not own it."""
+        before, self._local.lent = getattr(self._local, "lent", False), True
+        try:
+            yield
+        finally:
+            self._local.lent = before
 
     def raise_error(self) -> None:
         """Raise what the oldest hook raised that nobody was told of."""

@@ -224,6 +224,7 @@ class Lockstep:
             with self.lock:
                 if self._machine.vm.open:
                     self.advance(held=False)
+            self._machine.life.settle()
         return not self._machine.ended
 
     @property
@@ -368,7 +369,7 @@ class Lockstep:
             self.active = True
             try:
                 while (
-                    not (machine.ended or machine.failed or machine.run_stopped)
+                    not (machine.ended or machine.failed or machine.life.finished or machine.run_stopped)
                     and (left := end - self.executed[0]) > 0
                 ):
                     self.advance(left if self._turn == 0 else None)
@@ -376,6 +377,7 @@ class Lockstep:
                         break
             finally:
                 self.active = False
+        machine.life.settle()
 
     def advance_towards(self, position: Position) -> Debug | Watched | None:
         """As `advance` for a debugger, but not past a position."""

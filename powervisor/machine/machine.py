@@ -437,7 +437,9 @@ class Machine(Waiting):
         Answers why it came back, devices and resets being served already; time does not pass but for a nanosecond an
         instruction.
         """
-        return self.counting.execute(vcpu, instructions)
+        exit_ = self.counting.execute(vcpu, instructions)
+        self.life.settle()
+        return exit_
 
     @property
     def held(self) -> bool:
@@ -530,7 +532,7 @@ class Machine(Waiting):
 
     def stop(self) -> None:
         """End the vCPUs' threads; registers and memory stay readable."""
-        self.hooks.refuse("stop")
+        self.hooks.refuse_end("stop")
         self.quit()
         if self._vm is not None:
             self._vm.stop()
@@ -545,7 +547,7 @@ class Machine(Waiting):
         """Stop and free everything."""
         if self._closed:
             return
-        self.hooks.refuse("close")
+        self.hooks.refuse_end("close")
         self._closed = True
         self.stop()
         for drain in self._drains:

@@ -463,6 +463,17 @@ def test_python_is_spoken_with_the_machine_stopped(served):
     assert machine.held and not machine.ended
 
 
+def test_python_neither_ends_a_machine_that_is_in_use_nor_leaves_it_held(served):
+    machine, client = served
+    client.socket.sendall(b"python\nmachine.close()\nmachine.stop()\nwith machine: pass\n\nother = machine.fork()\n")
+    client.socket.sendall(b"other.close()\nmachine.run(0.02), cpu.step(2) > 0\nexit()\n")
+    text = client.answer()
+    assert text.count("PowervisorError: close: others use the machine here; machine.quit() ends it\n") == 2
+    assert text.count("PowervisorError: stop: others use the machine here; machine.quit() ends it\n") == 1
+    assert "Traceback" not in text and "(None, True)\n" in text
+    assert not machine.held and counts(machine)
+
+
 def test_random_bytes_at_a_socket_hurt_nobody(served):
     machine, client = served
     rng = random.Random(5)

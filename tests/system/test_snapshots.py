@@ -8,6 +8,7 @@ import random
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from powervisor.hv.saved import LAYOUTS, NOT_SAVED
 from powervisor.machine.timing import Timing
 from powervisor.native.struct import PtrType
 from powervisor.testing import snapshots
+from tests.support.waiting import until
 from tests.system import booting
 from tests.system.bare import MIB, RESULTS, bare_machine, results
 
@@ -32,6 +34,14 @@ COUNT = """
     rlwinm r4, r3, 3, 0, 28
     xor   r5, r5, r4
     b     1b
+"""
+POWERS_OFF = """
+    devices
+    load32 r4, DEVICES + 0xFF000  # GPIO
+    load32 r3, 1 << (31 - 0)
+    stw   r3, 0(r4)               # direction
+    stw   r3, 8(r4)               # data: the line that switches off
+    b     .
 """
 DEVICE = """
     devices
@@ -297,6 +307,31 @@ def test_nobody_presses_the_power_button_of_another_time(counting):
     snapshot = counting.snapshot()
     with snapshot.fork() as other:
         assert gpio.inputs and not other.built.devices["gpio"].inputs
+
+
+def test_a_snapshot_does_not_wait_for_a_guest_that_ends_at_the_same_moment():
+    with bare_machine(POWERS_OFF, deterministic=True) as machine:
+        machine.life.on_shutdown = "pause"
+        seconds: list[float] = []
+
+        def take() -> None:
+            begin = time.monotonic()
+            machine.snapshot()
+            seconds.append(time.monotonic() - begin)
+
+        taking = threading.Thread(target=take)
+
+        def meanwhile(_: object) -> None:
+            taking.start()
+            until(lambda: machine.held)
+
+        with machine.hooks.mmio("gpio", "data", meanwhile):
+            machine.start()
+            until(lambda: machine.life.finished)
+            taking.join(20)
+        assert seconds and seconds[0] < 5
+        until(lambda: machine.stops.by_program)  # held because its guest has ended
+        assert machine.held
 
 
 def test_devices_that_cannot_be_saved_say_so(counting, monkeypatch):

@@ -134,7 +134,8 @@ class PythonShell(code.InteractiveConsole):
         out, keyboard = _Writer(self._prompt.write), _Reader(lambda: self._prompt.read("", Talk("")))
         before, sys.stdin = sys.stdin, keyboard
         try:
-            with contextlib.redirect_stdout(out), self._prompt.interruptible():
+            lent = self._monitor.machine.hooks.lent()
+            with contextlib.redirect_stdout(out), self._prompt.interruptible(), lent:
                 super().runcode(code)
         finally:
             sys.stdin = before

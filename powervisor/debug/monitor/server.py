@@ -60,13 +60,15 @@ class MonitorServer:
 
     def python(self, monitor: Monitor) -> None:
         """A Python shell until it is left, with the machine stopped; then it is as before."""
-        held = self._control.holding
+        held, stops = self._control.holding, self._machine.stops
+        by_program = stops.by_program
         self._control.hold()
         self._in_python = True
         try:
             PythonShell(monitor, self.prompt).talk()
         finally:
             self._in_python = False
+            stops.by_program = by_program  # `machine.run` and its like leave the machine held
             if not held:
                 self._control.leave()
 
