@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from powervisor.cli.options import Once, Parser, parse_number, table
 from powervisor.errors import UserError
@@ -82,13 +82,12 @@ def check_analysis(options: argparse.Namespace) -> None:
 
 
 def start_analyses(
-    options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine", say: Callable[[str], None],
-    stack: ExitStack,
-) -> None:  # fmt: skip
+    options: argparse.Namespace, machine: "Machine", say: Callable[[str], None], stack: ExitStack
+) -> None:
     """Begin what was asked for; `stack` ends it. Lines without a file of their own go to `say`. Raises UserError."""
     if not (options.traces or options.trace_json or options.profile or options.coverage):
         return
-    symbols = symbols_of(options, arguments, machine)
+    symbols = symbols_of(options, machine, say)
     if options.traces:
         from powervisor.analysis.running import traces
         from powervisor.analysis.trace import Trace
@@ -114,19 +113,18 @@ def start_analyses(
         stack.callback(Coverage(machine, options.coverage, symbols).close)
 
 
-def symbols_of(options: argparse.Namespace, arguments: dict[str, Any], machine: "Machine") -> "Symbols":
-    """-symbols, or what is booted as far as it has symbols."""
+def symbols_of(options: argparse.Namespace, machine: "Machine", say: Callable[[str], None]) -> "Symbols":
+    """-symbols, or what was booted as far as it has symbols; `say` gets a line about files that are others now."""
     from powervisor.analysis.symbols import Symbols
+    from powervisor.machine.programs import Program
 
     if options.symbols:
         return Symbols(options.symbols)
-    kernel = arguments.get("kernel")
-    if kernel is None and not {"bios", "loaders"} & arguments.keys():
-        from powervisor.guests.builtin import image
-
-        kernel = image(machine.vm.core.bits)
-    loaded = [kernel, arguments.get("bios"), *(loader.file for loader in arguments.get("loaders", ()))]
-    return Symbols.of_programs([_with_symbols(path) for path in loaded if path is not None])
+    booted = [Program(*program) for program in machine.options["programs"]]
+    for program in booted:
+        if not program.unchanged:
+            say(f"{program.path}: not the file that was booted any more; name its symbols: -symbols FILE")
+    return Symbols.of_programs([_with_symbols(program.path) for program in booted if program.unchanged])
 
 
 def _with_symbols(path: str | os.PathLike[str]) -> Path:

@@ -162,10 +162,10 @@ class _Run:
 
                 server = GdbServer(machine, self.options.gdb, "-gdb")
                 stack.callback(server.close)
-            symbols = partial(symbols_of, self.options, self.arguments, machine)
+            symbols = partial(symbols_of, self.options, machine, self._warn)
             stack.enter_context(closing(RunMonitor(machine, port or side, symbols)))
             analyses = stack.enter_context(ExitStack())
-            start_analyses(self.options, self.arguments, machine, complain, analyses)
+            start_analyses(self.options, machine, complain, analyses)
             if self.options.held:
                 machine.start()  # its vCPUs have threads before somebody asks for them
             managed = qmp.serve(machine, labels, stack)

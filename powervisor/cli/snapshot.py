@@ -33,6 +33,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("taken", f"{taken}, after {found['guest-seconds']:.3f} s of the guest's time"),
         ("by", f"Powervisor {found['powervisor']}"),
         ("machine", f"{machine['board']}, {cpus}, {machine['memory'] >> 20} MiB{kind}"),
+        *[("booted", path) for path, *_ in machine.get("programs", ())],
         *[("with", word) for word in words],
         ("file", f"{_mib(found['file-bytes'])}, compressed"),
         *[(f"  {name}", _mib(size)) for name, size in sections.items()],

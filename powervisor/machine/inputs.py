@@ -100,6 +100,8 @@ class Inputs:
         """Everything since power-on, in order."""
         self.on_take: Callable[[Input], None] = lambda input_: None
         """Told of each that is new."""
+        self.closed = False
+        """Whether nothing new is let in, because a recording that ended goes on after its last input."""
         self._next = 0
         """How many of `taken` the machine has had: fewer than there are, where it repeats what it did."""
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -110,7 +112,7 @@ class Inputs:
     def put(self, source: str, data: bytes = b"") -> None:
         """Something comes in; lost while a recording is repeated."""
         with self._arrived:
-            if not self.repeating:
+            if not (self.repeating or self.closed):
                 self._waiting.append((source, bytes(data)))
                 self._arrived.notify_all()
 

@@ -248,11 +248,14 @@ class Lockstep:
         if self._changed:
             self.tell_changes()
         if self.tape is not None:
+            if self.tape.ends_here():
+                return None
             most = self.tape.limit(most)
         if self._starved and not self._end_round():
             return None
         machine, vcpu = self._machine, self.next
-        if not self._begun:
+        begun = self._begun
+        if not begun:
             self._begun, self._left = True, self._length
             vcpu.let_interrupts()
         before = vcpu.instructions
@@ -262,6 +265,7 @@ class Lockstep:
         else:
             admitted, exit_ = machine.vm.admit(vcpu, budget)
             if not admitted:
+                self._begun = begun  # no interrupt was taken
                 return None
         done = vcpu.instructions - before
         self._left -= done

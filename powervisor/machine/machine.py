@@ -41,6 +41,7 @@ from .lockstep import Lockstep
 from .native import attach_devices, new_vm, print_natively
 from .outcome import STOPPED, Outcome
 from .power import Power
+from .programs import programs
 from .snapshot import Snapshot, check_fork, keywords, put_back, take
 from .statistics import Statistics
 from .stops import MachineStops
@@ -124,6 +125,8 @@ class Machine(Waiting):
             if not has_uarts(self.board):
                 raise UserError(f"{argument('board')} {board}: the built-in guest knows UARTs only; add serial=uart")
             kernel = image(core.bits)
+        booted = programs([kernel, bios, *(loader.file for loader in loaders)])
+        self.options["programs"] = booted if moment is None else moment.options.get("programs", [])
         self.no_reboot, self._cache = no_reboot, cache
         self.name = name
         self.lock = threading.RLock()

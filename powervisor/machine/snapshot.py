@@ -114,7 +114,7 @@ def keywords(source: Snapshot | Path, options: dict[str, Any]) -> dict[str, Any]
             raise UserError(f"{argument(name)}: what the machine loads comes with the snapshot; leave the option out")
     chosen = {name: value for name, value in options.items() if value not in (None, []) and name not in WITH_SNAPSHOT}
     kept = dict(snapshot.options)
-    timing = kept.pop("deterministic", None)
+    timing, _ = kept.pop("deterministic", None), kept.pop("programs", None)
     if timing and options.get("replay") is None:  # a recording brings its own
         kept["deterministic"] = Timing(**timing)
     return {**kept, **chosen, "moment": snapshot}

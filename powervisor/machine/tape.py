@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .lockstep import Lockstep
     from .machine import Machine
 
+_APART = ("deterministic", "programs")
+"""Options that are compared otherwise: by the timing, and by what is in memory."""
+
 
 class Tape:
     """Of one machine, which may be replayed and recorded at a time."""
@@ -27,6 +30,7 @@ class Tape:
         self._end: End | None = None
         if recording is not None:
             self._end = recording.end
+            lockstep.inputs.closed = recording.end is not None
             lockstep.inputs.repeat(recording.inputs)
             if recording.note:
                 lockstep.warn(recording.note)
@@ -34,7 +38,7 @@ class Tape:
     def begin(self) -> None:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
         machine, lockstep = self._machine, self._lockstep
-        options = {name: value for name, value in machine.options.items() if value and name != "deterministic"}
+        options = {name: value for name, value in machine.options.items() if value and name not in _APART}
         identity = Identity(options, asdict(lockstep.timing), digest(machine))
         if self._recording is not None:
             self._recording.check(identity)
@@ -53,10 +57,13 @@ class Tape:
 
     def changed(self) -> None:
         """Somebody changed the machine: what was recorded of it would not do that again."""
-        self._end = None
+        self._forget_end()
         if self._writer is not None:
             self._stop_writing()
             self._lockstep.warn("the recording ends here, for the machine was changed from outside")
+
+    def _forget_end(self) -> None:
+        self._end, self._lockstep.inputs.closed = None, False
 
     def _stop_writing(self) -> None:
         if self._writer is not None:
@@ -64,27 +71,31 @@ class Tape:
             self._writer = None
             self._lockstep.inputs.on_take = lambda input_: None
 
+    def ends_here(self) -> bool:
+        """Whether somebody ended the recorded machine here: they are compared, and nothing more is executed."""
+        if self._end is None or self._lockstep.position < self._end.position:
+            return False
+        return self._compare(self._end)
+
     def limit(self, most: int | None) -> int | None:
-        """How many instructions may be executed before the recorded machine ended; once there, they are compared."""
+        """How many instructions may be executed before the recorded machine ended."""
         if self._end is None:
             return most
         here, there = self._lockstep.position, self._end.position
-        if here >= there:
-            return self._compare(self._end, most)
         if (here.round, here.turn) != (there.round, there.turn):
             return most
         left = there.executed - here.executed
         return left if most is None else min(most, left)
 
-    def _compare(self, end: End, most: int | None) -> int | None:
+    def _compare(self, end: End) -> bool:
         assert self._recording is not None
-        self._end = None
+        self._forget_end()
         self._recording.check_end(self._lockstep.executed, digest(self._machine))
         if end.outcome != STOPPED:
-            return most  # the next instruction will end it
+            return False  # the next instruction will end it
         if self._machine.stops.held_by_somebody:
             self._lockstep.warn("the recording ends here; what comes in from now on is new")
             self._machine.hold()
         else:
             self._machine.end(Outcome(REPLAYED))
-        return 0
+        return True

@@ -14,6 +14,7 @@ from powervisor.errors import UserError
 from powervisor.machine.recording import load
 from powervisor.machine.timing import Timing
 from tests.deterministic.programs import BUSY, ECHO
+from tests.support.waiting import until
 from tests.system.bare import RESULTS, bare_machine
 
 
@@ -60,6 +61,36 @@ def test_a_machine_that_ended_by_itself_ends_again(tmp_path):
         assert machine.wait(30) == ended
         machine.stop()
         assert outcome_of(machine) == statistics
+
+
+def test_what_is_typed_between_the_last_input_and_the_end_of_a_replay_is_lost(recorded):
+    path, statistics, text = recorded
+    with bare_machine(ECHO, serial=[None], replay=path) as machine:
+        while machine.lockstep.inputs.repeating:
+            machine.run(instructions=10_000)
+        machine.console.send("this is not taken in")
+        machine.start()
+        assert machine.wait(30) == Outcome("replayed")
+        machine.stop()
+        assert (outcome_of(machine), machine.console.text) == (statistics, text)
+
+
+def test_a_recording_may_end_where_a_turn_was_about_to_begin(tmp_path):
+    path = tmp_path / "recording"
+    for _ in range(8):
+        with bare_machine(BUSY, cores=2, record=path) as machine:
+            machine.start()
+            until(lambda machine=machine: machine.lockstep.round > 4)
+            with machine.holding():
+                machine.lockstep.rest()
+                machine.lockstep.advance(held=False)  # the gate is closed
+            machine.stop()
+            statistics = outcome_of(machine)
+        with bare_machine(BUSY, cores=2, replay=path) as machine:
+            machine.start()
+            assert machine.wait(30) == Outcome("replayed")
+            machine.stop()
+            assert outcome_of(machine) == statistics
 
 
 @pytest.mark.parametrize("by", ["python", "the monitor", "a hook"])
