@@ -8,6 +8,7 @@ import time
 import pytest
 
 from powervisor.cache import images, place
+from powervisor.native.codespace import CodeSpace
 from powervisor.translate import builder
 
 
@@ -163,3 +164,20 @@ def test_without_a_lasting_home_a_prepared_directory_is_the_cache(prepared):
     mine.chmod(0o700)
     (prepared / "home" / "powervisor").mkdir(parents=True)
     assert place.root() == prepared / "home" / "powervisor"
+
+
+def test_an_image_is_found_again_whatever_lies_in_low_memory():
+    def base() -> int:
+        """Where a machine's code goes, on which its image depends."""
+        space = CodeSpace(256 << 20)
+        try:
+            return space.base
+        finally:
+            space.close()
+
+    before = base()
+    heap = CodeSpace(64 << 20, 0x1000_0000)  # as that of programs that are not position-independent
+    try:
+        assert base() == before
+    finally:
+        heap.close()
