@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -242,3 +243,26 @@ def test_a_daemon_is_asked_whether_it_listens(tmp_path):
         assert checks._listening(Host(), [tmp_path / "none", path], Path("/sbin/libvirtd")).state is State.OK
     found = checks._listening(Host(), [path], Path("/sbin/libvirtd"))
     assert found.state is State.MISSING and "Connection refused" in found.what and found.remedy
+
+
+def images(place: Path, *words: str) -> str:
+    environment = {**os.environ, "POWERVISOR_CACHE": str(place)}
+    command = [sys.executable, "-m", "powervisor.libvirt.images", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_cold_cache_is_told(tmp_path):
+    assert images(tmp_path, "e500mc", "e6500") == "e500mc missing\ne6500 missing\n"
+    assert not list(tmp_path.rglob("*.image"))
+
+
+@pytest.mark.slow
+def test_a_translator_that_was_kept_is_what_machines_begin_with(tmp_path):
+    assert images(tmp_path, "-keep", "e500mc") == "e500mc kept\n"
+    assert images(tmp_path, "e500mc", "e5500") == "e500mc kept\ne5500 missing\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "powervisor", "run", "builtin", "-cpu", "e500mc", "-append", "poweroff"],
+        env={**os.environ, "POWERVISOR_CACHE": str(tmp_path)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "building" not in done.stderr
+    assert len(list(tmp_path.rglob("*.image"))) == 1
