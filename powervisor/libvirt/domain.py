@@ -267,5 +267,5 @@ def _serial(element: Element, index: int, spec: str, domain: Domain) -> None:
             SubElement(serial, "source", mode="bind", host=host.strip("[]") or "0.0.0.0", service=port)
             SubElement(serial, "protocol", type="raw")
     if domain.logs is not None and kind != "null":
-        SubElement(serial, "log", file=str(domain.logs / f"{domain.name}-serial{index}.log"), append="off")
+        SubElement(serial, "log", file=str(domain.logs / f"{domain.name}-serial{index}.log"), append="on")
     SubElement(serial, "target", port=str(index))
