@@ -95,7 +95,7 @@ def _setup(words: list[str]) -> int:
                 change.apply()
             except (OSError, UserError) as error:
                 failed += 1
-                complain(f"failed  {change.what}: {_reason(error, host)}")
+                complain(f"failed  {change.what}: {_reason(error, host, change.what)}")
             else:
                 print(f"done    {change.what}", flush=True)
     except OSError as error:
@@ -111,12 +111,13 @@ def _built(guest: Any) -> bool:
     return all(catalogue.locate(artifact) for artifact in guest.files.values())
 
 
-def _reason(error: Exception, host: Any) -> str:
+def _reason(error: Exception, host: Any, what: str = "") -> str:
+    """What went wrong, with the file where `what` does not name it, and what to do."""
     from powervisor.libvirt.checks import setup_command
 
     if not isinstance(error, OSError):
         return str(error)
-    where = f" ({error.filename})" if error.filename else ""
+    where = "" if not error.filename or str(Path(error.filename).parent) in what else f" ({error.filename})"
     remedy = f"; as root: {setup_command(host)}" if isinstance(error, PermissionError) and not host.session else ""
     return f"{error.strerror or error}{where}{remedy}"
 

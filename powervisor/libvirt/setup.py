@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache.images import FOLDER as IMAGES
 from ..errors import UserError
 from . import apparmor, capabilities, launchers
 from .checks import unreadable, warm
@@ -87,6 +89,9 @@ def _cache(host: Host) -> Iterator[Change]:
         return
 
     def build() -> None:
+        place = next(path for path in (host.cache / IMAGES, host.cache, *host.cache.parents) if path.exists())
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
         cold = [core for core, kept in warm(host, build=True) if not kept]
         if cold:
             raise OSError(0, f"no room for the translator of {', '.join(cold)}")
