@@ -40,6 +40,7 @@ def check(host: Host) -> Iterator[Finding]:
     yield from _cache(host)
     yield from _apparmor(host)
     yield from _capabilities(host)
+    yield from _libvirts_view(host)
     yield from _helpers(host)
     yield from _hugepages(host)
 
@@ -201,6 +202,27 @@ def _capabilities(host: Host) -> Iterator[Finding]:
             yield missing(f"{host.name(path)}: what an older Powervisor could do", setup_command(host))
     except OSError as error:
         yield note(f"{host.capabilities}: cannot be looked at ({error.strerror})", f"sudo {setup_command(host)}")
+
+
+def _libvirts_view(host: Host) -> Iterator[Finding]:
+    """What libvirt says of the launchers; a session's daemon is not started for that."""
+    virsh = _program(host, "virsh")
+    if not host.live or virsh is None or not any((host.sockets / name).exists() for name in _DAEMONS.values()):
+        return
+    for architecture in ARCHITECTURES:
+        path = host.launcher(architecture)
+        if not path.exists():
+            continue
+        words = ["--emulatorbin", str(path), "--arch", architecture, "--machine", "ppce500", "--virttype", "qemu"]
+        done = subprocess.run(
+            [virsh, "-q", "-c", f"qemu:///{'session' if host.session else 'system'}", "domcapabilities", *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        )  # fmt: skip
+        if done.returncode == 0:
+            yield ok(f"libvirt takes {path} for {architecture}")
+        else:
+            said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1].removeprefix("error: ")
+            yield missing(f"libvirt does not take {path}: {said}", "look into libvirtd's log: journalctl -u libvirtd")
 
 
 def _helpers(host: Host) -> Iterator[Finding]:
