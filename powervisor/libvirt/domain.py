@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..properties import pairs, parse, words
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _DEFAULTS = {"discard": "ignore", "cache": "writeback"}
 """What goes without saying of a disk."""
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _DISK, _BALLOON, _DIRECTORY, _RANDOM = "virtio-blk-pci", "virtio-balloon-pci", "virtio-9p-pci", "virtio-rng-pci"
 _FILES = {
     "file", "filename", "file.filename", "path", "server.path", "file.server.path", "addr.path", "local.path",
@@ -98,7 +100,10 @@ def domain_xml(domain: Domain) -> str:
         for option, word in zip(["", *domain.arguments], domain.arguments, strict=False):
             SubElement(line, f"{{{QEMU}}}arg", value=_absolute(option, word))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    text = ElementTree.tostring(root, encoding="unicode") + "\n"
+    if (wrong := _NOT_XML.search(text)) is not None:
+        raise UserError(f"XML cannot have the character {wrong[0]!r}; leave it out, in names of files too")
+    return text
 
 
 def _absolute(option: str, text: str) -> str:
@@ -147,7 +152,8 @@ def _devices(element: Element, domain: Domain) -> None:
     for index, spec in enumerate(domain.serials):
         _serial(element, index, spec, domain)
     SubElement(element, "controller", type="usb", index="0", model="none")
-    SubElement(element, "memballoon", model="virtio")
+    own = any(word.partition(",")[0] == _BALLOON for word in domain.arguments)
+    SubElement(element, "memballoon", model="none" if own else "virtio")
 
 
 class _Backends:
@@ -161,22 +167,28 @@ class _Backends:
         for number, text in enumerate(domain.drives):
             drive = parse(DriveOptions, text, f"-drive {text}")
             name = drive.id or f"\0{number}"
-            self._words["-drive", name] = text
+            self._add("-drive", name, text)
             if _has_words(drive):
                 self.drives[name] = drive
         for text in domain.netdevs:
             kind, _, rest = text.partition(",")
             words = pairs(rest, f"-netdev {kind}", ("hostfwd",))
-            self._words["-netdev", words["id"]] = text
+            self._add("-netdev", words["id"], text)
             self.netdevs[words["id"]] = kind, words
         for text in domain.fsdevs:
             fsdev = parse(FsdevOptions, text.partition(",")[2], f"-fsdev {text}")
-            self._words["-fsdev", fsdev.id] = text
+            self._add("-fsdev", fsdev.id, text)
             self.fsdevs[fsdev.id] = fsdev
+
+    def _add(self, option: str, name: str, text: str) -> None:
+        if (option, name) in self._words:
+            raise UserError(f"{option} {text}: id={name} is taken; give each its own")
+        self._words[option, name] = text
 
     def taken(self, option: str, name: str) -> None:
         """An element has it."""
-        del self._words[option, name]
+        if self._words.pop((option, name), None) is None:
+            raise UserError(f"{option} id={name}: two devices use it; give each one of its own")
 
     def rest(self) -> list[str]:
         """What is left, as arguments."""

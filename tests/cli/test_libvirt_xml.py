@@ -18,6 +18,7 @@ TRANSLATED = {
     "name", "guest", "board", "cpu", "smp", "memory", "kernel", "initrd", "append", "bios", "dtb", "device", "drives",
     "virtfs", "fsdevs", "netdevs", "serial", "mem_path", "mem_prealloc", "machine_name", "no_reboot",
 }  # fmt: skip
+SHARED = "-drive", "if=none,id=d,file=x", "-device", "virtio-blk-pci,drive=d"
 WITHOUT_MEANING = {"help", "nographic", "accel"}
 """The console is libvirt's anyway, and how guest code runs too."""
 
@@ -139,6 +140,12 @@ def test_all_else_is_passed_on_with_what_belongs_to_it(xml, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_balloon_with_properties_is_the_only_one(xml):
+    root = xml("-kernel", "kernel", "-device", "virtio-balloon-pci,disable-modern=on")
+    assert root.find("devices/memballoon").get("model") == "none"
+    assert arguments(root) == ["-device", "virtio-balloon-pci,disable-modern=on"]
+
+
 def test_serial_lines_are_kept_in_files(xml, tmp_path):
     root = xml("-kernel", "kernel", "-name", "m")
     assert [one.get("type") for one in root.findall("devices/serial")] == ["pty"]
@@ -158,6 +165,10 @@ def test_serial_lines_are_kept_in_files(xml, tmp_path):
     "words, status, said",
     [
         ((), 1, "nothing to boot; name a guest"),
+        (("-kernel", "k", *SHARED, "-device", "virtio-blk-pci,drive=d"), 1, "-drive id=d: two devices use it"),
+        (("-kernel", "k", "-append", "a\x01"), 1, "XML cannot have the character '\\x01'"),
+        (("-kernel", "k\udcff"), 1, "XML cannot have the character '\\udcff'"),
+        (("-kernel", "k", *SHARED, "-drive", "if=none,id=d,file=y"), 1, "id=d is taken; give each its own"),
         (("builtin",), 1, "nothing to boot; name a guest"),
         (("-kernel", "kernel", "-serial", "chardev:c"), 1, "-serial chardev:c: libvirt opens serial lines itself"),
         (("-kernel", "kernel", "-drive", "format=raw"), 1, "file= is missing"),
