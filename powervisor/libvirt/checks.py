@@ -133,6 +133,8 @@ def _launchers(host: Host) -> Iterator[Finding]:
             yield ok(f"{host.name(path)}: {'answers' if host.live else 'is there'}")
     if host.live and (remedy := unreadable(host)) is not None:
         yield missing("Powervisor: not readable by those who run machines", remedy)
+    if host.live and (modules := launchers.uncompiled()):
+        yield note(f"Powervisor: {len(modules)} modules are compiled at every start", setup_command(host))
 
 
 def unreadable(host: Host) -> str | None:

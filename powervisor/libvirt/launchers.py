@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import powervisor
@@ -43,6 +44,12 @@ def trouble() -> str | None:
     if len(f"#!{sys.executable} -I") > _LONGEST or " " in sys.executable:
         return f"{sys.executable}: a path that no program can begin with; install Powervisor at a shorter one"
     return None
+
+
+def uncompiled() -> list[Path]:
+    """Our modules without bytecode beside them, which machines cannot put there: each start would compile them."""
+    package = Path(powervisor.__file__).resolve().parent
+    return [path for path in package.rglob("*.py") if not Path(cache_from_source(path)).exists()]
 
 
 def _uninstalled() -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
+import py_compile
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ def changes(host: Host, guests: Sequence[tuple[str, Sequence[Path]]] = ()) -> It
     if (why := launchers.trouble() or unreadable(host)) is not None:
         raise UserError(f"libvirt's machines cannot use this Powervisor: {why}")
     old = list(capabilities.stale(host))  # before a launcher changes
+    yield from _bytecode(host)
     yield from _launchers(host, old)
     yield from _apparmor(host)
     yield from _cache(host)
@@ -41,6 +43,17 @@ def changes(host: Host, guests: Sequence[tuple[str, Sequence[Path]]] = ()) -> It
         yield from _guest(host, name, files)
     for path in old:
         yield Change(f"remove {path}: what an older Powervisor could do", path.unlink)
+
+
+def _bytecode(host: Host) -> Iterator[Change]:
+    if not host.live or not (modules := launchers.uncompiled()):
+        return
+
+    def compile_all() -> None:
+        for module in modules:
+            py_compile.compile(str(module), doraise=True)
+
+    yield Change(f"compile {len(modules)} modules of Powervisor, which machines could not keep", compile_all)
 
 
 def _launchers(host: Host, old: Sequence[Path]) -> Iterator[Change]:

@@ -203,10 +203,13 @@ def test_a_session_has_its_own_places(command, tmp_path, monkeypatch):
         return [("e500mc", build)]
 
     monkeypatch.setattr("powervisor.libvirt.setup.warm", warm)
+    module = write(tmp_path / "module.py", "x = 1")
+    monkeypatch.setattr(launchers, "uncompiled", lambda: [module])
     done = command("libvirt", "setup", "-session")
     assert done.status == 0 and "AppArmor" not in done.out
     assert (tmp_path / ".local/bin/powervisor-system-ppc64").exists()
     assert built == [tmp_path / "own"]
+    assert list((tmp_path / "__pycache__").glob("module.*.pyc"))
     host = Host(session=True)
     assert host.account.uid == os.getuid()
     assert host.logs == tmp_path / ".cache/libvirt/qemu/log"
