@@ -13,7 +13,7 @@ from tests.libvirt.domains import NETWORK, RANDOM, disk
 from tests.libvirt.guests import UP, Guest, descends, linux
 
 pytestmark = pytest.mark.slow
-CYCLES = 4
+CYCLES = 50
 
 
 @pytest.fixture
