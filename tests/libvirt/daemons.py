@@ -204,7 +204,7 @@ class Daemons:
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             for path in paths:
-                os.chown(path, account.pw_uid, account.pw_gid)
+                os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
     def _complaints(self) -> str:
         return self.log.read_text()[-800:] if self.log.exists() else ""

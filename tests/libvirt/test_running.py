@@ -7,6 +7,9 @@ import os
 import re
 import time
 
+from tests.libvirt.guests import KERNELS
+from tests.system.booting import needs
+
 MEBIBYTE = 1 << 20
 
 
@@ -62,6 +65,8 @@ def test_counts_of_a_disk_grow_as_the_guest_writes(guest):
 
 
 def test_memory_is_taken_and_given_back_by_the_balloon(guest):
+    needs(KERNELS[guest.definition.model], "CONFIG_VIRTIO_BALLOON")
+
     def actual():
         return guest.domain.memoryStats()["actual"]
 
