@@ -102,7 +102,7 @@ def test_what_the_machine_cannot_do_is_refused_and_it_goes_on(guest):
     for command in (
         ("send-key", "KEY_A"), ("inject-nmi",), ("blockresize", "vda", "32M"), ("screenshot", str(path)),
         ("blkdeviotune", "vda", "--total-iops-sec", "100"), ("dompmsuspend", "mem"), ("setvcpus", "4", "--live"),
-        ("blockcommit", "vda"), ("snapshot-create",),
+        ("blockcommit", "vda"), ("snapshot-create",), ("snapshot-create-as", "--disk-only"), ("detach-disk", "vda"),
     ):  # fmt: skip
         assert guest.virsh(*command, fails=True).startswith("error:"), command
     assert guest.state.startswith("running")

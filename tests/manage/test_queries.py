@@ -93,6 +93,12 @@ def test_what_the_machine_is(managed):
             assert comm.read().strip() in (f"cpu{n}", "python", "pytest", "python3")
     assert len(client.ask("query-hotpluggable-cpus")) == 4
     assert managed(cpu="e500mc").client().ask("query-target") == {"arch": "ppc"}
+    assert client.ask("query-current-machine") == {"wakeup-suspend-support": False}
+
+
+def test_vcpus_of_a_deterministic_machine_share_a_thread(managed):
+    first, second = managed(cores=2, deterministic=True).client().ask("query-cpus-fast")
+    assert first["thread-id"] == second["thread-id"] > 0
 
 
 def test_disks_and_what_was_asked_of_them(managed, tmp_path):
