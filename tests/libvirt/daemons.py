@@ -28,7 +28,6 @@ _PLACES = "run", "etc/libvirt", "var/lib/libvirt", "var/cache/libvirt", "var/log
 """What the system's libvirt keeps its things in."""
 _SESSION_PLACES = {"RUNTIME_DIR": "run", "CONFIG_HOME": "config", "CACHE_HOME": "cache", "DATA_HOME": "data"}
 _TOOLS = "sh", "mkdir", "mount", "dmidecode", "qemu-img", "qemu-nbd", "passt", "ip"
-"""What libvirtd and emulators find: QEMU's emulators are not among it, for it would question all of them."""
 _SECONDS = 20.0
 
 
@@ -73,12 +72,13 @@ class Daemons:
         self._user = user
         """Whose session it is, where it is not ours."""
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        tools = self.directory / "tools"
-        tools.mkdir()
+        self.tools = self.directory / "tools"
+        """What libvirtd and emulators find: QEMU's emulators are not among it, for it would question all of them."""
+        self.tools.mkdir()
         for tool in _TOOLS:
             if path := shutil.which(tool, path=_PATH):
-                (tools / tool).symlink_to(path)
-        self._environment = dict(os.environ, PATH=str(tools))
+                (self.tools / tool).symlink_to(path)
+        self._environment = dict(os.environ, PATH=str(self.tools))
         if self.session:
             settings = self.directory / "config/libvirt"
             for name, place in _SESSION_PLACES.items():
@@ -108,8 +108,6 @@ class Daemons:
         self._write(settings / "virtlogd.conf")
         self._settings = settings
         self.emulators = {arch: self._emulator(arch) for arch in ("ppc", "ppc64")}
-        for arch, emulator in self.emulators.items():  # what hosts can do is told of such names only
-            (tools / f"qemu-system-{arch}").symlink_to(emulator)
         self.give(self.directory, *self.directory.rglob("*"))
 
     # ---- the daemons -------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def test_a_disk_in_qcow2(daemons, guests):
     guest.run("echo in the image | dd of=/dev/vda bs=512 seek=9 conv=sync 2>/dev/null; sync")
     assert f"Capacity: {32 << 20}" in " ".join(guest.virsh("domblkinfo", "vda").split())
     guest.virsh("destroy")
+    assert guest.state == "shut off (destroyed)"
     subprocess.run(["qemu-img", "convert", "-O", "raw", image, raw := f"{image}.raw"], check=True)
     assert Path(raw).read_bytes()[9 * 512 :].startswith(b"in the image")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.libvirt.conftest import MEBIBYTE
@@ -26,6 +27,7 @@ def test_a_saved_machine_goes_on_where_it_was(guest):
     assert guest.run("cat /tmp/note; md5sum /dev/vda") == before
 
 
+@pytest.mark.slow
 def test_a_start_goes_on_from_a_managed_save(guest):
     guest.run("echo managed >/tmp/note")
     guest.virsh("managedsave")
