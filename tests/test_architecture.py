@@ -48,15 +48,16 @@ MAY_IMPORT = {
     "manage": {
         "block", "boards", "console", "debug", "devices", "hv", "isa", "machine", "memory", "snapshots",
     },
+    "libvirt": {"block", "cache", "console", "fsdev", "isa", "machine"},
     "testing": {"native", "isa", "vcpu", "insns", "translate", "hv", "memory", "console", "guests", "machine"},
     "cli": {
         "analysis", "block", "cache", "isa", "insns", "boards", "boot", "console", "debug", "devices", "fsdev",
-        "guests", "machine", "manage", "memory", "net",
+        "guests", "libvirt", "machine", "manage", "memory", "net",
     },
 }  # fmt: skip
 """What each room may import besides itself and what serves everybody: `errors`, `properties`, `buffers`, `fdsets`. The
 package itself (`from powervisor import Machine`) is the machine's room, its version nobody's."""
-PROGRAMS = {"isa.document": {"insns"}, "testing.snapshots": {"guests", "machine"}}
+PROGRAMS = {"isa.document": {"insns"}, "testing.snapshots": {"guests", "machine"}, "libvirt.images": set()}
 """Modules that are run (`python -m`) and imported by none, with what they may import besides."""
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "guests/" not in str(path.relative_to(PACKAGE))) + sorted(

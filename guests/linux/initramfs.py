@@ -15,6 +15,11 @@ from powervisor.guests.progress import Progress
 # instructions are x86's.
 _CHANGES = {"CONFIG_STATIC": "y", "CONFIG_TC": "n", "CONFIG_SHA1_HWACCEL": "n", "CONFIG_SHA256_HWACCEL": "n"}
 _STEPS = 900
+_OWN_FILES = {
+    "init": "init",
+    "usr/share/udhcpc/default.script": "udhcpc",
+    "etc/acpi/PWRF/00000080": "power-button",  # where busybox's acpid looks when KEY_POWER goes down
+}
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,21 @@ def build(bits: str, path: Path, work: Path, progress: Progress) -> None:
 def pack(busybox: bytes, links: list[str]) -> bytes:
     """The RAM disk as a cpio archive: busybox under all its names (absolute paths), /init, mount points, a console."""
     cpio = Cpio()
-    here = Path(__file__).parent
     for directory in ("dev", "etc", "mnt", "proc", "root", "sys", "tmp"):
         cpio.directory(directory)
     cpio.device("dev/console", 5, 1)  # /init's standard streams; devtmpfs comes only later
     cpio.device("dev/null", 1, 3, 0o666)
-    cpio.file("init", (here / "init").read_bytes(), 0o755)
-    cpio.file("usr/share/udhcpc/default.script", (here / "udhcpc").read_bytes(), 0o755)
+    add_own_files(cpio)
     cpio.file("bin/busybox", busybox, 0o755)
     for link in sorted(links):
         cpio.link(link.lstrip("/"), "/bin/busybox")
     return cpio.data()
+
+
+def add_own_files(cpio: Cpio) -> None:
+    """What in the RAM disk is ours: /init, and what busybox's programs run."""
+    for path, source in _OWN_FILES.items():
+        cpio.file(path, (Path(__file__).parent / source).read_bytes(), 0o755)
 
 
 def _busybox(bits: int, path: Path, work: Path, progress: Progress) -> tuple[bytes, list[str]]:

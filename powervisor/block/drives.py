@@ -107,6 +107,8 @@ class Drive:
         """`file` is the host's file whose bytes, and time of change, are the storage's; `storage` what was opened."""
         self.name, self.where, self.backend, self.storage = name, where, backend, storage
         self.device = ""
+        self.node = False
+        """Whether it is -blockdev's, which has no name of its own besides the node's."""
         self.counts: Counts | None = None
         """Of a device that counts."""
         self._file = file
@@ -182,13 +184,15 @@ def open_drives(drives: Sequence[str], blockdevs: Sequence[str] = (), snapshot: 
     """Open what -drive and -blockdev say; `snapshot` is for all. Raises UserError, with nothing left open."""
     found = Drives()
     try:
-        for name, storage, interface in [*_drives(drives), *_blockdevs(blockdevs)]:
+        nodes = _blockdevs(blockdevs)
+        for name, storage, interface in [*_drives(drives), *nodes]:
             if name in found.by_name:
                 raise UserError(f"{storage.where}: the name {name} is taken; give each drive its own")
             backend = open_storage(storage, snapshot)
             plain = storage.format in ("", RAW) or isinstance(backend, Overlay) or backend.read_only
             file = storage.file if plain and storage.server is None else ""  # qemu-nbd writes when it likes to
-            found.by_name[name] = Drive(name, storage.where, backend, file, storage)
+            found.by_name[name] = drive = Drive(name, storage.where, backend, file, storage)
+            drive.node = any(storage is node for _, node, _ in nodes)
             if interface != NONE:
                 found.devices.append(f"{_DEVICES[interface]},drive={name.replace(',', ',,')}")
     except BaseException:

@@ -15,7 +15,7 @@ from powervisor.cli.board_options import (
     parse_smp,
 )
 from powervisor.cli.json_words import words_of
-from powervisor.cli.options import HELP, Once, Parser, nearest, table
+from powervisor.cli.options import HELP, Merged, Once, Parser, nearest, table
 from powervisor.errors import UsageError, UserError
 from powervisor.properties import check_known, listing, parse, prop
 
@@ -68,6 +68,7 @@ def add_machine_options(parser: Parser) -> None:
         "-M",
         "-machine",
         dest="board",
+        action=Merged,
         metavar="BOARD",
         help="board (help: list them), ppce500,hypervisor=on; none: QMP only",
     )

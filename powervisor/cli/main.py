@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "make a page with plots of the statistics of a run",
     "guests": "list the guests that can be booted by name, and build them",
     "snapshot": "tell what a snapshot file holds",
+    "libvirt": "let libvirt (virsh) run machines: xml, check, setup",
     "cache": "show or clear what is kept on disk between runs",
     "cores": "list the processor cores",
     "boards": "list the boards",

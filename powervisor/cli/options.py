@@ -29,6 +29,19 @@ class Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class Merged(argparse.Action):
+    """Of an option whose properties add up: `-M ppce500,a=on -M b=on` is `-M ppce500,a=on,b=on`."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest)
+        name, comma, rest = values.partition(",")
+        if before is not None and "=" in name:
+            values = f"{before},{values}"
+        elif before is not None:
+            values = name + before[len(before.partition(",")[0]) :] + comma + rest
+        setattr(namespace, self.dest, values)
+
+
 def _is_double(spelling: str, spellings: Sequence[str]) -> bool:
     return spelling.startswith("--") and spelling[1:] in spellings
 

@@ -12,19 +12,27 @@ from ..devices.mpic import Mpic, callable_at
 from ..devices.mpic_native import ENTRY_POINTS
 from ..devices.ns16550 import Ns16550
 from ..devices.pflash import Pflash
+from ..hv import images
 from ..hv.vm import Vm, word_addresses
 from ..isa import cores as core_models
 from ..memory.ram import Ram
 from ..memory.space import PhysicalSpace
 
+_NATIVES = [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()]
+
 
 def new_vm(board: Board, cpus: CpuTopology, ram: Ram, cache: bool, progress: Callable[[str], None] | None) -> Vm:
     """vCPUs over RAM, with the code of the devices that have some."""
-    natives = [*ENTRY_POINTS.values(), *ns16550_native.ENTRY_POINTS.values()]
     return Vm(
-        core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, ram.address, ram.size, natives, progress,
+        core_models.get(cpus.core), cpus.svr, cpus.cores, cpus.threads, ram.address, ram.size, _NATIVES, progress,
         board.clock_hz, cache, board.hypercalls,
     )  # fmt: skip
+
+
+def keep_image(core: core_models.Core, build: bool = True) -> bool:
+    """Have the image of a core's machines in the cache before there is one; tells whether it is there, and with `build`
+    builds it where it is not."""
+    return images.keep(core, _NATIVES, build)
 
 
 def attach_devices(vm: Vm, mpic: Mpic, space: PhysicalSpace, built: Built) -> None:

@@ -88,6 +88,15 @@ class BalloonChange:
     actual: Annotated[int, "bytes"]
 
 
+@event("VSERPORT_CHANGE")
+@struct
+class PortOpened:
+    """A program of the guest has opened a virtserialport, or closed it."""
+
+    id: Annotated[str, "the -device's"]
+    open: bool
+
+
 @event("MIGRATION")
 @struct
 class Migration:

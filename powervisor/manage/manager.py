@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..debug.control import Control
     from ..debug.monitor import Monitor
     from ..devices.virtio.balloon import VirtioBalloon
+    from ..devices.virtio.serial import SerialPort, VirtioSerial
     from ..machine.machine import Machine
     from ..machine.stops import Stopper
     from .session import Session
@@ -94,6 +95,9 @@ class Manager:
             machine.life.listeners += (self._happened,)
         if (balloon := self.balloon) is not None:
             balloon.on_change = lambda size: self._balloon_told.send(events.BalloonChange(actual=size))
+        self._ports_told: dict[str, Throttle] = {}
+        for serial in self.serials:
+            serial.on_open = self._opened
 
     def close(self) -> None:
         """Give up what is under way; nobody is told anything more."""
@@ -102,6 +106,10 @@ class Manager:
         self._balloon_told.close()
         if (balloon := self.balloon) is not None:
             balloon.on_change = None
+        for serial in self.serials:
+            serial.on_open = None
+        for throttle in self._ports_told.values():
+            throttle.close()
         if self._machine is not None:
             life = self._machine.life
             life.listeners = tuple(listener for listener in life.listeners if listener != self._happened)
@@ -255,6 +263,22 @@ class Manager:
             return self.machine.balloon
         except PowervisorError:
             return None
+
+    @property
+    def serials(self) -> list[VirtioSerial]:
+        """The devices that have ports."""
+        try:
+            devices = self.machine.built.everything()
+        except PowervisorError:  # there is no machine
+            return []
+        from ..devices.virtio.serial import VirtioSerial
+
+        return [device for device in devices if isinstance(device, VirtioSerial)]
+
+    def _opened(self, port: SerialPort, opened: bool) -> None:
+        if name := port.options.id:
+            throttle = self._ports_told.setdefault(name, Throttle(self.send))
+            throttle.send(events.PortOpened(id=name, open=opened))
 
     @property
     def monitor(self) -> Monitor:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 ACCELERATOR = "tcg-accel"
 """QEMU's name of translation to native code: clients ask for it."""
 PCI, DEVICE, CPU, ACCEL, MACHINE = "pci-device", "device", "powerpc-cpu", "accel", "machine"
+CREATABLE = "user-creatable"
+_OBJECTS = (
+    "filter-dump", "memory-backend-file", "memory-backend-memfd", "memory-backend-ram", "rng-builtin", "rng-random",
+    "secret",
+)  # fmt: skip
+"""What users make with -object."""
 _UNKNOWN = (1 << 64) - 1
 _ANSWER_SECONDS = 1.0
 
@@ -148,4 +154,5 @@ def types() -> dict[str, tuple[str, ...]]:
     found |= {f"{name}-machine": (MACHINE,) for name in registry.BOARDS}
     found |= {cpu_type(name): (CPU, DEVICE) for name in CORES}
     found |= {name: (PCI, DEVICE) if issubclass(model, PciCard) else (DEVICE,) for name, model in MODELS.items()}
-    return found | dict.fromkeys(PORTS, (DEVICE,))
+    found |= dict.fromkeys(PORTS, (DEVICE,))
+    return found | dict.fromkeys(_OBJECTS, (CREATABLE,))

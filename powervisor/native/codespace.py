@@ -28,13 +28,14 @@ def check_host() -> None:
 class CodeSpace:
     """A reserved range, filled from the bottom with `take`; pages cost memory when touched.
 
-    `base` asks for one address; without it the lowest free one is taken.
+    `base` asks for one address; without it the highest free one is taken: below, at an address that changes from start
+    to start, is the heap of programs that are not position-independent, as Debian's Python.
     """
 
     def __init__(self, size: int, base: int | None = None) -> None:
         check_host()
         protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-        for wanted in range(_LOW, _HIGH - size, _STEP) if base is None else (base,):
+        for wanted in range(_HIGH - size, _LOW - 1, -_STEP) if base is None else (base,):
             flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED_NOREPLACE
             address = _libc.mmap(wanted, size, protection, flags, -1, 0)
             if address == wanted:

@@ -217,7 +217,7 @@ def _start(program: str, words: list[str], theirs: socket.socket, where: str) ->
     try:
         # passt writes its process number there when all is well. It is nobody then, if we are root.
         os.fchmod(told, 0o622)
-        command = [program, "-f", "-q", "--fd", str(theirs.fileno()), "-P", f"/dev/fd/{told}", *words]
+        command = [program, "-f", "-q", "--fd", str(theirs.fileno()), "-P", f"/proc/self/fd/{told}", *words]
         process = subprocess.Popen(
             command, pass_fds=(theirs.fileno(), told), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=errors, start_new_session=True,

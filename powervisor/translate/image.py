@@ -136,7 +136,8 @@ class Building:
         names = [function.name for function in store.natives]
         command = [sys.executable, "-m", f"{__package__}.builder", store.core.name, hex(space.base), str(self._shared)]
         quiet = subprocess.DEVNULL
-        self._kept = store.path(space.base)
+        kept = store.path(space.base)
+        self._kept = kept if kept is not None and os.access(kept.parent, os.W_OK) else None
         self._process = subprocess.Popen(
             [*command, str(self._kept or ""), *names], pass_fds=(shared,),
             stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
@@ -149,7 +150,7 @@ class Building:
         self._waiter.join()
 
     def abandon(self) -> None:
-        """The machine ends: without a cache nobody wants the image any more."""
+        """The machine ends: without a cache that it can be kept in nobody wants the image any more."""
         if self._kept is None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)  # with those it has started

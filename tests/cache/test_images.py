@@ -2,13 +2,17 @@
 
 import os
 import struct
+import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from powervisor.cache import images, place
-from powervisor.translate import builder
+from powervisor.isa import cores
+from powervisor.native.codespace import CodeSpace
+from powervisor.translate import builder, image
 
 
 @pytest.fixture
@@ -163,3 +167,39 @@ def test_without_a_lasting_home_a_prepared_directory_is_the_cache(prepared):
     mine.chmod(0o700)
     (prepared / "home" / "powervisor").mkdir(parents=True)
     assert place.root() == prepared / "home" / "powervisor"
+
+
+def test_an_image_is_found_again_whatever_lies_in_low_memory():
+    def base() -> int:
+        """Where a machine's code goes, on which its image depends."""
+        space = CodeSpace(256 << 20)
+        try:
+            return space.base
+        finally:
+            space.close()
+
+    before = base()
+    heap = CodeSpace(64 << 20, 0x1000_0000)  # as that of programs that are not position-independent
+    try:
+        assert base() == before
+    finally:
+        heap.close()
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_an_image_that_cannot_be_kept_is_given_up_with_its_machine(folder, monkeypatch, writable):
+    started, popen = [], subprocess.Popen
+
+    def start(command, **options):
+        started.append(popen(["sleep", "60"], **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
+    building = image.Building(image.Store(cores.get("e5500"), []), SimpleNamespace(base=0x1000_0000))
+    building.abandon()
+    if writable:
+        assert started[0].poll() is None
+        started[0].kill()
+    building.wait()
+    assert started[0].returncode == (-9 if writable else -15)

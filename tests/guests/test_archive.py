@@ -56,6 +56,7 @@ def test_the_ram_disk_has_init_a_console_and_busybox_under_all_its_names():
     assert found["bin/sh"][1] == b"/bin/busybox"
     assert found["usr/bin/md5sum"][1] == b"/bin/busybox"
     assert stat.S_ISCHR(found["dev/console"][0])
+    assert found["etc/acpi/PWRF/00000080"][0] == stat.S_IFREG | 0o755  # acpid runs it for KEY_POWER
     assert {"proc", "sys", "dev", "tmp"} <= set(found)
 
 

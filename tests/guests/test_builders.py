@@ -86,10 +86,11 @@ def test_a_failing_command_tells_its_complaint():
 
 
 @pytest.mark.parametrize("name", kernel.KERNELS)
-def test_each_kernel_asks_for_its_core_a_console_and_a_way_to_power_off(name):
+def test_each_kernel_asks_for_its_core_a_console_and_ways_to_power_off(name):
     wanted = kernel.configuration(name)
     core = {"k32": "CONFIG_E500MC_CPU", "k64": "CONFIG_E5500_CPU", "k64av": "CONFIG_E6500_CPU"}[name]
-    for key in (core, "CONFIG_SMP", "CONFIG_SERIAL_8250_CONSOLE", "CONFIG_POWER_RESET_GPIO", "CONFIG_FSL_SOC_BOOKE"):
+    power = "CONFIG_POWER_RESET_GPIO", "CONFIG_KEYBOARD_GPIO", "CONFIG_INPUT_EVDEV"
+    for key in (core, "CONFIG_SMP", "CONFIG_SERIAL_8250_CONSOLE", *power, "CONFIG_FSL_SOC_BOOKE"):
         assert wanted[key] == "y"
     assert ("CONFIG_PPC64" in wanted) == (kernel.KERNELS[name].bits == 64)
 

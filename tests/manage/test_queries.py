@@ -7,13 +7,16 @@ import time
 
 import pytest
 
+from powervisor.cli import objects
 from powervisor.console import open_named
 from powervisor.devices.models import MODELS, PORTS
+from powervisor.devices.virtio.serial import Event
 from powervisor.manage.command import COMMANDS
 from powervisor.manage.document import document
 from powervisor.manage.events import EVENTS
 from powervisor.manage.manager import Identity
 from powervisor.manage.schema import schema
+from powervisor.net import netdevs
 from tests.system.bare import MAPPED, RESULTS
 
 
@@ -90,6 +93,12 @@ def test_what_the_machine_is(managed):
             assert comm.read().strip() in (f"cpu{n}", "python", "pytest", "python3")
     assert len(client.ask("query-hotpluggable-cpus")) == 4
     assert managed(cpu="e500mc").client().ask("query-target") == {"arch": "ppc"}
+    assert client.ask("query-current-machine") == {"wakeup-suspend-support": False}
+
+
+def test_vcpus_of_a_deterministic_machine_share_a_thread(managed):
+    first, second = managed(cores=2, deterministic=True).client().ask("query-cpus-fast")
+    assert first["thread-id"] == second["thread-id"] > 0
 
 
 def test_disks_and_what_was_asked_of_them(managed, tmp_path):
@@ -104,6 +113,7 @@ def test_disks_and_what_was_asked_of_them(managed, tmp_path):
     )
     client = made.client()
     first, second = sorted(client.ask("query-block"), key=lambda one: one["device"])
+    assert (first["device"], second["device"]) == ("", "virtio0")
     assert first["qdev"] == "/machine/peripheral/virtio-disk0/virtio-backend"
     assert first["inserted"]["node-name"] == "libvirt-1-format" and first["inserted"]["ro"]
     assert first["inserted"]["image"]["virtual-size"] == 1 << 20 and first["inserted"]["file"] == str(image)
@@ -180,7 +190,9 @@ def test_what_there_could_be(managed):
     client = managed().client()
     names = {one["name"] for one in client.ask("qom-list-types")}
     cores = {one["typename"] for one in client.ask("query-cpu-definitions")}
-    assert names == {"tcg-accel", "ppce500-machine", *cores, *MODELS, *PORTS}
+    creatable = {one["name"] for one in client.ask("qom-list-types", implements="user-creatable")}
+    assert creatable == {*objects.KINDS, *netdevs.OBJECTS}
+    assert names == {"tcg-accel", "ppce500-machine", *cores, *MODELS, *PORTS, *creatable}
     assert [one["name"] for one in client.ask("qom-list-types", implements="accel")] == ["tcg-accel"]
     assert "e1000" in {one["name"] for one in client.ask("qom-list-types", implements="pci-device")}
     properties = {one["name"]: one for one in client.ask("device-list-properties", typename="virtio-blk-pci")}
@@ -198,6 +210,30 @@ def test_chardevs_and_where_they_are(managed, tmp_path):
     assert {"pty", "socket"} <= {one["name"] for one in client.ask("query-chardev-backends")}
     for chardev in chardevs.values():
         chardev.close()
+
+
+def test_a_client_sees_whether_a_program_of_the_guest_has_a_port_open(managed):
+    _, chardev = open_named("null,id=agent")
+    made = managed(
+        devices=["virtio-serial-pci,id=vs0", "virtserialport,id=channel0,chardev=agent,nr=1"],
+        chardevs={"agent": chardev}, identity=Identity(chardevs={"agent": chardev}),
+    )  # fmt: skip
+    client = made.client()
+    (serial,) = made.server.manager.serials
+
+    def told():
+        (one,) = client.ask("query-chardev")
+        return one["frontend-open"]
+
+    assert not told()
+    for value in (1, 1, 0):
+        serial._heard(1, Event.PORT_OPEN, value)
+        assert told() is bool(value)
+    assert client.event("VSERPORT_CHANGE") == {"id": "channel0", "open": True}
+    assert client.event("VSERPORT_CHANGE") == {"id": "channel0", "open": False}
+    serial._heard(1, Event.PORT_OPEN, 1)
+    client.ask("system_reset")
+    assert not told()
 
 
 COUNTS = """

@@ -104,7 +104,8 @@ def test_a_stream_through_a_pipe_nobody_reads_is_cancelled(managed):
     read, written = os.pipe()
     fcntl.fcntl(written, fcntl.F_SETPIPE_SZ, 4096)
     client.ask("getfd", written, fdname="out")
-    client.ask("migrate", uri="fd:out")
+    assert "cannot go on" in client.refused("migrate", uri="fd:out", resume=True)[1]
+    client.ask("migrate", uri="fd:out", resume=False)
     os.close(written)
     assert "under way" in client.refused("migrate", uri="fd:out")[1]
     settled(client, ends=("active",))

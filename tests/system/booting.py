@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from powervisor.guests import catalogue
+from powervisor.guests.archive import Cpio
+from powervisor.guests.linux.initramfs import add_own_files
 
 TREE = Path(__file__).resolve().parents[2]
 _UIMAGE_HEADER = 64
@@ -33,6 +36,15 @@ def options(name: str, append: str = "stop") -> dict[str, Any]:
     if "append" in chosen:
         chosen["append"] = f"{chosen['append']} {append}"
     return chosen
+
+
+def with_own_files(chosen: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The same keywords with /init and the answer to the power button of this tree in the RAM disk that was found."""
+    ours = Cpio()
+    add_own_files(ours)
+    path = directory / "initramfs"
+    path.write_bytes(Path(chosen["initrd"]).read_bytes() + gzip.compress(ours.data(), 1))
+    return chosen | {"initrd": str(path)}
 
 
 def needs(name: str, *switches: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -116,6 +116,9 @@ class VirtioSerial(VirtioDevice):
     def __init__(self, name: str, services: Services, most_ports: int, features: int) -> None:
         self.most_ports = most_ports
         self.ports: dict[int, SerialPort] = {}
+        self.on_open: Callable[[SerialPort, bool], None] | None = None
+        """Called when a program of the guest opens a port, or no longer has it open."""
+        self._told: dict[int, bool] = {}
         self._boxes = threading.Lock()  # chardevs add to what the worker takes away
         control = _CONTROL_SIZE, _CONTROL_SIZE
         sizes = (_DATA_SIZE, _DATA_SIZE, *control, *(_DATA_SIZE, _DATA_SIZE) * (most_ports - 1))
@@ -126,6 +129,14 @@ class VirtioSerial(VirtioDevice):
             boxes += [b""] * (self.most_ports - len(boxes))
         for flags in (self.ready, self.opened):
             flags += [0] * (self.most_ports - len(flags))
+        self._tell_opened()
+
+    def _tell_opened(self) -> None:
+        for index, port in self.ports.items():
+            if (opened := bool(self.opened[index])) is not self._told.get(index, False):
+                self._told[index] = opened
+                if self.on_open is not None:
+                    self.on_open(port, opened)
 
     def configuration(self, order: str) -> bytes:
         """No size of a terminal, the number of ports, no emergency writes."""
@@ -260,6 +271,7 @@ class VirtioSerial(VirtioDevice):
                 answers.append(self._message(number, Event.PORT_OPEN, 1))
         elif event == Event.PORT_OPEN:
             self.opened[number] = value
+            self._tell_opened()
             self.queues[_data_in(number)].rung = True
         with self._boxes:
             self.messages += answers

@@ -19,7 +19,7 @@ class ChardevInfo:
 
     label: Annotated[str, "its id; serialN for the N-th -serial without one"]
     filename: Annotated[str, "what it is, and where: pty:/dev/pts/3"]
-    frontend_open: Annotated[bool, "whether something of the machine listens to it"]
+    frontend_open: Annotated[bool, "whether something of the machine listens: to a virtserialport's, a program"]
 
 
 @struct
@@ -32,8 +32,17 @@ class ChardevBackendInfo:
 @command("query-chardev")
 def query_chardev(session: Session) -> list[ChardevInfo]:
     """All chardevs."""
+    silent = {
+        port.options.chardev
+        for serial in session.manager.serials
+        for number, port in serial.ports.items()
+        if not port.console and not serial.opened[number]
+    }
     chardevs = session.manager.identity.chardevs.items()
-    return [ChardevInfo(label=label, filename=_filename(chardev), frontend_open=True) for label, chardev in chardevs]
+    return [
+        ChardevInfo(label=label, filename=_filename(chardev), frontend_open=label not in silent)
+        for label, chardev in chardevs
+    ]
 
 
 @command("query-chardev-backends")

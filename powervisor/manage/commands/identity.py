@@ -62,6 +62,13 @@ class MachineInfo:
 
 
 @struct
+class CurrentMachineParams:
+    """What this board can do."""
+
+    wakeup_suspend_support: Annotated[bool, "whether a guest can suspend it: never"]
+
+
+@struct
 class CpuDefinitionInfo:
     """A core."""
 
@@ -140,6 +147,12 @@ def query_machines(session: Session) -> list[MachineInfo]:
     ]  # fmt: skip
 
 
+@command("query-current-machine")
+def query_current_machine(session: Session) -> CurrentMachineParams:
+    """What this machine's board can do."""
+    return CurrentMachineParams(wakeup_suspend_support=False)
+
+
 @command("query-cpu-definitions")
 def query_cpu_definitions(session: Session) -> list[CpuDefinitionInfo]:
     """All cores of the architecture, by libvirt's names as well."""
@@ -159,7 +172,9 @@ def query_cpus_fast(session: Session) -> list[CpuInfoFast]:
     """All vCPUs, without disturbing them."""
     machine, target = session.manager.machine, query_target(session).arch
     per_core = machine.topology.threads
-    threads = machine.vm.thread_ids or [0] * machine.topology.vcpus
+    threads = machine.vm.thread_ids or [0]
+    if len(threads) == 1:  # a deterministic machine has one for all
+        threads *= machine.topology.vcpus
     return [
         CpuInfoFast(
             cpu_index=n,

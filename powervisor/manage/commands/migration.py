@@ -66,10 +66,13 @@ def migrate(
     *,
     uri: Annotated[str, "fd:NAME (see getfd) or file:PATH"],
     detach: Annotated[bool, "always so: the answer comes at once"] = False,
+    resume: Annotated[bool, "only false: a migration that broke begins anew"] = False,
 ) -> None:
     """Stop the machine and write all of it there: a stream for migrate-incoming of a machine made alike. Disks are not
     in it. Afterwards it stands still (postmigrate); when that fails or is cancelled it goes on. query-migrate and
     MIGRATION tell how far it is."""
+    if resume:
+        raise QmpError("migrate: a migration that broke cannot go on; leave resume out")
     migration = session.manager.migration
     migration.check_out()
     migration.send(open_channel(session, uri, writing=True))

@@ -50,7 +50,7 @@ class BlockNode:
 class BlockInfo:
     """A device for disks, and what is in it."""
 
-    device: Annotated[str, "the -drive's id"]
+    device: Annotated[str, "the -drive's id; empty for -blockdev, as everywhere"]
     qdev: Annotated[str, "the device's place in the tree of objects"]
     type: Literal["unknown"]
     removable: bool
@@ -98,6 +98,10 @@ def _node(drive: Drive) -> BlockNode:
     )  # fmt: skip
 
 
+def _id(drive: Drive) -> str:
+    return "" if drive.node else drive.name
+
+
 def _qdev(drive: Drive) -> str:
     where = "peripheral-anon" if "@" in drive.device else "peripheral"
     return f"/machine/{where}/{drive.device}" + ("" if drive.counts is None else "/virtio-backend")
@@ -108,7 +112,7 @@ def query_block(session: Session) -> list[BlockInfo]:
     """All devices for disks: virtio, SD cards, flash, EEPROMs."""
     return [
         BlockInfo(
-            device=drive.name, qdev=_qdev(drive), type="unknown", removable=False, locked=False, io_status="ok",
+            device=_id(drive), qdev=_qdev(drive), type="unknown", removable=False, locked=False, io_status="ok",
             inserted=_node(drive),
         )
         for drive in session.manager.machine.drives
@@ -130,7 +134,7 @@ def query_blockstats(
     """What devices have asked of their storage. Only virtio-blk-pci counts; others are left out."""
     return [
         BlockStats(
-            device=drive.name, node_name=drive.name, qdev=_qdev(drive),
+            device=_id(drive), node_name=drive.name, qdev=_qdev(drive),
             stats=BlockDeviceStats(
                 rd_bytes=counts.read_bytes, wr_bytes=counts.write_bytes, rd_operations=counts.reads,
                 wr_operations=counts.writes, flush_operations=counts.flushes, unmap_operations=counts.discards,
