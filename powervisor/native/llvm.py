@@ -37,6 +37,7 @@ REGION_PASSES = (
     "global_dead_code_eliminate",
     "sroa",
     "simplify_cfg",
+    "new_gvn",
     "instruction_combine",
     "simplify_cfg",
     "jump_threading",

@@ -122,7 +122,7 @@ def test_code_overwritten_without_icbi_is_no_mismatch(pairs: Pairs, monkeypatch:
 
 
 def test_the_end_of_a_case_leaves_with_nothing_changed(pairs: Pairs) -> None:
-    pair = pairs["e500mc"]
+    pair = pairs["e5500"]
     case = plain(pair, [NOP])
     assert pair.check(case) is None
     assert [word for _, word, _, _, _ in pair.oracle.executed] == [NOP, STOP]

@@ -167,8 +167,6 @@ class Builder(Edges):
                 self.lines += lines
             else:
                 value = self.temp(f"load {kind}, ptr {self.temp(f'getelementptr i8, ptr %frame, i64 {slot.at}')}")
-                if kind == "i32":
-                    value, kind = self.temp(f"zext i32 {value} to i64"), "i64"
             place = self.temp(f"getelementptr i8, ptr %cpu, i64 {slot.offset}")
             self.put(f"store {kind} {value}, ptr {place}")
 
