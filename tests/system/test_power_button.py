@@ -11,25 +11,19 @@ from powervisor import Machine
 from tests.system.booting import TROUBLE, needs, options, with_own_files
 from tests.system.test_qmp import served
 
-pytestmark = pytest.mark.usefixtures("listening_kernel")
+
+def listening(name, directory):
+    """Keywords of `Machine` for Linux to its shell; the test is skipped where its kernel has no ear for the button."""
+    needs(name, "CONFIG_KEYBOARD_GPIO", "CONFIG_INPUT_EVDEV")
+    return with_own_files(options(name, ""), directory) | {"serial": [None]}
 
 
-@pytest.fixture
-def listening_kernel():
-    needs("k32", "CONFIG_KEYBOARD_GPIO", "CONFIG_INPUT_EVDEV")
-
-
-@pytest.fixture
-def boots(tmp_path):
-    """Keywords of `Machine` for Linux to its shell."""
-    return with_own_files(options("k32", ""), tmp_path) | {"serial": [None]}
-
-
-def test_linux_ends_its_programs_and_unmounts_its_disks(boots, tmp_path):
+@pytest.mark.parametrize("name", ["k32", pytest.param("k64", marks=pytest.mark.slow)])
+def test_linux_ends_its_programs_and_unmounts_its_disks(name, tmp_path):
     image = tmp_path / "disk"
     image.write_bytes(bytes(4 << 20))
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", image], check=True)
-    with Machine(**boots, drives=[f"file={image}"]) as machine:
+    with Machine(**listening(name, tmp_path), drives=[f"file={image}"]) as machine:
         machine.start()
         console = machine.console
         console.expect("/ # ", timeout=100)
@@ -47,9 +41,9 @@ def test_linux_ends_its_programs_and_unmounts_its_disks(boots, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [{}, {"command-line": "system_powerdown"}], ids=["QMP", "monitor"])
-def test_whoever_asks_for_it_presses_the_same_button(boots, tmp_path, command):
+def test_whoever_asks_for_it_presses_the_same_button(tmp_path, command):
     with ExitStack() as stack:
-        machine = stack.enter_context(Machine(**boots))
+        machine = stack.enter_context(Machine(**listening("k32", tmp_path)))
         client = served(stack, machine, tmp_path / "qmp")
         machine.console.expect("/ # ", timeout=100)
         if command:
