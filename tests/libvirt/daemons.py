@@ -23,6 +23,7 @@ from tests.system.booting import TREE
 
 _DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNSHARE = shutil.which("unshare", path=_PATH) or "unshare"
 _PACKAGES = {"virsh": "libvirt-clients", "virt-install": "virtinst"}
 _PLACES = "run", "etc/libvirt", "var/lib/libvirt", "var/cache/libvirt", "var/log/libvirt"
 """What the system's libvirt keeps its things in."""
@@ -67,6 +68,8 @@ class Daemons:
         needs("libvirtd", "virtlogd", "virsh")
         self.libvirt = bindings()
         self.session = user is not None or os.getuid() != 0
+        if not self.session and subprocess.run([_UNSHARE, "-m", "true"], capture_output=True).returncode:
+            pytest.skip("root may not make mount namespaces here, which the system's libvirtd gets")
         self.directory = Path(tempfile.mkdtemp(prefix="pv-virt-"))  # a short path: sockets lie below it
         self.directory.chmod(0o755)
         self._user = user
@@ -182,8 +185,7 @@ class Daemons:
         mounts = [f"mkdir -p /{place} && mount --bind {self.directory}/{place} /{place}" for place in _PLACES]
         if self._has_huge_pages:
             mounts.append(f"mount -t hugetlbfs none {self.huge_pages}")
-        unshare = shutil.which("unshare", path=_PATH) or "unshare"
-        return [unshare, "-m", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
+        return [_UNSHARE, "-m", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
 
     def _emulator(self, arch: str) -> Path:
         """A program that libvirt can run: it passes no variables of ours to emulators."""
@@ -210,10 +212,13 @@ class Daemons:
 
 def _python(user: str | None) -> tuple[str, str] | None:
     """A Python that `user` can run, and its PYTHONPATH: ours may be somebody's own. None where there is none."""
+    ours = sys.executable, ":".join(filter(None, (str(TREE), os.environ.get("PYTHONPATH"))))
+    if user is None:
+        return ours
     packages = sysconfig.get_paths()["purelib"]
     images = cache_root() / "images"
     check = f"import os, llvmlite, powervisor; os.listdir({str(images)!r}) if os.path.exists({str(images)!r}) else 0"
-    for python, path in ((sys.executable, str(TREE)), ("/usr/bin/python3", f"{TREE}:{packages}")):
+    for python, path in (ours, ("/usr/bin/python3", f"{TREE}:{packages}")):
         try:
             done = subprocess.run(
                 [python, "-c", f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}; {check}"],

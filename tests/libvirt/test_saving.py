@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -44,6 +45,11 @@ def test_a_machine_that_stands_still_is_saved_and_reset(guest):
     path = str(guest.daemons.directory / f"{guest.name}.still")
     guest.virsh("suspend")
     guest.virsh("save", path)
+    image = guest.daemons.directory / f"{guest.definition.model}.img"
+    before = image.stat()
+    os.utime(image)
+    assert "has changed" in guest.daemons.virsh("restore", path, fails=True)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     guest.daemons.virsh("restore", path)
     assert guest.state.startswith("paused")
     guest.virsh("resume")
