@@ -137,13 +137,8 @@ class Daemons:
             if name not in self._daemons:
                 socket.unlink(missing_ok=True)
                 program = shutil.which(name, path=_PATH) or name
-                words = [
-                    program,
-                    "-f",
-                    str(self.directory / _SETTINGS / f"{name}.conf"),
-                    "-p",
-                    str(self.runs / f"{name}.pid"),
-                ]
+                settings, pid = self.directory / _SETTINGS / f"{name}.conf", self.runs / f"{name}.pid"
+                words = [program, "-f", str(settings), "-p", str(pid)]
                 with (self.directory / f"{name}.err").open("ab") as errors:
                     self._daemons[name] = subprocess.Popen(
                         words if self.session else [*self._namespace(), *words], env=self._environment,
