@@ -117,8 +117,11 @@ def document() -> str:
         for one in COMMANDS.values():
             if one.family == name:
                 parts += _command(one)
-    refused = "; ".join(f"`{name}`: {why}" for name, why in MISSING.items())
-    parts.append(f"\n## Not here\n\n{refused}.\n\n## Events\n")
+    names: dict[str, list[str]] = {}
+    for name, why in MISSING.items():
+        names.setdefault(why, []).append(f"`{name}`")
+    refused = "\n".join(f"- {', '.join(those)}: {why}." for why, those in names.items())
+    parts.append(f"\n## Not here\n\n{refused}\n\n## Events\n")
     parts.append("\nEach has a `timestamp` of `seconds` and `microseconds`.\n")
     for name, event in EVENTS.items():
         parts.append(f"\n### {name}\n\n{_doc(event)}\n")

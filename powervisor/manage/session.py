@@ -27,7 +27,13 @@ MOST_BYTES = 4 << 20
 MUCH_BYTES = 256 << 10
 """With so much unread its requests are not executed."""
 _REQUEST = {"execute", "arguments", "id", "control"}
-MISSING = {"screendump": "the machine has no display"}
+_FIXED = "disks, networks and devices are there from the start to the end; define the machine with them"
+_OFFLINE = "what an image is made of is changed while the machine is off; see qemu-img"
+MISSING = {
+    "screendump": "the machine has no display",
+    **dict.fromkeys(("blockdev-add", "blockdev-del", "device_add", "device_del", "netdev_add", "netdev_del"), _FIXED),
+    **dict.fromkeys(("block-commit", "block-stream", "block_resize", "blockdev-create", "blockdev-mirror"), _OFFLINE),
+}
 """Commands that clients of QEMU may expect, and why they cannot be had."""
 
 

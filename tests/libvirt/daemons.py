@@ -23,10 +23,12 @@ from tests.system.booting import TREE
 
 _DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNSHARE = shutil.which("unshare", path=_PATH) or "unshare"
 _PACKAGES = {"virsh": "libvirt-clients", "virt-install": "virtinst"}
 _PLACES = "run", "etc/libvirt", "var/lib/libvirt", "var/cache/libvirt", "var/log/libvirt"
 """What the system's libvirt keeps its things in."""
-_SESSION_PLACES = {"RUNTIME_DIR": "run", "CONFIG_HOME": "config", "CACHE_HOME": "cache", "DATA_HOME": "data"}
+_SETTINGS = "etc/libvirt"
+_SESSION_PLACES = {"RUNTIME_DIR": "run", "CONFIG_HOME": "etc", "CACHE_HOME": "cache", "DATA_HOME": "data"}
 _TOOLS = "sh", "mkdir", "mount", "dmidecode", "qemu-img", "qemu-nbd", "passt", "ip"
 _SECONDS = 20.0
 
@@ -67,48 +69,55 @@ class Daemons:
         needs("libvirtd", "virtlogd", "virsh")
         self.libvirt = bindings()
         self.session = user is not None or os.getuid() != 0
-        self.directory = Path(tempfile.mkdtemp(prefix="pv-virt-"))  # a short path: sockets lie below it
-        self.directory.chmod(0o755)
-        self._user = user
-        """Whose session it is, where it is not ours."""
+        if not self.session and subprocess.run([_UNSHARE, "-m", "true"], capture_output=True).returncode:
+            pytest.skip("root may not make mount namespaces here, which the system's libvirtd gets")
+        python = _python(user or (None if self.session or owner == "root" else owner))
+        if python is None:
+            pytest.skip(f"{user or owner} can read neither this Python nor what /usr/bin/python3 would need")
+        self._python, self._user = python, user
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.directory = Path(tempfile.mkdtemp(prefix="pv-"))  # a short path: sockets lie below it
+        self.directory.chmod(0o755)
         self.tools = self.directory / "tools"
         """What libvirtd and emulators find: QEMU's emulators are not among it, for it would question all of them."""
-        self.tools.mkdir()
-        for tool in _TOOLS:
-            if path := shutil.which(tool, path=_PATH):
-                (self.tools / tool).symlink_to(path)
-        self._environment = dict(os.environ, PATH=str(self.tools))
-        if self.session:
-            settings = self.directory / "config/libvirt"
-            for name, place in _SESSION_PLACES.items():
-                (self.directory / place / "libvirt").mkdir(parents=True)
-                self._environment[f"XDG_{name}"] = str(self.directory / place)
-        else:
-            settings = self.directory / "etc/libvirt"
-            for place in (*_PLACES, "run/lock"):  # consoles are locked there
-                (self.directory / place).mkdir(parents=True, exist_ok=True)
-        self.huge_pages = self.directory / "huge"
-        """Where a hugetlbfs is, for the daemons and what they start."""
-        self._has_huge_pages = huge_pages
         self.runs = self.directory / "run/libvirt"
         """Sockets, process ids and states of what runs."""
-        self.runs.mkdir(parents=True, exist_ok=True)
+        self.huge_pages = self.directory / "huge" if huge_pages else None
+        """Where a hugetlbfs is, for the daemons and what they start."""
         self.uri = f"qemu+unix:///{'session' if self.session else 'system'}?socket={self.runs}/libvirt-sock"
-        self._python = _python(user or (None if self.session or owner == "root" else owner))
-        if self._python is None:
-            pytest.skip(f"{user or owner} can read neither this Python nor what /usr/bin/python3 would need")
-        self._write(settings / "qemu.conf", 'security_driver = "none"')
-        if huge_pages:
-            self.huge_pages.mkdir()
-            self._write(settings / "qemu.conf", f'hugetlbfs_mount = "{self.huge_pages}"')
-        if not self.session:
-            self._write(settings / "qemu.conf", f'user = "{owner}"', f'group = "{owner}"')
-        self._write(settings / "libvirtd.conf", 'auth_unix_rw = "none"', f'log_outputs = "4:file:{self.log}"')
-        self._write(settings / "virtlogd.conf")
-        self._settings = settings
+        self._environment = dict(os.environ, PATH=str(self.tools))
+        self._furnish()
+        self._configure(owner)
         self.emulators = {arch: self._emulator(arch) for arch in ("ppc", "ppc64")}
         self.give(self.directory, *self.directory.rglob("*"))
+
+    def _furnish(self) -> None:
+        places = [self.tools, self.runs, *([self.huge_pages] if self.huge_pages else [])]
+        if self.session:
+            for name, place in _SESSION_PLACES.items():
+                places.append(self.directory / place / "libvirt")
+                self._environment[f"XDG_{name}"] = str(self.directory / place)
+        else:
+            places += [self.directory / place for place in (*_PLACES, "run/lock")]  # consoles are locked there
+        for path in places:
+            path.mkdir(parents=True, exist_ok=True)
+        for tool in _TOOLS:
+            if found := shutil.which(tool, path=_PATH):
+                (self.tools / tool).symlink_to(found)
+
+    def _configure(self, owner: str) -> None:
+        machines = ['security_driver = "none"']
+        if self.huge_pages:
+            machines.append(f'hugetlbfs_mount = "{self.huge_pages}"')
+        if not self.session:
+            machines += [f'user = "{owner}"', f'group = "{owner}"']
+        texts = {
+            "qemu": machines,
+            "libvirtd": ['auth_unix_rw = "none"', f'log_outputs = "4:file:{self.log}"'],
+            "virtlogd": [],
+        }
+        for name, lines in texts.items():
+            (self.directory / _SETTINGS / f"{name}.conf").write_text("".join(f"{line}\n" for line in lines))
 
     # ---- the daemons -------------------------------------------------------------------------------------------------
 
@@ -128,7 +137,8 @@ class Daemons:
             if name not in self._daemons:
                 socket.unlink(missing_ok=True)
                 program = shutil.which(name, path=_PATH) or name
-                words = [program, "-f", str(self._settings / f"{name}.conf"), "-p", str(self.runs / f"{name}.pid")]
+                settings, pid = self.directory / _SETTINGS / f"{name}.conf", self.runs / f"{name}.pid"
+                words = [program, "-f", str(settings), "-p", str(pid)]
                 with (self.directory / f"{name}.err").open("ab") as errors:
                     self._daemons[name] = subprocess.Popen(
                         words if self.session else [*self._namespace(), *words], env=self._environment,
@@ -173,17 +183,12 @@ class Daemons:
 
     # ---- their surroundings ------------------------------------------------------------------------------------------
 
-    def _write(self, path: Path, *lines: str) -> None:
-        with path.open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-
     def _namespace(self) -> list[str]:
         """What a command line begins with that sees our directories in place of the host's."""
         mounts = [f"mkdir -p /{place} && mount --bind {self.directory}/{place} /{place}" for place in _PLACES]
-        if self._has_huge_pages:
+        if self.huge_pages:
             mounts.append(f"mount -t hugetlbfs none {self.huge_pages}")
-        unshare = shutil.which("unshare", path=_PATH) or "unshare"
-        return [unshare, "-m", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
+        return [_UNSHARE, "-m", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
 
     def _emulator(self, arch: str) -> Path:
         """A program that libvirt can run: it passes no variables of ours to emulators."""
@@ -210,10 +215,13 @@ class Daemons:
 
 def _python(user: str | None) -> tuple[str, str] | None:
     """A Python that `user` can run, and its PYTHONPATH: ours may be somebody's own. None where there is none."""
+    ours = sys.executable, ":".join(filter(None, (str(TREE), os.environ.get("PYTHONPATH"))))
+    if user is None:
+        return ours
     packages = sysconfig.get_paths()["purelib"]
     images = cache_root() / "images"
     check = f"import os, llvmlite, powervisor; os.listdir({str(images)!r}) if os.path.exists({str(images)!r}) else 0"
-    for python, path in ((sys.executable, str(TREE)), ("/usr/bin/python3", f"{TREE}:{packages}")):
+    for python, path in (ours, ("/usr/bin/python3", f"{TREE}:{packages}")):
         try:
             done = subprocess.run(
                 [python, "-c", f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}; {check}"],

@@ -23,7 +23,7 @@ _names = itertools.count(1)
 
 def unique(name: str) -> str:
     """A name of this process's own: control groups are the host's."""
-    return f"pv{os.getpid()}-{name}-{next(_names)}"
+    return f"{name}-{os.getpid()}-{next(_names)}"
 
 
 def linux(daemons: Daemons, cpu: str = "e500mc", **changes: Any) -> Domain:

@@ -64,6 +64,15 @@ def test_counts_of_a_disk_grow_as_the_guest_writes(guest):
     assert re.search(rf"Capacity: +{16 * MEBIBYTE}$", guest.virsh("domblkinfo", "vda"), re.MULTILINE)
 
 
+def test_a_network_cable_is_pulled_out_and_put_back(guest):
+    guest.run("ip link set eth0 up")
+    (mac,) = (word for word in guest.virsh("domiflist").split() if word.count(":") == 5)
+    for state, carrier in (("down", "0"), ("up", "1")):
+        guest.virsh("domif-setlink", mac, state)
+        assert guest.virsh("domif-getlink", mac).split() == [mac, state]
+        assert carrier in guest.run("sleep 0.2; cat /sys/class/net/eth0/carrier").split()
+
+
 def test_memory_is_taken_and_given_back_by_the_balloon(guest):
     needs(KERNELS[guest.definition.model], "CONFIG_VIRTIO_BALLOON")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.libvirt.conftest import MEBIBYTE
+from tests.libvirt.guests import UP
 
 
 def test_a_saved_machine_goes_on_where_it_was(guest):
@@ -35,6 +37,31 @@ def test_a_start_goes_on_from_a_managed_save(guest):
     guest.virsh("start")
     assert guest.state == "running (restored)"
     assert "managed" in guest.run("cat /tmp/note")
+
+
+@pytest.mark.slow
+def test_a_machine_that_stands_still_is_saved_and_reset(guest):
+    guest.run("echo still >/tmp/note")
+    path = str(guest.daemons.directory / f"{guest.name}.still")
+    guest.virsh("suspend")
+    guest.virsh("save", path)
+    image = guest.daemons.directory / f"{guest.definition.model}.img"
+    before = image.stat()
+    os.utime(image)
+    assert "has changed" in guest.daemons.virsh("restore", path, fails=True)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    guest.daemons.virsh("restore", path)
+    assert guest.state.startswith("paused")
+    guest.virsh("resume")
+    assert "still" in guest.run("cat /tmp/note")
+    guest.virsh("dump", path)  # the same stream, of a machine that goes on
+    assert "still" in guest.run("cat /tmp/note")
+    guest.virsh("suspend")
+    guest.virsh("reset")
+    assert guest.state.startswith("paused")
+    guest.virsh("resume")
+    guest.expect(UP)
+    guest.expect("#")
 
 
 def test_memory_is_dumped_as_a_core_file(guest):
