@@ -12,7 +12,7 @@ from ...native.lang import NativeFunction
 from ...native.source import syntax
 from ...native.values import Const, Frame, Value
 from ...vcpu import access as access_natives
-from ...vcpu import mmu, ops, vector
+from ...vcpu import mmu, vector
 from ...vcpu.state import Context, Vcpu
 from ..inlining import InlineCompiler
 
@@ -92,7 +92,7 @@ class MemoryCompiler(InlineCompiler):
             self.leave_if(self.temp(f"icmp eq i64 {addend}, 0"))
         return addend
 
-    def address(self, node: ast.AST, cpu: Any, ea: Any) -> Value:
+    def address(self, node: ast.AST, ea: Any) -> Value:
         """As `ops.address`."""
         whole = self.coerce(ea, u64, node).ref
         if self.cm:
@@ -109,18 +109,18 @@ class MemoryCompiler(InlineCompiler):
         self.start(on)
 
     def on_load(self, node: ast.AST, cpu: Any, kind: Any, ea: Any) -> Value:
-        where = self.address(node, cpu, ea)
+        where = self.address(node, ea)
         host = self.host_address(node, cpu, where, kind.value.size, "read")
         swapped: Value = self.word_bswap(node, self.word_load(node, kind, host))
         return swapped
 
     def on_store(self, node: ast.AST, cpu: Any, kind: Any, ea: Any, value: Any) -> None:
-        where = self.address(node, cpu, ea)
+        where = self.address(node, ea)
         host = self.host_address(node, cpu, where, kind.value.size, "write")
         self.word_store(node, kind, host, self.word_bswap(node, self.coerce(value, kind.value, node)))
 
     def quadword(self, node: ast.AST, cpu: Any, ea: Any, access: str) -> Value:
-        where = self.address(node, cpu, ea)
+        where = self.address(node, ea)
         aligned = Value(u64, self.temp(f"and i64 {where.ref}, -16"))
         return self.host_address(node, cpu, aligned, 1, access)
 
@@ -150,7 +150,7 @@ class ProbeCompiler(MemoryCompiler):
         self.enter(access_natives.load)
         node = syntax(access_natives.load)[0]
         cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
-        where = self.address(node, cpu, ea)
+        where = self.address(node, ea)
         last = Value(u64, self.temp(f"add i64 {where.ref}, %last"))
         room = self.temp(f"sub i64 {PAGE_SIZE - 1}, %last")
         page = self.temp(f"lshr i64 {where.ref}, 12" if self.cm else f"and i64 {where.ref}, {-PAGE_SIZE}")
