@@ -11,7 +11,7 @@ from powervisor.testing.differential import Pair
 
 from .conftest import CORES, Pairs
 
-CASES = 5
+CASES = 3
 """Cases of an entry in a mode; they hold six words, those of entries that end a block one."""
 STENCIL_TRIES = 25
 NEVER_COMPLETE = {"sc", "ehpriv", "dnh"}

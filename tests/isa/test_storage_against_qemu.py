@@ -146,7 +146,7 @@ def storage_cases(core: str, seed: int, count: int, in_qemu: bool = True) -> lis
 
 @pytest.mark.parametrize("core", CORES)
 def test_loads_and_stores_are_as_in_qemu(core: str) -> None:
-    check(core, core, storage_cases(core, 1, 16))
+    check(core, core, storage_cases(core, 1, 6))
 
 
 def test_a_64_bit_core_in_32_bit_mode_loads_and_stores_as_a_32_bit_core() -> None:

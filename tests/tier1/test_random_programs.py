@@ -36,7 +36,7 @@ def check(seed: str, names: tuple[str, ...], count: int, options: RegionOptions 
 
 
 def test_random_programs_agree() -> None:
-    check("tests", CORES, 36)
+    check("tests", CORES, 18)
 
 
 def test_the_program_that_new_gvn_compiled_wrong_is_right() -> None:

@@ -14,7 +14,7 @@ from powervisor.isa.registers import IVOR, SPR
 from powervisor.testing import partitions
 from powervisor.testing.partitions import OWN_EA, Escaped, Guests, Machine, base
 
-ROUNDS = 6
+ROUNDS = 4
 LONG_SECONDS = 60
 USUAL = (IVOR.PROGRAM, IVOR.DATA_TLB, IVOR.INSTRUCTION_TLB, IVOR.HYPERVISOR_PRIVILEGE, IVOR.HYPERVISOR_SYSTEM_CALL)
 
