@@ -22,6 +22,9 @@ COUNTERS = (10, 11, 12)
 KEPT = frozenset((SAVED_LR, *COUNTERS))
 CASES, CASE_WORDS = 4, 8
 """Of a switch: a multiple of the words of a case is added to the address of the first."""
+SMALL, BEFORE = 2, 3
+"""Small functions, as long as a case, one of which an indirect call leads to; words from what LR has to where the
+distance is added."""
 _WORK = frozenset(
     "fixed logical rotate compare condition storage strings float float_move float_storage altivec altivec_float"
     " altivec_integer altivec_multiply altivec_permute altivec_storage atomic cache special system".split()
@@ -43,10 +46,10 @@ class Program:
 
 
 class ProgramMaker:
-    """Makes programs for a core; the same seed makes the same programs."""
+    """Makes programs for a core; the same seed makes the same programs, others with `indirect` calls than without."""
 
-    def __init__(self, core: Core) -> None:
-        self.core, self.cases = core, CaseMaker(core)
+    def __init__(self, core: Core, indirect: bool = True) -> None:
+        self.core, self.cases, self._indirect = core, CaseMaker(core), indirect
         self.rng: random.Random = self.cases.rng
         entries = [e for e in self.cases.all if e.group in _WORK and not e.ends]
         hot = [e for e in entries if e.hot and e.name not in _NOT_IN_BODIES]
@@ -57,12 +60,14 @@ class ProgramMaker:
         self.words: list[int] = []
         self.heads: list[int] = []
         self._calls: list[tuple[int, int]] = []
+        self._pointers: list[int] = []
+        """Where the distance to the first small function is added to an address."""
         self._inside = self._calm = False
 
     def program(self, seed: str) -> Program:
         """A program by its seed."""
         rng = self.cases.seed(seed).rng
-        self.words, self.heads, self._calls = [], [0], []
+        self.words, self.heads, self._calls, self._pointers = [], [0], [], []
         wide = self.core.bits == 64 and rng.random() < 0.6
         self._calm = rng.random() < 0.6
         if rng.random() < 0.5:
@@ -76,6 +81,12 @@ class ProgramMaker:
         for at, depth in self._calls:
             target = rng.choice(functions[2:] if depth else functions)
             self.words[at] = self._named("b").encode(li=4 * (target - at), lk=1)
+        small = len(self.words)
+        for _ in range(SMALL if self._indirect else 0):
+            self._work(CASE_WORDS - 1)
+            self._put("blr")
+        for at in self._pointers:
+            self.words[at] = assemble(f"addi r8,r8,{4 * (small - at + BEFORE)}", 0, self.core)
         self.heads += functions
         return Program(self._case(wide), list(self.heads))
 
@@ -233,6 +244,11 @@ class ProgramMaker:
         """A call of a function, which is not there yet; leaves have none."""
         if leaf:
             self._work(2)
+            return
+        if self._indirect and self.rng.random() < 0.4:
+            self._put("bcl 20,31,4", "mflr r8", f"rlwinm r7,r{self.rng.randrange(1, 7)},5,26,26", "add r8,r8,r7")
+            self._pointers.append(len(self.words))
+            self._put("nop", "mtctr r8", "bctrl")
             return
         self._calls.append((len(self.words), int(bool(self._inside))))
         self.words.append(0)

@@ -29,6 +29,10 @@ PAGES_SHARE = 4
 """A quarter of the space is for CodePages: about 8,000 pages of code."""
 
 
+_IMPORTING = threading.Lock()
+"""Held by who imports tier 1: threads of several machines did it at once, and one found half a module."""
+
+
 class Engine:
     """Native code for one machine: `run(vcpu)` executes until there is something for Python."""
 
@@ -110,9 +114,10 @@ class Engine:
             threading.Thread(target=self._compile_regions, name="tier1-start", daemon=True).start()
 
     def _compile_regions(self) -> None:
-        from .tier1.compiler import RegionCompiler
-        from .tier1.options import DEFAULTS
-        from .tier1.store import open_store
+        with _IMPORTING:
+            from .tier1.compiler import RegionCompiler
+            from .tier1.options import DEFAULTS
+            from .tier1.store import open_store
 
         with self._starting:
             if self.coming is not None or self._closed or self.regions is not None:

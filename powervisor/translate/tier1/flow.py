@@ -163,9 +163,12 @@ class Flow:
         sites = []
         for steps in self.blocks.values():
             last = steps[-1]
-            if last.insn.ends and last.operands["lk"] and is_relative(last.insn):
-                target = last.at + displacement(last.insn, last.word)
-                if target in self.blocks and last.at + 4 in self.blocks:
+            if last.insn.ends and last.operands["lk"] and last.at + 4 in self.blocks:
+                if is_relative(last.insn):
+                    inside = last.at + displacement(last.insn, last.word) in self.blocks
+                else:
+                    inside = last.insn.name == "bcctr" and bool(self.region.callees)
+                if inside:
                     sites.append(last.at + 4)
         return sites[: self.options.returns]
 
@@ -180,7 +183,7 @@ class Flow:
             return []
         if last.insn.name == "bclr":
             return self.returns
-        return [] if last.operands["lk"] else list(self.region.cases)
+        return list(self.region.callees if last.operands["lk"] else self.region.cases)
 
     def innermost_loops(self) -> dict[int, int]:
         """Blocks of loops that have no other loop inside, with a number for each loop."""

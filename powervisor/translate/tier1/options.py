@@ -17,6 +17,8 @@ class RegionOptions:
     entries: int = 48
     cases: int = 40
     """Targets of an indirect jump that stay inside."""
+    callees: int = 4
+    """Functions that an indirect call is thought to lead to."""
     returns: int = 12
     """In-region return addresses that a return is compared with."""
     near: int = 8

@@ -20,7 +20,9 @@ from .options import DEFAULTS, RegionOptions
 
 CASES_REACH = 2048
 """Bytes before and after an indirect jump where its targets are looked for."""
-NOP = 0x60000000
+LEAF = 16
+"""Instructions of a function that is taken into a region for an indirect call."""
+NOP, BLR = 0x60000000, 0x4E800020
 PROLOGUES = {0x7C0802A6} | {0x94210000 | -size & 0xFFFF for size in range(16, 1024, 16)}
 """mflr r0 and stwu r1,-size(r1): how functions begin."""
 RETURNS_ELSEWHERE = ("rfi", "rfci", "rfdi", "rfmci", "rfgi")
@@ -49,6 +51,8 @@ class Region:
     blocks: tuple[Block, ...]
     cases: tuple[int, ...] = ()
     """Where indirect jumps may lead inside the region."""
+    callees: tuple[int, ...] = ()
+    """Where indirect calls may lead inside the region."""
 
     @property
     def pages(self) -> tuple[int, ...]:
@@ -69,14 +73,20 @@ def is_narrow(core: str) -> bool:
 def packed(region: Region) -> bytes:
     """A region as bytes, for another process or the cache."""
     blocks = [[block.start, *block.words] for block in region.blocks]
-    return json.dumps([region.core, region.mode, region.entries, blocks, region.cases]).encode()
+    return json.dumps([region.core, region.mode, region.entries, blocks, region.cases, region.callees]).encode()
 
 
 def unpacked(data: bytes) -> Region:
     """The region that `packed` gave."""
-    core, mode, entries, blocks, cases = json.loads(data)
+    core, mode, entries, blocks, cases, callees = json.loads(data)
     made = tuple(Block(start, tuple(words)) for start, *words in blocks)
-    return Region(core, mode, tuple(entries), made, tuple(cases))
+    return Region(core, mode, tuple(entries), made, tuple(cases), tuple(callees))
+
+
+def nearby(at: int) -> range:
+    """Where an indirect branch may lead: near it in its page."""
+    page = at // PAGE_SIZE * PAGE_SIZE
+    return range(max(at - CASES_REACH, page), min(at + CASES_REACH, page + PAGE_SIZE), 4)
 
 
 def displacement(insn: Insn, word: int) -> int:
@@ -102,6 +112,7 @@ class Former:
         self.calls: list[tuple[int, int]] = []
         """Return addresses of calls, and what was called."""
         self.cases: dict[int, None] = {}
+        self.callees: dict[int, None] = {}
 
     def form(self, head: int) -> Region | None:
         """The region around a hot instruction; None when there is nothing to compile."""
@@ -117,8 +128,8 @@ class Former:
         self.leaders &= self.words.keys()
         blocks = tuple(self.block(start) for start in sorted(self.leaders))
         entries = [entry for entry in self.entries if entry in self.leaders]
-        cases = tuple(case for case in self.cases if case in self.leaders)
-        return Region(self.core, self.mode, tuple(entries[: self.options.entries]), blocks, cases)
+        cases, callees = (tuple(at for at in found if at in self.leaders) for found in (self.cases, self.callees))
+        return Region(self.core, self.mode, tuple(entries[: self.options.entries]), blocks, cases, callees)
 
     def scan(self, at: int) -> None:
         """Take a run of instructions up to a branch or one that is not for regions."""
@@ -158,7 +169,9 @@ class Former:
         if operands["lk"] or not always:
             self.queue.append(at + 4)
         if target is None:
-            if insn.name == "bcctr" and not operands["lk"]:
+            if insn.name == "bcctr" and operands["lk"]:
+                self.call_leaves(at)
+            elif insn.name == "bcctr":
                 self.switch(at)
         elif target in self.words or self.executed(target):
             if target <= at and not operands["lk"]:
@@ -168,15 +181,35 @@ class Former:
 
     def switch(self, at: int) -> None:
         """An indirect jump leads to code nearby that was executed and that nothing falls into."""
-        first = max(at - CASES_REACH, at // PAGE_SIZE * PAGE_SIZE)
-        last = min(at + CASES_REACH, (at // PAGE_SIZE + 1) * PAGE_SIZE)
-        for case in range(first, last, 4):
-            if len(self.cases) < self.options.cases and self.executed(case) and self.is_case(case):
+        for case in nearby(at):
+            if len(self.cases) >= self.options.cases:
+                return
+            if self.executed(case) and self.word(case) not in PROLOGUES and self.follows_jump(case):
                 self.cases.setdefault(case)
                 self.queue.append(case)
 
-    def is_case(self, at: int) -> bool:
-        """Whether an address follows an unconditional jump, and is not where a function begins."""
+    def call_leaves(self, at: int) -> None:
+        """An indirect call leads to small functions nearby that were executed, comparisons for a sort and the like."""
+        for callee in nearby(at):
+            if len(self.callees) >= self.options.callees:
+                return
+            if self.executed(callee) and self.is_leaf(callee) and self.follows_jump(callee):
+                self.callees.setdefault(callee)
+                self.queue.append(callee)
+
+    def is_leaf(self, at: int) -> bool:
+        """Whether a few instructions end in blr, and go nowhere else."""
+        for n in range(LEAF):
+            word = self.word(at + 4 * n)
+            insn = self.table.decode(word) if word is not None else None
+            if word is None or word == BLR:
+                return word == BLR
+            if insn is None or insn.ends:
+                return False
+        return False
+
+    def follows_jump(self, at: int) -> bool:
+        """Whether an address follows an unconditional jump, so that nothing falls into it."""
         before = at - 4
         while (word := self.word(before)) == NOP:
             before -= 4
@@ -184,7 +217,7 @@ class Former:
         if word is None or insn is None or not insn.ends or "lk" not in insn.fields:
             return False
         operands = insn.operands(word)
-        return not operands["lk"] and int(operands.get("bo", 20)) & 20 == 20 and self.word(at) not in PROLOGUES
+        return not operands["lk"] and int(operands.get("bo", 20)) & 20 == 20
 
     def entry(self, at: int) -> None:
         """A place where the region may be entered."""
