@@ -11,7 +11,7 @@ from powervisor.buffers import part
 from powervisor.devices.device import state
 from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, NicOptions
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import Status, VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice, Status
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import MAX_CHAIN, Chain, Ring, RingError
@@ -73,7 +73,7 @@ class NetOptions(NicOptions, VirtioPciOptions):
     )
 
 
-class VirtioNet(VirtioDevice):
+class VirtioNet(RequestDevice):
     """One pair of queues. What is sent goes out on the worker's thread, what arrives comes in on the netdev's."""
 
     kind = 1
