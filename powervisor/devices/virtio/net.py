@@ -85,6 +85,8 @@ class VirtioNet(RequestDevice):
     multicast: bytes = state(bytes)
     vlans: bytearray = state(lambda: bytearray(_VLANS // 8))
     """A bit for each VLAN whose frames are received."""
+    had_link: bool = state(lambda: True, keep=True)
+    """Whether there was a link when it was saved."""
 
     def __init__(self, name: str, where: str, services: Services, options: NetOptions) -> None:
         self.options = options
@@ -194,7 +196,13 @@ class VirtioNet(RequestDevice):
                     self._held_of.unpop(chain)
                 self._held = []
         self.netdev.resume()
+        self.had_link = self.netdev.link_up
         return super().save()
+
+    def resumed(self) -> None:
+        """Tell the driver of another link than it had."""
+        if self.netdev.link_up is not self.had_link:
+            self.link_changed()
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take the state `save` returned; the netdev hears what that driver takes."""
