@@ -10,11 +10,12 @@ READY := $(VENV)/.ready
 # compat: else a clone's name hides the package beside it
 INSTALL := $(VENV)/bin/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e
 
-.PHONY: setup guests run test test-all test-regions check bench docs clean help
+.PHONY: setup guests run test test-all acceptance test-regions check bench docs clean help
 
 help:
 	@echo 'make run [GUEST=linux|uboot|builtin|hypervisor-demo|k64|k64av|kvm-k64] [ARGS=...]   boot a guest'
 	@echo 'make test | test-all [ARGS=...]                                 default suite | with the slow boots'
+	@echo 'make acceptance [ARGS=...]                                      the long runs, a line of result for each'
 	@echo 'make test-regions [ARGS=...]                                    the suite with compiled regions for all code'
 	@echo 'make check                                                      ruff and mypy'
 	@echo 'make bench [COMPARE=revision] [ARGS=...]                        against qemu-system-ppc64, or a revision'
@@ -43,6 +44,10 @@ guests: setup
 
 test: guests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+
+# What has to hold at full size: snapshots, deterministic boots, connections of gdb; minutes.
+acceptance: guests
+	$(VENV)/bin/python -m tests.acceptance $(ARGS)
 
 test-all: guests
 	@$(VENV)/bin/powervisor guests build k64 && $(VENV)/bin/powervisor guests build k64av

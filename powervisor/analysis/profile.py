@@ -37,6 +37,12 @@ class _Sample:
         self.back: list[int] = []
 
 
+def check_hz(hz: int) -> None:
+    """Raise UserError for samples a second that cannot be taken."""
+    if not 1 <= hz <= MOST_HZ:
+        raise UserError(f"{argument('profile')}: {hz} samples a second; it takes 1 to {MOST_HZ}")
+
+
 class Profile:
     """Samples a machine from now until `close`, which writes `file`: collapsed stacks, a flame graph when it is .svg.
 
@@ -47,10 +53,8 @@ class Profile:
         self, machine: Machine, file: Path | None = None, symbols: Symbols | None = None, hz: int = DEFAULT_HZ,
         idle: bool = False,
     ) -> None:  # fmt: skip
-        where = argument("profile")
-        if not 1 <= hz <= MOST_HZ:
-            raise UserError(f"{where}: {hz} samples a second; it takes 1 to {MOST_HZ}")
-        self._where = where
+        check_hz(hz)
+        self._where = where = argument("profile")
         self._machine, self._symbols, self._hz, self._idle = machine, symbols or Symbols(), hz, idle
         self.stacks: Counter[Stack] = Counter()
         """Samples by stack, the outermost frame first."""

@@ -79,6 +79,10 @@ def check_analysis(options: argparse.Namespace) -> None:
             TraceOptions.parse(text)
     if options.profile_hz is not None and options.profile is None:
         raise UserError("-profile-hz: there is nothing to sample for; add -profile FILE")
+    if options.profile_hz is not None:
+        from powervisor.analysis.profile import check_hz
+
+        check_hz(parse_number(options.profile_hz, "-profile-hz"))
 
 
 def start_analyses(
@@ -98,19 +102,19 @@ def start_analyses(
             if trace.options.unknown:
                 machine.unknown.silence()
             stack.callback(trace.close)
-    if options.trace_json is not None:
-        from powervisor.analysis.timeline import Timeline
+    if options.coverage:
+        from powervisor.analysis.coverage import Coverage
 
-        stack.callback(Timeline(machine, options.trace_json, symbols).close)
+        stack.callback(Coverage(machine, options.coverage, symbols).close)
     if options.profile is not None:
         from powervisor.analysis.profile import DEFAULT_HZ, Profile
 
         hz = DEFAULT_HZ if options.profile_hz is None else parse_number(options.profile_hz, "-profile-hz")
         stack.callback(Profile(machine, options.profile, symbols, hz).close)
-    if options.coverage:
-        from powervisor.analysis.coverage import Coverage
+    if options.trace_json is not None:
+        from powervisor.analysis.timeline import Timeline
 
-        stack.callback(Coverage(machine, options.coverage, symbols).close)
+        stack.callback(Timeline(machine, options.trace_json, symbols).close)
 
 
 def symbols_of(options: argparse.Namespace, machine: "Machine", say: Callable[[str], None]) -> "Symbols":

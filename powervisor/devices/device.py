@@ -264,6 +264,9 @@ class Device:
             setattr(self, attribute, bytearray(value) if isinstance(initial, bytearray) else _copy(value))
         self._settle()
 
+    def resumed(self) -> None:
+        """Everything was restored: tell the driver what has changed on the host since it was saved."""
+
     def close(self) -> None:
         """Free what is the host's: threads, files, views of guest memory. The vCPUs have stopped; not under a lock."""
 

@@ -31,6 +31,8 @@ CAPACITY = 1 << 14
 """Records of a ring."""
 INTERVAL = 0.1
 """Seconds between two looks at the rings."""
+_MOST_STEPPED, _MOST_OTHERS = 16, 2
+"""Records that an instruction makes at most, on average over thousands: where each is traced, and where events are."""
 SETTLING_NS = 1_000_000
 """What is younger may come after what happened later on another vCPU: it waits for the next look."""
 HIGHEST = (1 << 64) - 1
@@ -229,6 +231,13 @@ class Tracing:
         """An observer of the Vm: empties the vCPU's ring when it is half full."""
         if self._rings[vcpu.index].waiting() > CAPACITY >> 1:
             self._read()
+
+    @property
+    def most_at_once(self) -> int | None:
+        """Instructions after which a vCPU that does not leave by itself (lockstep) has to, for its ring; None: any."""
+        if not self._listeners:
+            return None
+        return CAPACITY // 2 // (_MOST_STEPPED if self._stepped else _MOST_OTHERS)
 
     def read(self) -> None:
         """Tell listeners of everything that happened until now."""

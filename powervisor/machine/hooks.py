@@ -257,8 +257,9 @@ class Hooks:
         elif isinstance(terms, _Interrupt):
             machine.vm.hook_interrupts(interrupt.number for interrupt in self._terms(_Interrupt))
         else:
-            others = tuple(observer for observer in machine.vm.observers if observer is not self._observer)
-            machine.vm.observers = (*others, self._observer) if any(self._terms(_Exit)) else others
+            machine.vm.unobserve(self._observer)
+            if any(self._terms(_Exit)):
+                machine.vm.observe(self._observer)
 
     # ---- calling them ----------------------------------------------------------------------------------------------
 

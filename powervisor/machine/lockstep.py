@@ -260,6 +260,8 @@ class Lockstep:
             vcpu.let_interrupts()
         before = vcpu.instructions
         budget = self._left if most is None else min(most, self._left)
+        if (bound := machine.vm.tracing.most_at_once) is not None:
+            budget = min(budget, bound)
         if held:
             exit_ = machine.vm.run(vcpu, budget)
         else:

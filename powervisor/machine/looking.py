@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from ..boards.board import Built
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .lockstep import Lockstep
 
 
-class Looking:
+class Looking(ABC):
     """What `Machine` shows of itself."""
 
     lock: threading.RLock
@@ -35,9 +36,9 @@ class Looking:
     _cpus: tuple[Cpu, ...]
 
     @property
+    @abstractmethod
     def vm(self) -> Vm:
         """The hypervisor half."""
-        raise NotImplementedError
 
     @property
     def vcpus(self) -> list[Vcpu]:

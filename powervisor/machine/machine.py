@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..boards import registry
@@ -34,9 +33,10 @@ from .counting import Counting
 from .cpu import Cpu
 from .deterministic import lockstep_of, refuse_undetermined
 from .exits import Answers
+from .holding import Holding
 from .hooks import Hooks
 from .inputs import RESET, Channel
-from .life import Finished, Held, Life, Released
+from .life import Finished, Life
 from .lockstep import Lockstep
 from .native import attach_devices, new_vm, print_natively
 from .outcome import STOPPED, Outcome
@@ -48,7 +48,6 @@ from .stops import MachineStops
 from .timing import Timing
 from .unknown import UnknownAccesses
 from .until import Until, check_limits, run_until
-from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..block.drives import Drive
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 
-class Machine(Waiting):
+class Machine(Holding):
     """A virtual board with its vCPUs. A context manager; `close` frees everything.
 
     Without kernel, bios and loaders the built-in guest runs. Sizes are in bytes. `board`, `devices`, `drives`,
@@ -385,55 +384,6 @@ class Machine(Waiting):
         if not self.started:
             self.start()
 
-    def hold(self) -> None:
-        """Stop every vCPU between two instructions, and the guest's time with them, until `release`."""
-        with self._holding:
-            self.stops.by_program = True
-            self.stand()
-
-    def stand(self) -> None:
-        """As `hold`, for `stops`, which knows who wants it."""
-        with self._holding:
-            if self._hold():
-                self.life.tell(Held())
-
-    def _hold(self) -> bool:
-        """False when they were held."""
-        if self._held:
-            return False
-        self._held = True
-        self.vm.pause()
-        self.clock.hold()
-        self.vm.stop_clock()
-        self._drain()
-        return True
-
-    def release(self) -> None:
-        """Let the vCPUs go on where `hold` stopped them."""
-        with self._holding:
-            self.run_stopped = self.stops.by_program = False
-            if self._held:
-                self._release()
-                self.life.tell(Released())
-
-    def _release(self) -> None:
-        self._held = False
-        self.vm.start_clock()
-        self.clock.release()
-        self.vm.resume()
-
-    @contextmanager
-    def holding(self) -> Iterator[None]:
-        """`hold`, and nobody else lets the vCPUs go on meanwhile; then they are as before."""
-        with self._holding:
-            before = self._held
-            self._hold()
-            try:
-                yield
-            finally:
-                if not before and not self.run_stopped:
-                    self._release()
-
     def run_held(self, vcpu: Vcpu, instructions: int) -> Exit | None:
         """Execute at most so many instructions of one vCPU on the calling thread, while all are held.
 
@@ -443,11 +393,6 @@ class Machine(Waiting):
         exit_ = self.counting.execute(vcpu, instructions)
         self.life.settle()
         return exit_
-
-    @property
-    def held(self) -> bool:
-        """Whether `hold` stopped the vCPUs."""
-        return self._held
 
     @property
     def ended(self) -> bool:

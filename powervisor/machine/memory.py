@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,16 +19,16 @@ class Unmapped(PowervisorError):
     """Nothing is at an address."""
 
 
-class Numbers:
+class Numbers(ABC):
     """Reading and writing numbers over `read` and `write`; all are big-endian, as Power keeps them."""
 
+    @abstractmethod
     def read(self, address: int, length: int) -> bytes:
         """`length` bytes from an address. Raises Unmapped where nothing is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, address: int, data: bytes) -> None:
         """Store `data` at an address. Raises Unmapped where nothing is."""
-        raise NotImplementedError
 
     def read8(self, address: int) -> int:
         """The byte at an address."""
@@ -111,7 +112,7 @@ class PhysicalMemory(Numbers):
             try:
                 return self._space.read_bytes(address, length)
             except BusError as error:
-                raise Unmapped(str(error)) from None
+                raise Unmapped(str(BusError(error.pa, length, write=False))) from None
 
     def write(self, address: int, data: bytes) -> None:
         """Store to RAM, or to device registers in aligned accesses. Raises Unmapped."""
@@ -120,7 +121,7 @@ class PhysicalMemory(Numbers):
             try:
                 self._space.write_bytes(address, data)
             except BusError as error:
-                raise Unmapped(str(error)) from None
+                raise Unmapped(str(BusError(error.pa, len(data), write=True))) from None
 
 
 class EffectiveMemory(Numbers):

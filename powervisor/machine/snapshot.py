@@ -175,6 +175,7 @@ def _restore_devices(machine: Machine, state: dict[str, Any], disks: dict[str, M
     for device in devices:
         for pin in device.irqs().values():
             pin.tell()  # what follows from the host is as it is now
+        device.resumed()
 
 
 def _keep_disks(machine: Machine) -> dict[str, Moment]:

@@ -121,7 +121,7 @@ class MachineStops:
         with self._turn:
             held = stopper in self.holding
             self.holding = tuple(other for other in self.holding if other is not stopper)
-            if held and not self.holding and not self.by_program:
+            if held and not (self.holding or self.by_program or self._machine.run_stopped):
                 self._machine.release()
 
     def apply(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from ..console.recorder import Recorder
@@ -27,12 +28,13 @@ class Waiting(Looking):
     _failure: BaseException | None
     counting: Counting | Lockstep
 
+    @abstractmethod
     def hold(self) -> None:
         """Stop every vCPU between two instructions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _failed(self, error: BaseException) -> None:
-        raise NotImplementedError
+        """Have whoever waits get an error."""
 
     def give_up(self, error: BaseException) -> None:
         """Have whoever waits for the machine, now or later, get an error instead."""

@@ -22,7 +22,7 @@ class LastExits:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._kept: dict[int, deque[tuple[int, Exit, int]]] = {}
-        machine.vm.observers = (*machine.vm.observers, self)
+        machine.vm.observe(self)
 
     def exit(self, vcpu: Vcpu, exit_: Exit, entered: int, left: int, answered: int) -> None:
         """Remember it."""

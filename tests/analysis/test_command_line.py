@@ -81,3 +81,11 @@ def test_mistakes_are_told_in_one_line_before_the_start(words, message):
     assert (done.status, done.out) == (1, "")
     complaints = [line for line in done.err.splitlines() if "building the" not in line]
     assert len(complaints) == 1 and message in complaints[0], done.err
+
+
+@pytest.mark.parametrize("words", [["-profile", "/dev/null", "-profile-hz", "0"], ["-coverage", "/tmp/x.info"]])
+def test_a_mistake_elsewhere_leaves_the_file_of_a_timeline_alone(tmp_path, words):
+    kept = tmp_path / "timeline.json"
+    kept.write_text("of yesterday")
+    assert run("-trace-json", str(kept), *words).status == 1
+    assert kept.read_text() == "of yesterday"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from powervisor.hv.tracing import CAPACITY, Event, Instructions, Listening, Trace, TraceEvent
 from powervisor.isa.registers import IVOR
+from powervisor.machine.timing import Timing
 from tests.support.waiting import until
 from tests.system.bare import ORIGIN, bare_machine, results
 
@@ -98,6 +101,23 @@ def test_no_event_is_lost_however_many_there_are():
         machine.vm.tracing.close(listener)
         assert [event.args[1] for event in events] == list(range(1, calls + 1))
         assert machine.vm.tracing.lost == 0
+
+
+@pytest.mark.parametrize("bits", [Trace.INSN, Trace.SYSCALL | Trace.IRQ])
+def test_turns_of_a_deterministic_machine_are_cut_where_rings_would_overflow(bits):
+    source = f".set CALLS, {CAPACITY}" + SYSCALLS
+    ends = []
+    for traced in (False, True):
+        with bare_machine(source, deterministic=Timing(quantum=100_000)) as machine:
+            events, listener = heard(bits)
+            if traced:
+                machine.vm.tracing.open(listener)
+            machine.run(instructions=120_000)
+            ends.append(machine.statistics()["deterministic"])
+            machine.vm.tracing.close(listener)
+            assert machine.vm.tracing.lost == 0
+            assert len(events) > CAPACITY or not traced
+    assert ends[0] == ends[1]
 
 
 def test_an_interrupt_tells_where_it_came_and_where_it_went():

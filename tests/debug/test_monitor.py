@@ -437,6 +437,12 @@ def test_a_socket_has_plain_lines(served):
     assert machine.wait(10).kind == "stopped"
 
 
+def test_physical_memory_that_is_not_there_is_told_with_what_was_asked_for(monitored):
+    _, monitor = monitored()
+    for form, length in (("/1xb", 1), ("/1xg", 8), ("/4xw", 16)):
+        assert monitor.execute(f"xp {form} 0xfff00000000").endswith(f" at 0xfff00000000 (read of {length})\n")
+
+
 def test_a_stop_is_told_when_it_happens(served):
     machine, client = served
     client.ask(f"break {machine.symbols['loop']:#x}")

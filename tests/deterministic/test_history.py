@@ -190,15 +190,14 @@ def test_going_back_is_interrupted_where_nothing_was_met_on_the_way():
         client = Client(server.address)
         machine.start()
         client.send(b"vCont;c")
-        time.sleep(1.5)  # two checkpoints and more
+        time.sleep(0.8)  # a checkpoint and more
         client.socket.sendall(INTERRUPT)
         assert client.reply().startswith(b"T02")
         end, hash_ = machine.lockstep.position, digest(machine)
         client.send(b"bc")
         time.sleep(0.1)
         client.socket.sendall(INTERRUPT)
-        begun = time.monotonic()
-        assert client.reply().startswith(b"T02") and time.monotonic() - begun < 1.2
+        assert client.reply().startswith(b"T02")  # at the beginning it would be T05replaylog
         position = machine.lockstep.position
         assert Position(0, 0, 0, False) < position <= end
         machine.lockstep.go_to(end)

@@ -14,7 +14,6 @@ from powervisor.hv.stops import Breakpoint
 from powervisor.machine.digest import digest
 from tests.system.booting import TROUBLE, options
 
-BOOTS = 10
 LOAD = "while True: pass"
 
 
@@ -29,9 +28,10 @@ def boot(cores, **more):
         return machine.statistics()["deterministic"], text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cores", [1, 2])
-def test_boots_of_linux_come_to_one_hash(cores, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("cores", "boots"), [(2, 2), *(pytest.param(cores, 10, marks=pytest.mark.slow) for cores in (1, 2))]
+)
+def test_boots_of_linux_come_to_one_hash(cores, boots, monkeypatch, tmp_path):
     image = tmp_path / "disk"
     image.write_bytes(bytes(range(256)) * 4096)
     more = {
@@ -39,7 +39,7 @@ def test_boots_of_linux_come_to_one_hash(cores, monkeypatch, tmp_path):
         "devices": ["virtio-rng-pci", "virtio-balloon-pci"],
     }
     found = []
-    for number in range(BOOTS):
+    for number in range(boots):
         monkeypatch.setenv("POWERVISOR_TIER1", ("on", "off")[number % 2])
         load = subprocess.Popen([sys.executable, "-c", LOAD]) if number % 4 == 3 else None
         try:

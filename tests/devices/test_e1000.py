@@ -187,6 +187,18 @@ def test_the_phy(driver):
     assert not driver.phy(1) & 4 and not driver.reg(STATUS) & 2 and driver.reg(ICR) == LSC
 
 
+def test_a_link_that_is_another_than_when_it_was_saved_is_told(driver):
+    mac = driver.card.parts()[0]
+    with_link = mac.save()
+    mac.restore(with_link)
+    mac.resumed()
+    assert not driver.reg(ICR) & LSC
+    driver.wire.link_up = False
+    mac.restore(with_link)
+    mac.resumed()
+    assert driver.reg(ICR) & LSC and not driver.reg(STATUS) & 2
+
+
 def test_registers_are_in_io_space_too(driver):
     driver.io(0, RAL)
     assert driver.io(4) == driver.reg(RAL)

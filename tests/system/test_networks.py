@@ -40,6 +40,7 @@ class Guest:
         self.machine, self.output = machine, ""
         machine.start()
         self.until(PROMPT, 60)
+        self("echo 5 >/proc/sys/kernel/printk")  # a link that comes up says so in the middle of other lines
 
     def until(self, text, timeout, **how):
         said = self.machine.console.expect(text, timeout=timeout, **how)

@@ -96,6 +96,8 @@ class E1000(Device):
     """The last context descriptor, for data descriptors that come after it."""
     owed: int = state(int)
     """Causes that the worker has found and not told of yet."""
+    had_link: bool = state(lambda: True, keep=True)
+    """Whether there was a link when it was saved."""
 
     def __init__(
         self, name: str, services: Services, words: Sequence[int], memory: Callable[[], Dma | None],
@@ -133,6 +135,16 @@ class E1000(Device):
     def still(self) -> AbstractContextManager[object]:
         """The device's lock: the worker and the netdev have done with guest memory, and wait."""
         return self._busy
+
+    def save(self) -> dict[str, Any]:
+        """All state."""
+        self.had_link = self.link
+        return super().save()
+
+    def resumed(self) -> None:
+        """Tell the driver of another link than it had."""
+        if self.link is not self.had_link:
+            self.link_changed()
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take a saved state, and go on where that left off."""

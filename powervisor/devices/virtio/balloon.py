@@ -15,7 +15,7 @@ from typing import Any
 from powervisor.buffers import part
 from powervisor.devices.device import state
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import Status, VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice, Status
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import Chain, Ring, RingError
@@ -48,7 +48,7 @@ class BalloonOptions(VirtioPciOptions):
     free_page_reporting: bool = prop(False, "the guest's free pages are given back to the host all the time")
 
 
-class VirtioBalloon(VirtioDevice):
+class VirtioBalloon(RequestDevice):
     """The balloon of a machine."""
 
     kind = 5

@@ -14,7 +14,7 @@ from powervisor.buffers import fill, part
 from powervisor.devices.device import state
 from powervisor.devices.host_errors import HostErrors
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice
 from powervisor.devices.virtio.flights import Flight, Flights
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
@@ -93,7 +93,7 @@ class BlkOptions(VirtioPciOptions):
     queue_size: int = prop(256, "entries of a queue, a power of two", number(4, MAX_CHAIN))
 
 
-class VirtioBlk(VirtioDevice):
+class VirtioBlk(RequestDevice):
     """One disk; all queues are served by one thread."""
 
     kind = 2

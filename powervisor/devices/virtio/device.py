@@ -6,6 +6,7 @@ A device type is a subclass: its number, its own features, its configuration, an
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
@@ -56,7 +57,7 @@ class Transport(Protocol):
         """Status or configuration changed."""
 
 
-class VirtioDevice(Device):
+class VirtioDevice(Device, ABC):
     """Base of all device types. `queue_sizes` are the most entries each queue may have."""
 
     kind: ClassVar[int]
@@ -93,18 +94,13 @@ class VirtioDevice(Device):
     def configure(self, offset: int, data: bytes) -> None:
         """The driver wrote configuration bytes."""
 
+    @abstractmethod
     def serve(self, queue: Queue, ring: Ring) -> None:
         """Take chains that are available, and give them back; on the worker's thread. Raises RingError."""
-        while (chain := ring.pop()) is not None:
-            ring.push(chain, self.handle(queue, chain))
 
     def awaits(self, queue: Queue) -> bool:
         """Whether the driver should notify when it makes more available; asked after `serve`."""
         return True
-
-    def handle(self, queue: Queue, chain: Chain) -> int:
-        """Do what a chain asks for; answers how many bytes were written. Raises RingError."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Wait for chains that are worked on elsewhere, and give them back; called while nobody serves."""
@@ -271,3 +267,16 @@ class VirtioDevice(Device):
         if self._complaints <= MOST_COMPLAINTS:
             last = "; further ones are not told" if self._complaints == MOST_COMPLAINTS else ""
             self.services.warn(f"{self.name}: {why}; the guest has to reset the device{last}")
+
+
+class RequestDevice(VirtioDevice):
+    """A device type whose chains are requests, done one after another."""
+
+    def serve(self, queue: Queue, ring: Ring) -> None:
+        """Do all that are there."""
+        while (chain := ring.pop()) is not None:
+            ring.push(chain, self.handle(queue, chain))
+
+    @abstractmethod
+    def handle(self, queue: Queue, chain: Chain) -> int:
+        """Do what a chain asks for; answers how many bytes were written. Raises RingError."""

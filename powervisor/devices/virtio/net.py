@@ -11,7 +11,7 @@ from powervisor.buffers import part
 from powervisor.devices.device import state
 from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, NicOptions
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import Status, VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice, Status
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import MAX_CHAIN, Chain, Ring, RingError
@@ -73,7 +73,7 @@ class NetOptions(NicOptions, VirtioPciOptions):
     )
 
 
-class VirtioNet(VirtioDevice):
+class VirtioNet(RequestDevice):
     """One pair of queues. What is sent goes out on the worker's thread, what arrives comes in on the netdev's."""
 
     kind = 1
@@ -85,6 +85,8 @@ class VirtioNet(VirtioDevice):
     multicast: bytes = state(bytes)
     vlans: bytearray = state(lambda: bytearray(_VLANS // 8))
     """A bit for each VLAN whose frames are received."""
+    had_link: bool = state(lambda: True, keep=True)
+    """Whether there was a link when it was saved."""
 
     def __init__(self, name: str, where: str, services: Services, options: NetOptions) -> None:
         self.options = options
@@ -194,7 +196,13 @@ class VirtioNet(VirtioDevice):
                     self._held_of.unpop(chain)
                 self._held = []
         self.netdev.resume()
+        self.had_link = self.netdev.link_up
         return super().save()
+
+    def resumed(self) -> None:
+        """Tell the driver of another link than it had."""
+        if self.netdev.link_up is not self.had_link:
+            self.link_changed()
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take the state `save` returned; the netdev hears what that driver takes."""

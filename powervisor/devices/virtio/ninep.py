@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import Chain, RingError
@@ -29,7 +29,7 @@ class NinepOptions(VirtioPciOptions):
     mount_tag: str = prop("", "what the guest mounts it by", required=True, name="mount_tag")
 
 
-class VirtioNinep(VirtioDevice):
+class VirtioNinep(RequestDevice):
     """Carries messages between the driver and a server; one at a time."""
 
     kind = 9

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powervisor.devices.services import Services
-from powervisor.devices.virtio.device import VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import Chain
@@ -16,7 +16,7 @@ MOST_AT_ONCE = 64 << 10
 """Bytes for one request: a driver that asks for more gets this, and asks again."""
 
 
-class VirtioRng(VirtioDevice):
+class VirtioRng(RequestDevice):
     """Fills buffers with random bytes."""
 
     kind = 4

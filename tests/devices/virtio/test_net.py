@@ -227,6 +227,19 @@ def test_the_link(running):
     assert card.driver.configuration(6, 2) == 1 and card.driver.messages == [0, 0]
 
 
+def test_a_link_that_is_another_than_when_it_was_saved_is_told(running):
+    card = running(net.STATUS)
+    virtio = card.driver.bench.built.devices["pci"].bus.functions[1, 0].virtio
+    with_link = virtio.save()
+    virtio.restore(with_link)
+    virtio.resumed()
+    assert not card.driver.messages
+    card.wire.link_up = False
+    virtio.restore(with_link)
+    virtio.resumed()
+    assert card.driver.messages == [0] and card.driver.configuration(6, 2) == 0
+
+
 def test_legacy_drivers_may_choose_an_address(running):
     card = running(0, legacy=True)
     for at, byte in enumerate(OTHER):

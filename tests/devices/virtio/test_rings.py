@@ -5,7 +5,7 @@ import random
 import pytest
 
 from powervisor.devices import models
-from powervisor.devices.virtio.device import VirtioDevice
+from powervisor.devices.virtio.device import RequestDevice
 from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.ring import Chain, Stores
 from powervisor.memory.space import Dma
@@ -28,7 +28,7 @@ from tests.support.virtio_driver import (
 RAM_END = 64 << 20
 
 
-class Turn(VirtioDevice):
+class Turn(RequestDevice):
     """Writes what it reads, backwards."""
 
     kind = 4
