@@ -93,6 +93,7 @@ def test_fifty_starts_leave_nothing_behind(own):
     for _ in range(CYCLES):
         cycle()
     until(lambda: left() == before, f"no more than {before}; there is {left()}")
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/machine/*{machine.name}*"))
     sockets = Path("/tmp").glob("powervisor-*/*")
     assert not [path for path in sockets if any(str(process) in path.name for process in ended)]
     machine.close()
