@@ -93,8 +93,9 @@ def test_fifty_starts_leave_nothing_behind(own):
     for _ in range(CYCLES):
         cycle()
     until(lambda: left() == before, f"no more than {before}; there is {left()}")
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/machine/*{machine.name}*"))
     sockets = Path("/tmp").glob("powervisor-*/*")
-    assert not [path for path in sockets if any(str(process) in path.name for process in ended)]
+    assert not {str(process) for process in ended} & {path.name for path in sockets}, "control sockets"
     machine.close()
 
 
