@@ -152,7 +152,7 @@ class _Timing:
         self._delivered = machine.mpic.delivered
         self._begin = time.monotonic_ns()
         machine.mpic.measure(True)
-        self._vm.observers += (self,)
+        self._vm.observe(self)
         self._vm.measure(True)
         machine.counted.more.append(self.add_to)
         self._sampler = threading.Thread(target=self._sample_often, name="statistics", daemon=True)
@@ -163,7 +163,7 @@ class _Timing:
         self._over.set()
         self._sampler.join()
         self._machine.counted.more.remove(self.add_to)
-        self._vm.observers = tuple(other for other in self._vm.observers if other is not self)
+        self._vm.unobserve(self)
         self._vm.measure(False)
         with self._machine.lock:  # which a machine that is closed takes before its native code goes
             self._machine.mpic.measure(False)

@@ -336,7 +336,7 @@ def test_the_live_view_ends_with_its_machine(runtime):
 def test_powervisor_run_is_found_by_its_name(runtime, capsys, tmp_path):
     words = ["run", "-name", "lab", "-serial", "null", "-stat", str(tmp_path / "run.json"), "-timeout", "150"]
     with subprocess.Popen([sys.executable, "-m", "powervisor", *words]) as process:
-        until(lambda: [machine.name for machine in control.running()] == ["lab"], 120)
+        until(lambda: [machine.name for machine in control.running()] == ["lab"], "the machine called lab", 120)
         status, out, err = stat(capsys, "lab", "-once", "-interval", "0.3")
         assert (status, err) == (0, "") and out.startswith(f"lab ({process.pid}): ppce500")
         process.send_signal(signal.SIGTERM)

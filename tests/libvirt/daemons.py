@@ -10,8 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 
 from powervisor.cache.place import root as cache_root
+from tests.support.waiting import until
 from tests.system.booting import TREE
 
 _DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
@@ -50,15 +49,6 @@ def needs(*programs: str) -> None:
     for program in programs:
         if not shutil.which(program, path=_PATH):
             pytest.skip(f"{program} is not installed (package {_PACKAGES.get(program, 'libvirt-daemon')})")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = _SECONDS) -> Any:
-    """Wait until `condition()` is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
-    return found
 
 
 class Daemons:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.libvirt.daemons import Daemons, until
+from tests.libvirt.daemons import Daemons
 from tests.libvirt.domains import Domain, serial
+from tests.support.waiting import until
 from tests.system.booting import TROUBLE, files, with_own_files
 
 KERNELS = {"e500mc": "k32", "e5500": "k64", "e6500": "k64av"}

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.libvirt.daemons import Daemons, needs, until
+from tests.libvirt.daemons import Daemons, needs
 from tests.libvirt.domains import NETWORK, disk
 from tests.libvirt.guests import UP, Guest, linux
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("arch, cores", [

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt.daemons import Daemons, needs, until
+from tests.libvirt.daemons import Daemons, needs
 from tests.libvirt.domains import NETWORK, disk, serial
 from tests.libvirt.guests import Guest, linux
+from tests.support.waiting import until
 from tests.system.booting import TREE, files
 from tests.system.booting import needs as needs_drivers
 

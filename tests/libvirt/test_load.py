@@ -13,9 +13,9 @@ from hashlib import md5
 import pytest
 
 from tests.libvirt.conftest import CORES, MEBIBYTE
-from tests.libvirt.daemons import until
 from tests.libvirt.domains import disk
 from tests.libvirt.guests import linux
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt.daemons import Daemons, until
+from tests.libvirt.daemons import Daemons
 from tests.libvirt.domains import NETWORK, RANDOM, disk
 from tests.libvirt.guests import UP, Guest, descends, linux
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 CYCLES = 50

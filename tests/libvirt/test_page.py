@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt.daemons import Daemons, until
+from tests.libvirt.daemons import Daemons
 from tests.libvirt.guests import unique
+from tests.support.waiting import until
 from tests.system.booting import TREE, files, needs, with_own_files
 
 PAGE = TREE / "docs" / "libvirt.md"

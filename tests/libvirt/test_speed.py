@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.libvirt.daemons import until
 from tests.libvirt.guests import linux
+from tests.support.waiting import until
 
 STARTS = 5
 MOST = 0.5

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from powervisor import Machine
 
+Value = TypeVar("Value")
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for something; fail when it does not come."""
+
+def until(condition: Callable[[], Value], what: str = "it", seconds: float = 60) -> Value:
+    """Wait until something is true, and return it; fail when that does not come."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
         time.sleep(0.005)
+    return found
 
 
 def run_until(machine: Machine, done: Callable[[], object], seconds: float = 60) -> None:
