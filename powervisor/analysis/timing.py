@@ -177,6 +177,8 @@ class _Timing:
         native = words[_LEFT]
         if entered < native < left:
             left = native  # what came after it was waiting for the GIL
+        if entered < self._begin:
+            entered, left = self._begin, max(left, self._begin)
         waited = words[_WAITED] + words[_HELD]
         _, before, guest, answering = account.spent
         executing = left - entered + before - waited
@@ -249,9 +251,10 @@ class _Timing:
         (answered, waited, guest, answering), entered, left, native, since, waiting, held = reading
         inside = guest + waited
         if entered > answered:
-            left = native if entered < native < left else left
-            inside += (left if left > entered else now) - entered
-            answering += now - left if left > entered else 0
+            left = now if left <= entered else native if entered < native < left else left
+            left, entered = max(left, self._begin), max(entered, self._begin)
+            inside += left - entered
+            answering += now - left
             if since and halted:
                 held += now - since
             elif since:
