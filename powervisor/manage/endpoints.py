@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
 import socket
+import termios
+import time
 import tty
 from dataclasses import dataclass
 
@@ -16,6 +20,9 @@ from ..properties import choice, parse, prop
 
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 16
+_LAST_WORDS = 1.0
+"""Seconds that whoever reads a pty has for what came last."""
+_LOOKS = 5
 _KINDS = "unix:PATH,server=on,wait=off, tcp:HOST:PORT,server=on,wait=off, stdio, pty or chardev:ID"
 
 
@@ -54,7 +61,12 @@ class FileEndpoint:
         return not self.pty
 
     def close(self) -> None:
-        """Close a pty."""
+        """Close a pty, when what was sent last has been read from it: the end of the master would take that away."""
+        if self.pty:
+            deadline, looks = time.monotonic() + _LAST_WORDS, 0
+            while looks < _LOOKS and time.monotonic() < deadline:  # the kernel passes on later what was written
+                looks = 0 if _unread(self.pty[0]) else looks + 1
+                time.sleep(0.01)
         for fd in self.pty:
             os.close(fd)
         self.pty = ()
@@ -126,6 +138,13 @@ def _tcp(host: str, port: int, wait: bool, option: str, pretty: bool) -> SocketE
     listener = listen_tcp(host or _LOOPBACK, port, option, backlog=_BACKLOG)
     name = listener.getsockname()
     return SocketEndpoint(listener, f"tcp:{name[0]}:{name[1]}", wait, pretty=pretty)
+
+
+def _unread(slave: int) -> int:
+    """Bytes that wait at the slave's side."""
+    count = array.array("i", [0])
+    fcntl.ioctl(slave, termios.FIONREAD, count)
+    return count[0]
 
 
 def _pty(pretty: bool) -> FileEndpoint:
