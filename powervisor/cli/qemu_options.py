@@ -99,10 +99,8 @@ class Refused(argparse.Action):
 DISK = "write -drive file=FILE"
 MONITOR = "write -monitor"
 NO_SCREEN = "the machine has no display; leave it out"
-NO_USB = "the board has no USB; leave it out, in a libvirt domain by <controller type='usb' model='none'/>"
 REFUSED: dict[str, tuple[str, bool]] = {
-    "-usb": (NO_USB, False),
-    "-usbdevice": (NO_USB, True),
+    "-usbdevice": ("the board has no USB; leave it out", True),
     "-enable-kvm": ("guests are translated, on any host; leave it out", False),
     "-hda": (DISK, True),
     "-hdb": (DISK, True),
@@ -140,6 +138,7 @@ def add_qemu_options(parser: Parser) -> None:
     """-nodefaults -display -rtc -msg -add-fd -daemonize ... on `parser`."""
     parser.option("-nodefaults", action="store_true", help="no serial line but those of -serial")
     parser.option("-no-user-config", action="store_true", help="there is no such file anyway")
+    parser.option("-usb", action="store_true", help="libvirt's default; the board has no USB, a note says so")
     parser.option("-display", metavar="none", type=_only("-display", "there is no display", "none"), help="none")
     parser.option("-vga", metavar="none", type=_only("-vga", "there is no display", "none"), help="none")
     parser.option(

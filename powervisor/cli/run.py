@@ -64,6 +64,8 @@ def run(options: argparse.Namespace, label: str, begin: float) -> int:
     check_analysis(options)
     with ExitStack() as stack:
         process = Process(options, stack)
+        if options.usb:
+            complain(f"{label}: -usb: the board has no USB; the guest finds none")
         try:
             if has_no_board(options):
                 return without_machine(options, process, stack)

@@ -43,6 +43,7 @@ def started(
         "-uuid", "0d9e2b28-6d9b-4b5c-9f63-a9bd2c1f1e8a", "-display", "none", "-no-user-config", "-nodefaults",
         "-chardev", f"socket,id=charmonitor,fd={monitor},server=on,wait=off",
         "-mon", "chardev=charmonitor,id=monitor,mode=control", "-rtc", "base=utc", "-no-shutdown", "-boot", "strict=on",
+        "-usb",
         "-kernel", kernel, "-append", "a=1,2 'b'",
     ]  # fmt: skip
     if disk:

@@ -117,7 +117,6 @@ BACKEND = "ppce500,memory-backend=r"
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["-usb"], "-usb: the board has no USB; .*<controller type='usb' model='none'/>"),
         (["-hda", "x"], "-hda: write -drive file=FILE"),
         (["-enable-kvm"], "-enable-kvm: .*leave it out"),
         (["-vnc", ":0"], "-vnc: the machine has no display"),
@@ -206,7 +205,7 @@ def test_help_has_every_option_but_those_that_are_refused(launch, capfd):
         launch("-help")
     page = capfd.readouterr().out
     assert ended.value.code == 0 and "usage: powervisor-system-ppc64" in page
-    assert "-daemonize" in page and "-kernel FILE" in page and "-usb" not in page
+    assert "-daemonize" in page and "-kernel FILE" in page and "-spice" not in page
 
 
 def test_the_page_is_current():

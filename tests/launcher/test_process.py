@@ -149,6 +149,7 @@ def test_a_machine_as_libvirt_starts_it(tmp_path, client, form):
         errors.seek(0)
         lines = errors.read().decode().splitlines()
         assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ", line) for line in lines), lines
+        assert any(line.endswith("-usb: the board has no USB; the guest finds none") for line in lines)
 
 
 def test_a_machine_that_was_daemonized(tmp_path, client):

@@ -8,7 +8,6 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-NO_USB = "<controller type='usb' model='none'/>"
 NO_BALLOON = "<memballoon model='none'/>"
 
 
@@ -51,7 +50,7 @@ class Domain:
             cpu, *self.extra,
             *(f"<{name}>{value}</{name}>" for name, value in self.actions.items()),
             f"<devices><emulator>{self.emulator}</emulator>",
-            NO_USB, *self.devices, "</devices>",
+            *self.devices, "</devices>",
             *(["<qemu:commandline>", *arguments, "</qemu:commandline>"] if arguments else []),
             "</domain>",
         ])  # fmt: skip

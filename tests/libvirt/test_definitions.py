@@ -83,7 +83,7 @@ def test_virt_install_makes_a_machine_that_works(daemons):
             "--machine", "ppce500", "--virt-type", "qemu", "--cpu", "e500mc", "--memory", "256", "--vcpus", "2",
             "--boot", f"kernel={model.kernel},initrd={model.initrd},kernel_args=console=ttyS0",
             "--disk", f"path={image},format=raw,bus=virtio", "--network", "user,model=virtio", "--graphics", "none",
-            "--serial", f"pty,log.file={log}", "--controller", "usb,model=none",
+            "--serial", f"pty,log.file={log}",
             "--osinfo", "generic", "--noautoconsole",
         ],
         capture_output=True, text=True, timeout=120, cwd=daemons.directory,
