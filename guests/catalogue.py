@@ -1,7 +1,8 @@
 """The guests by name: what a machine needs to boot each, where its files are, and who makes them.
 
-Files are looked for in $POWERVISOR_GUESTS, in ../shared/guests beside a source tree, and in the cache
-($POWERVISOR_CACHE, or powervisor under $XDG_CACHE_HOME); they are built into the cache.
+Files are looked for in $POWERVISOR_GUESTS, in ../shared/guests beside a source tree, in the cache
+($POWERVISOR_CACHE, or powervisor under $XDG_CACHE_HOME), and where an administrator has put them for all; they are
+built into the cache.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ from typing import Any
 import powervisor
 from powervisor.boards import registry
 from powervisor.boards.hypervisor import has_uarts
-from powervisor.cache.place import root
+from powervisor.cache.place import root, shared
 from powervisor.errors import UserError
 from powervisor.isa import cores
 
@@ -126,14 +127,17 @@ def cache() -> Path:
 
 
 def places() -> list[Path]:
-    """The directories in which guests are looked for, first the ones somebody else has filled."""
+    """The directories in which guests are looked for; what is built, into our own, comes before what all have."""
     found = []
     if chosen := os.environ.get("POWERVISOR_GUESTS"):
         found.append(Path(chosen))
     tree = Path(powervisor.__file__).resolve().parent.parent
     if (tree / "pyproject.toml").exists():
         found.append(tree.parent / "shared" / "guests")
-    return [*found, cache()]
+    found.append(cache())
+    if (prepared := shared("guests")) is not None:
+        found.append(prepared)
+    return found
 
 
 def locate(artifact: Artifact) -> Path | None:

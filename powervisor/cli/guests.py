@@ -1,6 +1,7 @@
 """powervisor guests: which guests can be booted by name, where they are, and building them."""
 
 from powervisor.cli.options import Parser, table
+from powervisor.console.stdio import complain
 from powervisor.errors import UserError
 
 
@@ -21,6 +22,8 @@ def main(words: list[str]) -> int:
     if not options.names:
         raise UserError(f"guests build: name at least one of {', '.join(catalogue.GUESTS)}")
     for guest in [catalogue.get(name) for name in options.names]:
-        for path in catalogue.build(guest, force=options.force):
+        for artifact, path in zip(guest.files.values(), catalogue.build(guest, options.force), strict=True):
             print(path)
+            if not artifact.packed and (found := catalogue.locate(artifact)) != path:
+                complain(f"powervisor guests: {found} is found before it, unless POWERVISOR_GUESTS={path.parent}")
     return 0

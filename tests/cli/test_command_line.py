@@ -205,6 +205,33 @@ def test_a_guest_by_name_brings_its_options_and_the_users_win(command, machine, 
     assert "kernel" not in machine.last.arguments
 
 
+def test_guests_that_an_administrator_prepared_are_found_last(command, machine, tmp_path, monkeypatch):
+    prepared, own = tmp_path / "system", tmp_path / "own"
+    for directory in (prepared / "guests", own / "guests"):
+        directory.mkdir(parents=True)
+        (directory / "uImage-k32").write_text("kernel")
+    (prepared / "guests/initramfs32.cpio.gz").write_text("initrd")
+    monkeypatch.delenv("POWERVISOR_GUESTS", raising=False)
+    monkeypatch.setenv("POWERVISOR_CACHE", str(own))
+    monkeypatch.setattr("powervisor.cache.place.SYSTEM", prepared)
+    monkeypatch.setattr("powervisor.__file__", str(tmp_path / "powervisor/__init__.py"))
+    assert command("run", "k32").status == 0
+    assert machine.last.arguments["kernel"] == str(own / "guests/uImage-k32")
+    assert machine.last.arguments["initrd"] == str(prepared / "guests/initramfs32.cpio.gz")
+
+
+def test_a_guest_that_is_built_anew_but_found_elsewhere_is_told(command, tmp_path, monkeypatch):
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen/uboot.elf").write_text("old")
+    monkeypatch.setenv("POWERVISOR_GUESTS", str(tmp_path / "chosen"))
+    monkeypatch.setenv("POWERVISOR_CACHE", str(tmp_path))
+    monkeypatch.setattr("powervisor.guests.uboot.build", lambda argument, path, work, progress: path.write_text("new"))
+    done = command("guests", "build", "uboot", "-force")
+    assert done.status == 0 and done.out == f"{tmp_path}/guests/uboot.elf\n"
+    assert f"{tmp_path}/chosen/uboot.elf is found before it" in done.err
+    assert not command("guests", "build", "uboot").err
+
+
 @pytest.mark.parametrize("words", [["hypervisor-demo"], ["-guest", "hypervisor-demo"]])
 def test_a_guest_of_the_package_is_built_for_the_core(command, machine, monkeypatch, words):
     from powervisor.guests import hypervisor_demo
