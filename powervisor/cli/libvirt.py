@@ -91,6 +91,8 @@ def _setup(words: list[str]) -> int:
             if options.dry_run:
                 print(f"would   {change.what}")
                 continue
+            if change.slow:
+                print(f"begin   {change.what}", flush=True)
             try:
                 change.apply()
             except (OSError, UserError) as error:

@@ -144,7 +144,7 @@ def unreadable(host: Host) -> str | None:
     found = [spec.origin for name in _MODULES if (spec := find_spec(name)) is not None and spec.origin is not None]
     for path in (sys.executable, *found):
         if (why := obstacle(Path(path), host.account, execute=path == sys.executable)) is not None:
-            return f"{why}, or install Powervisor where everybody reads, for example in a venv below /opt"
+            return f"{path}: {why}, or install Powervisor, and its Python, where everybody reads: docs/libvirt.md"
     return None
 
 
@@ -203,7 +203,8 @@ def _capabilities(host: Host) -> Iterator[Finding]:
         for path in capabilities.stale(host):
             yield missing(f"{host.name(path)}: what an older Powervisor could do", setup_command(host))
     except OSError as error:
-        yield note(f"{host.capabilities}: cannot be looked at ({error.strerror})", f"sudo {setup_command(host)}")
+        command = " ".join(["sudo", *_program_words(), "libvirt check"])
+        yield note(f"{host.capabilities}: cannot be looked at ({error.strerror})", command)
 
 
 def _libvirts_view(host: Host) -> Iterator[Finding]:
@@ -211,20 +212,31 @@ def _libvirts_view(host: Host) -> Iterator[Finding]:
     virsh = _program(host, "virsh")
     if not host.live or virsh is None or not any((host.sockets / name).exists() for name in _DAEMONS.values()):
         return
+    uri = f"qemu:///{'session' if host.session else 'system'}"
+    log = "look into libvirtd's log: journalctl -u libvirtd"
+    if (said := _refused(virsh, uri, "uri")) is not None:
+        remedy = log if host.session or os.geteuid() == 0 else f"sudo adduser {_user()} libvirt, then log in again"
+        yield missing(f"virsh -c {uri}: {said}", remedy)
+        return
     for architecture in ARCHITECTURES:
         path = host.launcher(architecture)
         if not path.exists():
             continue
         words = ["--emulatorbin", str(path), "--arch", architecture, "--machine", "ppce500", "--virttype", "qemu"]
-        done = subprocess.run(
-            [virsh, "-q", "-c", f"qemu:///{'session' if host.session else 'system'}", "domcapabilities", *words],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-        )  # fmt: skip
-        if done.returncode == 0:
+        if (said := _refused(virsh, uri, "domcapabilities", *words)) is None:
             yield ok(f"libvirt takes {path} for {architecture}")
         else:
-            said = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1].removeprefix("error: ")
-            yield missing(f"libvirt does not take {path}: {said}", "look into libvirtd's log: journalctl -u libvirtd")
+            yield missing(f"libvirt does not take {path}: {said}", log)
+
+
+def _refused(virsh: Path, uri: str, *words: str) -> str | None:
+    """Why a virsh command failed; None where it did not."""
+    done = subprocess.run(
+        [virsh, "-q", "-c", uri, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1].removeprefix("error: ")
 
 
 def _helpers(host: Host) -> Iterator[Finding]:

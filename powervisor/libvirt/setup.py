@@ -25,6 +25,8 @@ class Change:
 
     what: str
     apply: Callable[[], None]
+    slow: bool = False
+    """It takes so long that one wants to know what is going on."""
 
 
 def changes(host: Host, guests: Sequence[tuple[str, Sequence[Path]]] = ()) -> Iterator[Change]:
@@ -110,7 +112,7 @@ def _cache(host: Host) -> Iterator[Change]:
             raise OSError(0, f"no room for the translator of {', '.join(cold)}")
 
     if not host.cache.is_dir() or not all(kept for _, kept in warm(host)):
-        yield Change(f"build the translators of all cores in {host.cache} (a minute or two)", build)
+        yield Change(f"build the translators of all cores in {host.cache} (a minute or two)", build, slow=True)
 
 
 def _guest(host: Host, name: str, files: Sequence[Path]) -> Iterator[Change]:

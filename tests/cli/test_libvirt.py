@@ -248,6 +248,18 @@ def test_a_daemon_is_asked_whether_it_listens(tmp_path):
     assert found.state is State.MISSING and "Connection refused" in found.what and found.remedy
 
 
+def test_who_may_not_connect_is_told_how_to_be_let_in(place, monkeypatch):
+    host = Host(root=place)
+    monkeypatch.setattr(Host, "live", True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    write(place / "run/libvirt/libvirt-sock")
+    virsh = write(place / "virsh", "#!/bin/sh\necho 'error: no polkit agent' >&2\nexit 1\n", mode=0o755)
+    monkeypatch.setattr(checks, "_program", lambda host, name: virsh)
+    (found,) = checks._libvirts_view(host)
+    assert found.state is State.MISSING and found.what == "virsh -c qemu:///system: no polkit agent"
+    assert "adduser" in found.remedy
+
+
 def images(place: Path, *words: str) -> str:
     environment = {**os.environ, "POWERVISOR_CACHE": str(place)}
     command = [sys.executable, "-m", "powervisor.libvirt.images", *words]
