@@ -43,6 +43,7 @@ class Host:
         self._functions = (
             f'powervisor() {{ {shlex.quote(sys.executable)} -m powervisor "$@" {more}; }}\n'
             f'virsh() {{ command virsh -c {shlex.quote(daemons.uri)} "$@"; }}\n'
+            'sudo() { "$@"; }\n'
         )
 
     def run(self, line: str) -> str:
