@@ -148,6 +148,8 @@ def _xml(words: list[str]) -> int:
     for path in domain.files if account is not None and host.live else ():
         if (why := obstacle(path, account)) is not None:
             complain(f"powervisor libvirt xml: {why}, or have it elsewhere: powervisor libvirt setup -guest NAME does")
+    if host.session and not host.logs.is_dir():
+        complain(f"powervisor libvirt xml: {host.logs} is not there yet; powervisor libvirt setup -session makes it")
     if not domain.emulator.exists():
         complain(f"powervisor libvirt xml: {domain.emulator} is not there yet; powervisor libvirt setup writes it")
     return 0

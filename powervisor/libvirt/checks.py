@@ -37,6 +37,7 @@ def check(host: Host) -> Iterator[Finding]:
     yield _client(host)
     yield from _account(host)
     yield from _launchers(host)
+    yield from _logs(host)
     yield from _cache(host)
     yield from _apparmor(host)
     yield from _capabilities(host)
@@ -135,6 +136,12 @@ def _launchers(host: Host) -> Iterator[Finding]:
         yield missing("Powervisor: not readable by those who run machines", remedy)
     if host.live and (modules := launchers.uncompiled()):
         yield note(f"Powervisor: {len(modules)} modules are compiled at every start", setup_command(host))
+
+
+def _logs(host: Host) -> Iterator[Finding]:
+    """Packages bring the system's directory; libvirt makes a session's, but after it has opened consoles' logs there."""
+    if host.session and not host.logs.is_dir():
+        yield missing(f"{host.logs}: not there, where libvirt opens logs of consoles", setup_command(host))
 
 
 def unreadable(host: Host) -> str | None:

@@ -87,7 +87,7 @@ class Host:
     @property
     def capabilities(self) -> Path:
         """Where it keeps what emulators can do."""
-        place = Path("/var/cache/libvirt/qemu") if not self.session else _xdg("CACHE", ".cache") / "libvirt/qemu"
+        place = Path("/var/cache/libvirt/qemu") if not self.session else _xdg("CACHE", ".cache") / "libvirt/qemu/cache"
         return self.at(place / "capabilities")
 
     @property

@@ -39,6 +39,7 @@ def changes(host: Host, guests: Sequence[tuple[str, Sequence[Path]]] = ()) -> It
     old = list(capabilities.stale(host))  # before a launcher changes
     yield from _bytecode(host)
     yield from _launchers(host, old)
+    yield from _logs(host)
     yield from _apparmor(host)
     yield from _cache(host)
     for name, files in () if host.session else guests:
@@ -69,6 +70,11 @@ def _launchers(host: Host, old: Sequence[Path]) -> Iterator[Change]:
                 _write(path, text, 0o755)
 
             yield Change(f"write {path}", write)
+
+
+def _logs(host: Host) -> Iterator[Change]:
+    if host.session and not host.logs.is_dir():
+        yield Change(f"make {host.logs}: logs of consoles, which libvirt opens before it makes it", lambda: _own(host.logs))
 
 
 def _apparmor(host: Host) -> Iterator[Change]:
@@ -149,6 +155,10 @@ def _directory(path: Path) -> None:
         if not one.is_dir():
             one.mkdir()
             one.chmod(0o755)
+
+
+def _own(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def _run(*command: str) -> None:

@@ -205,14 +205,19 @@ def test_a_session_has_its_own_places(command, tmp_path, monkeypatch):
     monkeypatch.setattr("powervisor.libvirt.setup.warm", warm)
     module = write(tmp_path / "module.py", "x = 1")
     monkeypatch.setattr(launchers, "uncompiled", lambda: [module])
+    log = tmp_path / ".cache/libvirt/qemu/log"
+    assert f"missing  {log}: not there" in command("libvirt", "check", "-session").out
+    capabilities = tmp_path / ".cache/libvirt/qemu/cache/capabilities/one.xml"
+    write(capabilities, CAPABILITIES.format("/gone/powervisor-system-ppc"))
     done = command("libvirt", "setup", "-session")
     assert done.status == 0 and "AppArmor" not in done.out
+    assert log.is_dir() and not capabilities.exists()
     assert (tmp_path / ".local/bin/powervisor-system-ppc64").exists()
     assert built == [tmp_path / "own"]
     assert list((tmp_path / "__pycache__").glob("module.*.pyc"))
     host = Host(session=True)
     assert host.account.uid == os.getuid()
-    assert host.logs == tmp_path / ".cache/libvirt/qemu/log"
+    assert host.logs == log
 
 
 def test_as_whom_machines_run(root):
