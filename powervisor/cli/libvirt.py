@@ -147,7 +147,8 @@ def _xml(words: list[str]) -> int:
     account = host.account
     for path in domain.files if account is not None and host.live else ():
         if (why := obstacle(path, account)) is not None:
-            complain(f"powervisor libvirt xml: {why}, or have it elsewhere: powervisor libvirt setup -guest NAME does")
+            why = why if str(path) in why else f"{path}: {why}"
+            complain(f"powervisor libvirt xml: {why}; guests by name: powervisor libvirt setup -guest NAME")
     if host.session and not host.logs.is_dir():
         complain(f"powervisor libvirt xml: {host.logs} is not there yet; powervisor libvirt setup -session makes it")
     if not domain.emulator.exists():

@@ -139,7 +139,7 @@ def _launchers(host: Host) -> Iterator[Finding]:
 
 
 def _logs(host: Host) -> Iterator[Finding]:
-    """Packages bring the system's directory; libvirt makes a session's, but after it has opened consoles' logs there."""
+    """Packages bring the system's directory; a session's libvirt makes it, but opens logs of consoles there first."""
     if host.session and not host.logs.is_dir():
         yield missing(f"{host.logs}: not there, where libvirt opens logs of consoles", setup_command(host))
 

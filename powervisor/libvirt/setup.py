@@ -74,7 +74,11 @@ def _launchers(host: Host, old: Sequence[Path]) -> Iterator[Change]:
 
 def _logs(host: Host) -> Iterator[Change]:
     if host.session and not host.logs.is_dir():
-        yield Change(f"make {host.logs}: logs of consoles, which libvirt opens before it makes it", lambda: _own(host.logs))
+
+        def make() -> None:
+            host.logs.mkdir(parents=True)
+
+        yield Change(f"make {host.logs}: libvirt opens logs of consoles there before it makes it", make)
 
 
 def _apparmor(host: Host) -> Iterator[Change]:
@@ -155,10 +159,6 @@ def _directory(path: Path) -> None:
         if not one.is_dir():
             one.mkdir()
             one.chmod(0o755)
-
-
-def _own(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def _run(*command: str) -> None:
