@@ -3,11 +3,11 @@
 from powervisor.cli.options import Parser, table
 
 
-def listing() -> str:
-    """The cores, one a line."""
+def listing(most_bits: int = 64) -> str:
+    """The cores with at most so many bits, one a line."""
     from powervisor.isa.cores import CORES
 
-    return table([(name, core.summary) for name, core in CORES.items()])
+    return table([(name, core.summary) for name, core in CORES.items() if core.bits <= most_bits])
 
 
 def main(words: list[str]) -> int:

@@ -183,7 +183,7 @@ def list_requested(options: argparse.Namespace) -> str | None:
 
     listings = {
         options.board: lambda: boards.listing(),
-        options.cpu: lambda: cores.listing(),
+        options.cpu: lambda: cores.listing(32 if getattr(options, "arch", None) == "ppc" else 64),
         options.accel: lambda: table(list(ACCELERATORS.items())),
     }
     if options.icount in HELP:

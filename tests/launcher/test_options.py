@@ -200,6 +200,11 @@ def test_help(launch, words, says):
     assert status == 0 and says in out
 
 
+def test_only_cores_that_are_taken_are_listed(launch):
+    listing = launch("-cpu", "help", program="powervisor-system-ppc")[1]
+    assert "e500mc" in listing and "e5500" not in listing
+
+
 def test_help_has_every_option_but_those_that_are_refused(launch, capfd):
     with pytest.raises(SystemExit) as ended:
         launch("-help")
