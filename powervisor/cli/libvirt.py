@@ -165,7 +165,8 @@ def _domain(options: argparse.Namespace, host: Any) -> Any:
 
     found = machine_arguments(options)
     if not {"kernel", "bios", "loaders"} & found.keys():
-        raise UserError("there is nothing to boot; name a guest (k32), or give -kernel or -bios")
+        named = f"{guest} is for powervisor run only" if (guest := options.name or options.guest) else "nothing to boot"
+        raise UserError(f"{named}; name a guest (k32), or give -kernel or -bios")
     board = registry.get(found.get("board", registry.DEFAULT))
     core = cores.get(found.get("cpu", board.default_core))
     own = found.get("board", "").partition(",")[2]

@@ -169,7 +169,7 @@ def test_serial_lines_are_kept_in_files(xml, tmp_path):
         (("-kernel", "k", "-append", "a\x01"), 1, "XML cannot have the character '\\x01'"),
         (("-kernel", "k\udcff"), 1, "XML cannot have the character '\\udcff'"),
         (("-kernel", "k", *SHARED, "-drive", "if=none,id=d,file=y"), 1, "id=d is taken; give each its own"),
-        (("builtin",), 1, "nothing to boot; name a guest"),
+        (("builtin",), 1, "builtin is for powervisor run only; name a guest"),
         (("-kernel", "kernel", "-serial", "chardev:c"), 1, "-serial chardev:c: libvirt opens serial lines itself"),
         (("-kernel", "kernel", "-drive", "format=raw"), 1, "file= is missing"),
         (("-kernel", "kernel", "-device", "virtio-rng"), 1, "virtio-rng"),
