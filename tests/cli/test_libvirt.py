@@ -212,6 +212,8 @@ def test_a_session_has_its_own_places(command, tmp_path, monkeypatch):
     done = command("libvirt", "setup", "-session")
     assert done.status == 0 and "AppArmor" not in done.out
     assert log.is_dir() and not capabilities.exists()
+    begun = [line.partition("   ")[0] for line in done.out.splitlines() if "build the translators" in line]
+    assert begun == ["begin", "done"]
     assert (tmp_path / ".local/bin/powervisor-system-ppc64").exists()
     assert built == [tmp_path / "own"]
     assert list((tmp_path / "__pycache__").glob("module.*.pyc"))
