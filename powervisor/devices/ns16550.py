@@ -8,7 +8,7 @@ from typing import Protocol
 
 from powervisor.devices.clock import Clock, Timer
 from powervisor.devices.device import Device, TreeNode, state
-from powervisor.devices.ns16550_native import ROOM, Transmitter, uart_take
+from powervisor.devices.ns16550_native import KNOWN, ROOM, Transmitter, uart_take
 from powervisor.devices.registers import Byte, Field, Reg, Register
 from powervisor.native.locks import host_syscall
 
@@ -92,7 +92,7 @@ class Ns16550(Device):
     """
 
     size = 0x100
-    compatible = ("ns16550",)
+    compatible = ("ns16550a", "ns16550")  # by the second alone Linux sends single bytes
     device_type = "serial"
 
     data = Register(0, Byte)
@@ -244,9 +244,12 @@ class Ns16550(Device):
 
     def _update(self) -> None:
         self.lsr.data_ready = bool(self.fifo)
-        self.irq.set(self._cause() != IIR_NONE)
+        cause = self._cause()
+        self.irq.set(cause != IIR_NONE)
         transmitter = self.transmitter
-        transmitter.status = 0 if self.lsr.value & Lsr.errors or self._counts_polls() else self.lsr.value
+        transmitter.status = 0 if self.lsr.value & Lsr.errors or self._counts_polls() else self.lsr.value | KNOWN
+        transmitter.cause = 0 if cause == IIR_TRANSMIT else self._identification(cause) | KNOWN
+        transmitter.modem = 0 if self.msr.delta else self.msr.value | KNOWN
         interrupts = self.ier.transmit and not self.transmit_pending
         transmitter.open = not (interrupts or self.lcr.dlab or self.mcr.loop or self.chardev is None)
 
@@ -314,6 +317,9 @@ class Ns16550(Device):
         if cause == IIR_TRANSMIT:
             self.transmit_pending = False
             self._update()
+        return self._identification(cause)
+
+    def _identification(self, cause: int) -> int:
         return cause | (0xC0 if self.iir.enable else 0)
 
     @iir.write

@@ -1,7 +1,8 @@
 """The 16550's transmitter as vCPUs reach it without leaving native code.
 
-A guest prints by reading line status and writing a byte, over and over. While neither has any other effect, native code
-answers: bytes gather in a `Transmitter` until Python fetches them. The device says when (`status`, `open`).
+A guest prints by reading line status and writing a byte, over and over; its interrupt handler reads what interrupts
+and modem status as well. While none of these has any other effect, native code answers: bytes gather in a `Transmitter`
+until Python fetches them. The device says when (`status`, `cause`, `modem`, `open`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from powervisor.native.struct import Array, Struct
 
 ROOM = 4096
 """Bytes that may gather; with more the guest waits for Python."""
-DATA, LSR = 0, 5
+DATA, IIR, LSR, MSR = 0, 2, 5, 6
 SYS_WRITE = 1
 ASK = 0x100
 """Result of a read that only the device can answer."""
+KNOWN = 0x200
+"""Beside a register's byte: reading it changes nothing. Without that only the device can answer."""
 
 
 class Transmitter(Struct):
@@ -25,7 +28,9 @@ class Transmitter(Struct):
     lock: u32
     count: u32
     open: u32  # writing a byte only sends it
-    status: u32  # what line status reads as, 0 when reading it changes something
+    status: u32  # what line status reads as, and KNOWN
+    cause: u32  # interrupt identification likewise
+    modem: u32  # modem status
     reads: u32
     waiting: u32  # Python waits for the bell, an eventfd, to which `one` is written
     bell: u32
@@ -38,13 +43,17 @@ class Transmitter(Struct):
 def uart_read(address: u64, offset: u32) -> u32:
     """The byte at an offset, or ASK."""
     port = at(Transmitter, address)
-    if offset != LSR:
-        return u32(ASK)
-    status = port.status
-    if status == 0:
+    value = u32(0)
+    if offset == LSR:
+        value = port.status
+    elif offset == IIR:
+        value = port.cause
+    elif offset == MSR:
+        value = port.modem
+    if value & KNOWN == 0:
         return u32(ASK)
     atomic_add(u32, field_addr(port, "reads"), u32(1))
-    return status
+    return value & 0xFF
 
 
 @native

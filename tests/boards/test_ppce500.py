@@ -98,6 +98,7 @@ DIFFERENT = {
     ("/aliases", "rtc"): "QEMU's is no valid path",
     ("/soc@fe0000000/i2c@3000", "#address-cells"): "QEMU leaves it out though it has a child with reg",
     ("/soc@fe0000000/i2c@3000", "#size-cells"): "the same",
+    **{(f"/soc@fe0000000/serial@{at}", "compatible"): "Linux uses the FIFOs of ns16550a only" for at in (4500, 4600)},
 }
 ESDHC = "/soc@fe0000000/sdhc@2e000"
 """Which QEMU has since 8.0."""

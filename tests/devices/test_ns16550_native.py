@@ -3,10 +3,10 @@
 import pytest
 
 from powervisor import Machine
-from powervisor.devices.ns16550_native import ASK, DATA, LSR, ROOM, uart_read, uart_write
+from powervisor.devices.ns16550_native import ASK, DATA, IIR, LSR, MSR, ROOM, uart_read, uart_write
 from powervisor.native.ints import u32, u64
 
-IER, IIR, LCR, MCR = 1, 2, 3, 4
+IER, LCR, MCR = 1, 3, 4
 BASE = 0x4500
 
 
@@ -24,7 +24,10 @@ class Port:
         return self.bench.read(BASE + register, 1)
 
     def status(self):
-        return int(uart_read(self.address, u32(LSR)))
+        return self.known(LSR)
+
+    def known(self, register):
+        return int(uart_read(self.address, u32(register)))
 
     def send(self, byte):
         return bool(uart_write(self.address, u32(DATA), u32(byte)))
@@ -82,7 +85,28 @@ def test_line_status_is_answered_unless_reading_changes_it(port):
     assert port.status() == ASK
     assert port[LSR] & 0x10
     assert port.status() == 0x61
-    assert int(uart_read(port.address, u32(DATA))) == ASK
+    assert port.known(DATA) == ASK
+
+
+def test_what_interrupts_is_answered_unless_reading_changes_it(port):
+    assert port.known(IIR) == 0x01
+    port[IIR] = 1  # FIFO on
+    assert port.known(IIR) == 0xC1
+    port[IER] = 2
+    assert port.known(IIR) == ASK, "reading that the transmitter is empty ends its interrupt"
+    assert port[IIR] == 0xC2
+    assert port.known(IIR) == 0xC1
+    port[IER] = 1
+    port.device.receive(b"x" * 14)
+    assert port.known(IIR) == port[IIR] == 0xC4
+
+
+def test_modem_status_is_answered_unless_reading_changes_it(port):
+    assert port.known(MSR) == 0xB0
+    port[MCR] = 0x10  # loopback: the lines fall
+    assert port.known(MSR) == ASK
+    assert port[MSR] == 0x0B
+    assert port.known(MSR) == 0x00
 
 
 def test_a_guest_prints_without_an_exit_for_each_byte():
