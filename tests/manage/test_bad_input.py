@@ -9,6 +9,8 @@ import socket
 import stat
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -104,21 +106,32 @@ def test_what_the_machine_has_not_is_refused_by_class(managed):
     assert client.ask("qom-list-properties", typename="none") == []
 
 
+def open_files() -> set[str]:
+    """What this process has open."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(link))
+    return found
+
+
 def test_descriptors_of_the_wrong_kind_are_refused(managed, tmp_path):
     made = managed()
     client = made.client()
     assert "SCM_RIGHTS" in client.refused("getfd", fdname="none")[1]
     assert "SCM_RIGHTS" in client.refused("add-fd")[1]
-    before = len(os.listdir("/proc/self/fd"))
     (tmp_path / "file").write_bytes(b"x" * 100)
     read_only = os.open(tmp_path / "file", os.O_RDONLY)
     directory = os.open(tmp_path, os.O_RDONLY)
-    ends = os.pipe()
+    ends, terminal = os.pipe(), os.openpty()
     left, right = socket.socketpair()
+    given = {os.readlink(f"/proc/self/fd/{fd}") for fd in (read_only, directory, *ends, left.fileno())}
     for fd, command, argument, says in (
         (read_only, "migrate", "uri", "not open for writing"),
         (directory, "migrate", "uri", "not open for writing"),
         (ends[0], "migrate", "uri", "not open for writing"),
+        (terminal[0], "migrate", "uri", "is a terminal"),
+        (terminal[1], "migrate", "uri", "is a terminal"),
         (read_only, "dump-guest-memory", "protocol", "not open for writing"),
     ):
         client.ask("getfd", fd, fdname="f")
@@ -138,10 +151,10 @@ def test_descriptors_of_the_wrong_kind_are_refused(managed, tmp_path):
         client.ask("query-name", *many)
     client.close()
     left.close()
-    for fd in (read_only, directory, *ends):
+    for fd in (read_only, directory, *ends, *terminal):
         os.close(fd)
     deadline = time.monotonic() + 20
-    while len(os.listdir("/proc/self/fd")) > before:
+    while given & open_files():
         assert time.monotonic() < deadline, "descriptors of a client that left are open"
         time.sleep(0.02)
     assert runs(made.machine)
