@@ -196,6 +196,16 @@ def test_a_client_that_never_reads_is_held_back_then_let_go(managed):
     assert silent.hung_up() and client.ask("query-status")["running"]
 
 
+def test_clients_that_never_read_hold_up_the_end_for_a_second_only(managed):
+    made = managed()
+    clients = [made.client() for _ in range(6)]
+    for session in made.server.manager._sessions:
+        session._send({"filler": "x" * (MOST_UNREAD // 2)})
+    began = time.monotonic()
+    made.server.close()
+    assert time.monotonic() - began < 0.5 * len(clients)
+
+
 def test_clients_come_and_go(managed):
     made = managed()
     for n in range(40):
