@@ -125,7 +125,7 @@ BACKEND = "ppce500,memory-backend=r"
         (["-display", "gtk"], "-display gtk: there is no display; write -display none"),
         (["-net", "nic"], "-net nic: write -netdev user"),
         (["-sandbox", "on,obsolete=deny"], "-sandbox on,obsolete=deny: "),
-        (["-rtc", "base=localtime"], "-rtc base=localtime: base=localtime is not one of utc"),
+        (["-rtc", "base=localtime"], "base=localtime is not one of utc; that is <clock offset='utc'/>"),
         (["-boot", "order=d"], "-boot order=d: unknown property 'order'; it takes strict, menu"),
         (["-audiodev", '{"id":"a","driver":"alsa"}'], "driver=alsa is not one of none"),
         (["-machine", "ppce500,usb=on"], "usb=on is not one of off"),
