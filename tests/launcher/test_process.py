@@ -18,6 +18,7 @@ import pytest
 from powervisor.guests.builtin import image
 from tests.launcher.lines import started
 from tests.manage.conftest import Client
+from tests.support.waiting import until
 
 TREE = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "powervisor.cli.system"]
@@ -174,9 +175,7 @@ def test_a_signal_before_anybody_connects_leaves_nothing_behind(tmp_path, waits)
     words += ["-qmp", f"unix:{sockets[0]},server=on,wait=off", waits, f"unix:{sockets[1]},server=on,wait=on"]
     machine = subprocess.Popen([*PROGRAM, *words], env=environment(tmp_path), stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not sockets[1].exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(sockets[1].exists)
         assert int(pidfile.read_text()) == machine.pid and sockets[0].exists()
         machine.terminate()
         assert machine.wait(20) == 128 + signal.SIGTERM
@@ -191,9 +190,7 @@ def test_nohup_is_heeded(tmp_path):
     words = ["-M", "none", "-pidfile", str(pidfile), "-qmp", f"unix:{tmp_path}/monitor,server=on,wait=off"]
     machine = subprocess.Popen(["nohup", *PROGRAM, *words], env=environment(tmp_path), stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "monitor").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until((tmp_path / "monitor").exists)
         machine.send_signal(signal.SIGHUP)
         machine.terminate()
         assert machine.wait(20) == 128 + signal.SIGTERM and not pidfile.exists()

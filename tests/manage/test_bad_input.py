@@ -17,6 +17,7 @@ import pytest
 from powervisor.manage.command import COMMANDS
 from powervisor.manage.requests import DEEPEST, MOST_BYTES, Requests
 from powervisor.manage.session import MOST_BYTES as MOST_UNREAD
+from tests.support.waiting import until
 
 
 def runs(machine) -> bool:
@@ -153,10 +154,7 @@ def test_descriptors_of_the_wrong_kind_are_refused(managed, tmp_path):
     left.close()
     for fd in (read_only, directory, *ends, *terminal):
         os.close(fd)
-    deadline = time.monotonic() + 20
-    while given & open_files():
-        assert time.monotonic() < deadline, "descriptors of a client that left are open"
-        time.sleep(0.02)
+    until(lambda: not given & open_files(), "the end of a client's descriptors")
     assert runs(made.machine)
 
 
