@@ -69,12 +69,12 @@ def number(least: int, most: int) -> Kind:
     return Kind(f"{least}..{most}", parse)
 
 
-def choice(*words: str) -> Kind:
-    """One of some words."""
+def choice(*words: str, remedy: str = "") -> Kind:
+    """One of some words; `remedy` is what to do who has given another."""
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"not one of {', '.join(words)}")
+            raise ValueError(f"not one of {', '.join(words)}{remedy and f'; {remedy}'}")
         return text
 
     return Kind("|".join(words), parse)

@@ -57,8 +57,37 @@ _LONGEST = 86400.0  # seconds: the kernel takes no arbitrary time to wait
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+def _ending() -> list[signal.Signals]:
+    """Signals that end us: nohup has SIGHUP ignored."""
+    return [n for n in _ENDING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
 class Overdue(BaseException):
     """The time for something is over; passes `except Exception` as KeyboardInterrupt does."""
+
+
+class Interrupted(BaseException):
+    """A signal asks us to end; passes `except Exception` as KeyboardInterrupt does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted out of whatever the main thread does when a signal comes that ends a program: what has been
+    made so far is taken away on the way out."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in _ending()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -101,6 +130,11 @@ class Events:
             if self._write >= 0:
                 self._wake()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is an event that nobody took."""
+        return bool(self._queue)
+
     def get(self, deadline: float | None) -> Event | None:
         """The next event, or None when `deadline` (of time.monotonic) has passed."""
         poll = select.poll()
@@ -135,7 +169,7 @@ class Events:
             asked = True
             self._queue.append(Signalled(number))  # the pipe has the signal already
 
-        before = {number: signal.signal(number, ask) for number in _ENDING}
+        before = {number: signal.signal(number, ask) for number in _ending()}
         wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         if terminal is not None:
             terminal.handle_job_control()

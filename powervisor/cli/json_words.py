@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,12 @@ def from_json(text: str, option: str, kind: str | None) -> str:
             raise UsageError(f"{option} {text}: {kind!r} is missing; it says what is wanted")
         words.append(name)
     words += [f"{key}={value}" for key, value in _pairs(members, "")]
+    try:
+        possible = not any(b"\0" in os.fsencode(word) for word in words)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise UsageError(f"{option} {text}: no file or name has such a character (\\u); leave it out")
     return ",".join(word.replace(",", ",,") for word in words)
 
 

@@ -187,8 +187,9 @@ def _domain(options: argparse.Namespace, host: Any) -> Any:
         netdevs=options.netdevs, networks=options.network, fsdevs=options.fsdevs or (), virtfs=options.virtfs or (),
         arguments=arguments, **files,
     )  # fmt: skip
-    if domain.cores * domain.threads > board.max_cpus:
-        raise UserError(f"-smp {options.smp}: {board.name} has at most {board.max_cpus} CPUs")
+    board.check(core.name, domain.cores, domain.threads, domain.memory)
+    if "/" in domain.name:
+        raise UserError(f"-name {domain.name}: libvirt takes no name with a /; leave it out")
     return domain
 
 

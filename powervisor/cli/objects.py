@@ -130,7 +130,7 @@ def _check_secret(options: SecretOptions, where: str) -> None:
             with open(options.file, "rb") as file:
                 secret = file.read(os.sysconf("SC_PAGESIZE"))
         else:
-            secret = options.data.encode()
+            secret = os.fsencode(options.data)
         if options.format == "base64":
             secret = base64.b64decode(secret, validate=False)
     except OSError as error:

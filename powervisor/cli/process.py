@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import stat
 from contextlib import ExitStack
 
 from powervisor.console import stdio
@@ -105,13 +106,15 @@ def _write_pid(path: str, stack: ExitStack) -> None:
     except OSError:
         os.close(fd)
         raise UserError(f"-pidfile {path}: another process has it; choose another, or end that one") from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    path = os.path.abspath(path)
+    stack.callback(_remove, os.path.abspath(path), fd)
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise UserError(f"-pidfile {path}: cannot be written ({error.strerror}); name another file") from None
 
-    def remove() -> None:
-        if os.path.exists(path):
-            os.unlink(path)
-        os.close(fd)
 
-    stack.callback(remove)
+def _remove(path: str, fd: int) -> None:
+    if stat.S_ISREG(os.fstat(fd).st_mode) and os.path.exists(path):
+        os.unlink(path)
+    os.close(fd)

@@ -17,7 +17,10 @@ from powervisor.properties import choice, number, parse, prop
 class RtcOptions:
     """-rtc."""
 
-    base: str = prop("utc", "the board's clock has this time", choice("utc"))
+    base: str = prop(
+        "utc", "the board's clock has this time",
+        choice("utc", remedy="that is <clock offset='utc'/> in a libvirt domain"),
+    )  # fmt: skip
     clock: str = prop("host", "it goes as the host's", choice("host"))
     driftfix: str = prop("none", "no tick is ever lost", choice("none"))
 

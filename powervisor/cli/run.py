@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 from powervisor.cli.analysis import analysis_help, check_analysis, start_analyses, symbols_of
 from powervisor.cli.board_options import NO_BOARD, parse_board
 from powervisor.cli.declared import help_requested
-from powervisor.cli.events import Broken, Ended, Events, Expected, Failed, Overdue, Quit, Signalled, overdue_at
+from powervisor.cli.events import (
+    Broken,
+    Ended,
+    Events,
+    Expected,
+    Failed,
+    Interrupted,
+    Overdue,
+    Quit,
+    Signalled,
+    interruptible,
+    overdue_at,
+)
 from powervisor.cli.machine_options import add_guest_options, list_requested, machine_arguments
 from powervisor.cli.main import Status
 from powervisor.cli.monitor import RunMonitor, open_port, share
@@ -62,19 +74,21 @@ def run(options: argparse.Namespace, label: str, begin: float) -> int:
     if options.expect == "":
         raise UserError("-expect: there is no text to wait for")
     check_analysis(options)
-    with ExitStack() as stack:
-        process = Process(options, stack)
-        if options.usb:
-            complain(f"{label}: -usb: the board has no USB; the guest finds none")
-        try:
+    try:
+        with interruptible(), ExitStack() as stack:
+            process = Process(options, stack)
+            if options.usb:
+                complain(f"{label}: -usb: the board has no USB; the guest finds none")
             if has_no_board(options):
                 return without_machine(options, process, stack)
             with overdue_at(deadline):
                 arguments = machine_arguments(options)
             return _Run(options, arguments, deadline, process, label).status()
-        except Overdue:
-            complain(f"{label}: the machine was not ready after {options.timeout} s (-timeout)")
-            return Status.TIMEOUT
+    except Overdue:
+        complain(f"{label}: the machine was not ready after {options.timeout} s (-timeout)")
+        return Status.TIMEOUT
+    except Interrupted as signalled:
+        return Status.SIGNALLED + signalled.number
 
 
 def has_no_board(options: argparse.Namespace) -> bool:
@@ -172,7 +186,9 @@ class _Run:
                 machine.start()  # its vCPUs have threads before somebody asks for them
             managed = qmp.serve(machine, labels, stack)
             if managed is not None:
-                managed.ready()
+                with interruptible():
+                    if not self.events.waiting:
+                        managed.ready()
             if not machine.started:
                 machine.start()
             starting.close()

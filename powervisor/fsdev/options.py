@@ -14,8 +14,9 @@ from powervisor.properties import check_free, check_known, choice, parse, prop
 
 T = TypeVar("T")
 _SECURITY = prop(
-    "none", "files have the owners and modes that the host can give them", choice("none"), name="security_model"
-)
+    "none", "files have the owners and modes that the host can give them",
+    choice("none", remedy="that is accessmode='squash' in a libvirt domain"), name="security_model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

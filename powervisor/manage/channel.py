@@ -97,6 +97,8 @@ def open_channel(session: Session, uri: str, writing: bool) -> Channel:
             raise QmpError(f"{uri}: is not open for {'writing' if writing else 'reading'}")
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise QmpError(f"{uri}: is a directory")
+        if os.isatty(fd):  # it would hold us as long as nobody reads
+            raise QmpError(f"{uri}: is a terminal; give a file, pipe or socket")
         return Channel(fd, uri)
     except BaseException:
         os.close(fd)

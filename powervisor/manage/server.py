@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +26,9 @@ MOST_CLIENTS = 16
 _MOST_FDS = 16
 _READ = 65536
 _LAST_WORDS = 1.0
-"""Seconds that clients have to read the last events."""
+"""Seconds that clients have to read the last events, all of them together."""
+_ACCEPTED_AGAIN = 0.1
+"""Seconds."""
 
 
 class Transport(Protocol):
@@ -213,13 +216,15 @@ class QmpServer:
             thread.join()
         with self._lock:
             clients = list(self._clients)
+        deadline = time.monotonic() + _LAST_WORDS
         for client in clients:
-            client.session.wait_until_read(_LAST_WORDS, 0)
+            client.session.wait_until_read(max(deadline - time.monotonic(), 0), 0)
             client.shut()
         self.manager.close()
+        deadline = time.monotonic() + _LAST_WORDS
         for client in clients:
             if client.reader is not threading.current_thread():
-                client.done.wait(_LAST_WORDS)
+                client.done.wait(max(deadline - time.monotonic(), 0))
         for endpoint in self._endpoints:
             endpoint.close()
         os.close(self._woken)
@@ -234,8 +239,9 @@ class QmpServer:
                 return
             try:
                 client, _ = endpoint.listener.accept()
-            except OSError:
-                continue  # it gave up between knocking and our answer
+            except OSError:  # it gave up between knocking and our answer, or there are no more descriptors
+                time.sleep(_ACCEPTED_AGAIN)
+                continue
             with self._lock:
                 self._clients = [one for one in self._clients if not one.done.is_set()]
                 full = len(self._clients) >= MOST_CLIENTS

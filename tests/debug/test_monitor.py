@@ -320,6 +320,7 @@ def test_what_is_no_expression_is_an_error(text):
         ("x /2ob 0x1000", "0x1000: 0074 0140"),
         ("x 0x1000", "0x1000: 3c600010"),
         ("x /99999999999999999999i 0x3fffffc", "0x3fffffc:"),
+        ("x /100000i 0x3fffffc", "0x3fffffc:"),
         ("xp /1xg 0x1000+8-8", "0x1000: 3c60001060630000"),
         ("info version", "powervisor "),
         ("info qtree", "serial0: Ns16550, 0xfe0004500-0xfe00045ff, irq 42"),

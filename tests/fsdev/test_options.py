@@ -18,7 +18,11 @@ from powervisor.fsdev.options import open_exports
         (["local,id=a,path=/nonexistent"], [], "cannot be opened (No such file or directory); make it with mkdir"),
         (["local,id=a,path=/dev/null"], [], "cannot be opened (Not a directory)"),
         (["local,id=a,path=/"] * 2, [], "the name a is taken"),
-        (["local,id=a,path=/,security_model=mapped-xattr"], [], "security_model=mapped-xattr is not one of none"),
+        (
+            ["local,id=a,path=/,security_model=mapped-xattr"],
+            [],
+            "security_model=mapped-xattr is not one of none; that is accessmode='squash'",
+        ),
         ([], ["local,path=/"], "mount_tag= is missing"),
     ],
 )

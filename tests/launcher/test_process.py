@@ -18,6 +18,7 @@ import pytest
 from powervisor.guests.builtin import image
 from tests.launcher.lines import started
 from tests.manage.conftest import Client
+from tests.support.waiting import until
 
 TREE = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "powervisor.cli.system"]
@@ -165,6 +166,37 @@ def test_a_machine_that_was_daemonized(tmp_path, client):
     assert qmp.event("SHUTDOWN") == {"guest": True, "reason": "guest-shutdown"}
     qmp.close()
     assert gone(pid) and b"Powervisor" in log.read_bytes() and not pidfile.exists()
+
+
+@pytest.mark.parametrize("waits", ["-serial", "-qmp"])
+def test_a_signal_before_anybody_connects_leaves_nothing_behind(tmp_path, waits):
+    sockets, pidfile = [tmp_path / "a", tmp_path / "b"], tmp_path / "pid"
+    words = ["-kernel", str(image(32)), "-m", "64", "-nodefaults", "-pidfile", str(pidfile)]
+    words += ["-qmp", f"unix:{sockets[0]},server=on,wait=off", waits, f"unix:{sockets[1]},server=on,wait=on"]
+    machine = subprocess.Popen([*PROGRAM, *words], env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    try:
+        until(sockets[1].exists)
+        assert int(pidfile.read_text()) == machine.pid and sockets[0].exists()
+        machine.terminate()
+        assert machine.wait(20) == 128 + signal.SIGTERM
+        assert not any(path.exists() for path in (pidfile, *sockets))
+    finally:
+        machine.kill()
+        machine.wait()
+
+
+def test_nohup_is_heeded(tmp_path):
+    pidfile = tmp_path / "pid"
+    words = ["-M", "none", "-pidfile", str(pidfile), "-qmp", f"unix:{tmp_path}/monitor,server=on,wait=off"]
+    machine = subprocess.Popen(["nohup", *PROGRAM, *words], env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    try:
+        until((tmp_path / "monitor").exists)
+        machine.send_signal(signal.SIGHUP)
+        machine.terminate()
+        assert machine.wait(20) == 128 + signal.SIGTERM and not pidfile.exists()
+    finally:
+        machine.kill()
+        machine.wait()
 
 
 def test_a_second_machine_does_not_take_the_pidfile(tmp_path):

@@ -9,12 +9,15 @@ import socket
 import stat
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from powervisor.manage.command import COMMANDS
 from powervisor.manage.requests import DEEPEST, MOST_BYTES, Requests
 from powervisor.manage.session import MOST_BYTES as MOST_UNREAD
+from tests.support.waiting import until
 
 
 def runs(machine) -> bool:
@@ -104,21 +107,32 @@ def test_what_the_machine_has_not_is_refused_by_class(managed):
     assert client.ask("qom-list-properties", typename="none") == []
 
 
+def open_files() -> set[str]:
+    """What this process has open."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(link))
+    return found
+
+
 def test_descriptors_of_the_wrong_kind_are_refused(managed, tmp_path):
     made = managed()
     client = made.client()
     assert "SCM_RIGHTS" in client.refused("getfd", fdname="none")[1]
     assert "SCM_RIGHTS" in client.refused("add-fd")[1]
-    before = len(os.listdir("/proc/self/fd"))
     (tmp_path / "file").write_bytes(b"x" * 100)
     read_only = os.open(tmp_path / "file", os.O_RDONLY)
     directory = os.open(tmp_path, os.O_RDONLY)
-    ends = os.pipe()
+    ends, terminal = os.pipe(), os.openpty()
     left, right = socket.socketpair()
+    given = {os.readlink(f"/proc/self/fd/{fd}") for fd in (read_only, directory, *ends, left.fileno())}
     for fd, command, argument, says in (
         (read_only, "migrate", "uri", "not open for writing"),
         (directory, "migrate", "uri", "not open for writing"),
         (ends[0], "migrate", "uri", "not open for writing"),
+        (terminal[0], "migrate", "uri", "is a terminal"),
+        (terminal[1], "migrate", "uri", "is a terminal"),
         (read_only, "dump-guest-memory", "protocol", "not open for writing"),
     ):
         client.ask("getfd", fd, fdname="f")
@@ -138,12 +152,9 @@ def test_descriptors_of_the_wrong_kind_are_refused(managed, tmp_path):
         client.ask("query-name", *many)
     client.close()
     left.close()
-    for fd in (read_only, directory, *ends):
+    for fd in (read_only, directory, *ends, *terminal):
         os.close(fd)
-    deadline = time.monotonic() + 20
-    while len(os.listdir("/proc/self/fd")) > before:
-        assert time.monotonic() < deadline, "descriptors of a client that left are open"
-        time.sleep(0.02)
+    until(lambda: not given & open_files(), "the end of a client's descriptors")
     assert runs(made.machine)
 
 
@@ -181,6 +192,16 @@ def test_a_client_that_never_reads_is_held_back_then_let_go(managed):
     made.server.manager._sessions[2]._send({"filler": "x" * MOST_UNREAD})
     silent.socket.settimeout(20)
     assert silent.hung_up() and client.ask("query-status")["running"]
+
+
+def test_clients_that_never_read_hold_up_the_end_for_a_second_only(managed):
+    made = managed()
+    clients = [made.client() for _ in range(6)]
+    for session in made.server.manager._sessions:
+        session._send({"filler": "x" * (MOST_UNREAD // 2)})
+    began = time.monotonic()
+    made.server.close()
+    assert time.monotonic() - began < 0.5 * len(clients)
 
 
 def test_clients_come_and_go(managed):

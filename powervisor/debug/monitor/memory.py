@@ -59,7 +59,7 @@ def _form(words: list[str], usage: str) -> tuple[int, str, str, list[str]]:
     if found is None:
         raise UserError(f"write {usage}")
     count, letter, unit = found.group(1, 2, 3) if found[1] is not None else found.group(4, 6, 5)
-    return min(int(count[-5:] or 1), _MOST), letter or "x", unit, words[1:]
+    return min(int(count or 1), _MOST), letter or "x", unit, words[1:]
 
 
 def _examine(monitor: Monitor, words: list[str], read: Callable[[int, int], bytes]) -> str:
