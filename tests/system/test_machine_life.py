@@ -81,7 +81,7 @@ def test_device_accesses_and_interrupts_count_once():
 
 
 def test_statistics_count_what_the_guest_did():
-    with bare_machine("devices\n lis r3, DEVICES@h\n lbz r4, 0x4502(r3)\n lbz r4, 0x4502(r3)\n" + COUNT) as machine:
+    with bare_machine("devices\n lis r3, DEVICES@h\n lbz r4, 0x4503(r3)\n lbz r4, 0x4503(r3)\n" + COUNT) as machine:
         assert machine.statistics()["seconds"] == 0
         machine.run(instructions=3000)
         counted = machine.statistics()
