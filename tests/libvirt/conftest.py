@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.libvirt.daemons import Daemons
+from tests.libvirt.daemons import POOL, Daemons
 from tests.libvirt.domains import NETWORK, RANDOM, disk
 from tests.libvirt.guests import Guest, linux
 
@@ -53,3 +54,18 @@ def guests(daemons: Daemons) -> Iterator[object]:
     finally:
         for one in made:
             one.close()
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Huge pages of the host for 256 MiB, of which libvirt makes the memory of ppc64, given back afterwards."""
+    if os.getuid() != 0 or not POOL.exists():
+        pytest.skip("only root reserves huge pages, where the kernel has them")
+    before = POOL.read_text()
+    POOL.write_text(str(int(before) + 128))
+    try:
+        if int(POOL.read_text()) < int(before) + 128:
+            pytest.skip("the host has no 256 MiB in one piece for huge pages")
+        yield
+    finally:
+        POOL.write_text(before)

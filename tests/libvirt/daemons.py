@@ -30,6 +30,7 @@ _SETTINGS = "etc/libvirt"
 _SESSION_PLACES = {"RUNTIME_DIR": "run", "CONFIG_HOME": "etc", "CACHE_HOME": "cache", "DATA_HOME": "data"}
 _TOOLS = "sh", "mkdir", "mount", "dmidecode", "qemu-img", "qemu-nbd", "passt", "ip"
 _SECONDS = 20.0
+POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 
 def bindings() -> ModuleType:
@@ -42,6 +43,11 @@ def bindings() -> ModuleType:
     finally:
         sys.path.remove(_DEBIAN_MODULES)
     return found
+
+
+def free_huge_pages() -> int:
+    """How many huge pages of the host nobody has."""
+    return int((POOL.parent / "free_hugepages").read_text())
 
 
 def needs(*programs: str) -> None:

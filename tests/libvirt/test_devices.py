@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt.daemons import Daemons, needs
+from tests.libvirt.daemons import Daemons, free_huge_pages, needs
 from tests.libvirt.domains import NETWORK, disk, serial
 from tests.libvirt.guests import Guest, linux
 from tests.support.waiting import until
@@ -18,7 +17,6 @@ from tests.system.booting import TREE, files
 from tests.system.booting import needs as needs_drivers
 
 pytestmark = pytest.mark.slow
-POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 AGENT = "org.qemu.guest_agent.0"
 
 
@@ -118,34 +116,16 @@ def test_what_cannot_be_plugged_in_later_is_refused(daemons, guests, kind):
     assert "alive" in guest.run("echo al''ive")
 
 
-@pytest.fixture
-def huge_pages():
-    """Huge pages of the host for 256 MiB, of which libvirt makes the memory of ppc64, given back afterwards."""
-    if os.getuid() != 0 or not POOL.exists():
-        pytest.skip("only root reserves huge pages, where the kernel has them")
-    before = POOL.read_text()
-    POOL.write_text(str(int(before) + 128))
-    try:
-        if int(POOL.read_text()) < int(before) + 128:
-            pytest.skip("the host has no 256 MiB in one piece for huge pages")
-        yield
-    finally:
-        POOL.write_text(before)
-
-
 def test_memory_of_huge_pages_is_given_back(huge_pages):
-    def free():
-        return int((POOL.parent / "free_hugepages").read_text())
-
     daemons = Daemons(huge_pages=True)
     try:
         daemons.start()
-        before = free()
+        before = free_huge_pages()
         guest = Guest(daemons, linux(daemons, extra=["<memoryBacking><hugepages/></memoryBacking>"]))
         guest.boot()
-        assert free() == before - 128
+        assert free_huge_pages() == before - 128
         guest.close()
-        assert free() == before
+        assert free_huge_pages() == before
         assert not [path for path in daemons.huge_pages.rglob("*") if path.is_file()]
     finally:
         daemons.close()

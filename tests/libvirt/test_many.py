@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt.daemons import Daemons
+from tests.libvirt.daemons import Daemons, free_huge_pages
 from tests.libvirt.domains import NETWORK, RANDOM, disk
 from tests.libvirt.guests import UP, Guest, descends, linux
 from tests.support.waiting import until
@@ -18,9 +18,12 @@ CYCLES = 50
 
 
 @pytest.fixture
-def own():
-    """A libvirtd of the test's own, to be killed."""
-    daemons = Daemons()
+def own(request):
+    """A libvirtd of the test's own, to be killed; with huge pages where the test's parameter says so."""
+    huge_pages = getattr(request, "param", False)
+    if huge_pages:
+        request.getfixturevalue("huge_pages")
+    daemons = Daemons(huge_pages=huge_pages)
     try:
         daemons.start()
         yield daemons
@@ -69,11 +72,13 @@ def test_a_machine_starts_with_libvirtd(own):
     machine.close()
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["pages", "huge pages"], indirect=True)
 def test_fifty_starts_leave_nothing_behind(own):
     image = own.directory / "disk.img"
     with image.open("wb") as file:
         file.truncate(1 << 20)
-    machine = Guest(own, linux(own, devices=[disk(image), NETWORK, RANDOM]))
+    memory = ["<memoryBacking><hugepages/></memoryBacking>"] if own.huge_pages else []
+    machine = Guest(own, linux(own, devices=[disk(image), NETWORK, RANDOM], extra=memory))
     ended: list[int] = []
 
     def cycle():
@@ -86,7 +91,7 @@ def test_fifty_starts_leave_nothing_behind(own):
 
     def left():
         files = sorted(str(path) for path in own.directory.rglob("*"))
-        return files, len(os.listdir(f"/proc/{own.process('libvirtd')}/fd"))
+        return files, len(os.listdir(f"/proc/{own.process('libvirtd')}/fd")), free_huge_pages() if memory else 0
 
     for _ in range(2):
         cycle()
