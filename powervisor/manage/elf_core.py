@@ -1,7 +1,7 @@
 """ELF core files of a machine: a note with registers for each vCPU, and its RAM.
 
-Notes are what Linux writes for processes on Power (struct elf_prstatus, elf_fpregset_t, elf_vrregset_t), which gdb and
-crash read: pids are vCPU numbers from 1.
+Notes are what Linux writes for processes on Power (struct elf_prstatus, elf_fpregset_t, elf_vrregset_t), which gdb
+reads: pids are vCPU numbers from 1.
 """
 
 from __future__ import annotations

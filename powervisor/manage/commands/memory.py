@@ -73,8 +73,8 @@ def dump_guest_memory(
     length: Annotated[int | None, "bytes; with `begin`"] = None,
     format: Annotated[Literal["elf"] | None, "an ELF core"] = None,
 ) -> None:
-    """Write the machine's memory as it is now, with the registers of each vCPU, for gdb and crash. The guest stands
-    still for a moment only."""
+    """Write the machine's memory as it is now, with the registers of each vCPU, for gdb; crash reads dumps only of the
+    architecture it was built for, in Debian the host's. The guest stands still for a moment only."""
     manager = session.manager
     if manager.dump.running:
         raise QmpError("a dump is under way already; query-dump tells how far it is")
