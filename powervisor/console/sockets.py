@@ -112,14 +112,13 @@ class TcpServer(SocketServer):
         super().__init__(listener, f"tcp:{name[0]}:{name[1]}", wait)
 
 
-def listen_unix(path: str, option: str, mode: int | None = None, backlog: int = 1) -> socket.socket:
-    """A socket that listens in the file system, with permissions `mode`; a stale one is replaced. Raises UserError."""
+def listen_unix(path: str, option: str, backlog: int = 1) -> socket.socket:
+    """A socket that listens in the file system, for our own user; a stale one is replaced. Raises UserError."""
     where = f"{option} unix:{path}"
     listener = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path, where)
-        if mode is not None:
-            os.fchmod(listener.fileno(), mode)  # Linux makes the file with it: there is no moment without
+        os.fchmod(listener.fileno(), 0o600)  # Linux makes the file with it: there is no moment without
         listener.bind(path)
         listener.listen(backlog)
     except OSError as error:

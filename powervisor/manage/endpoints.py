@@ -129,7 +129,7 @@ def parse_mon(text: str) -> MonOptions:
 
 
 def _unix(path: str, wait: bool, option: str, pretty: bool) -> SocketEndpoint:
-    listener = listen_unix(path, option, mode=0o600, backlog=_BACKLOG)
+    listener = listen_unix(path, option, backlog=_BACKLOG)
     return SocketEndpoint(listener, f"unix:{path}", wait, path, pretty)
 
 

@@ -85,6 +85,7 @@ def test_pty_carries_both_ways_with_output_from_before_it_was_opened():
 def test_unix_socket_serves_one_client_after_the_other(tmp_path):
     path = str(tmp_path / "s")
     chardev = open_chardev(f"unix:{path},server=on,wait=off")
+    assert os.stat(path).st_mode & 0o777 == 0o600
     uart = Uart(chardev)
     chardev.write(b"boot")
     with socket.socket(socket.AF_UNIX) as client:

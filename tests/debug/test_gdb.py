@@ -567,6 +567,7 @@ def test_a_unix_socket_is_made_and_removed(tmp_path):
     with bare_machine(COUNTS) as machine:
         server = GdbServer(machine, f"unix:{path}")
         machine.start()
+        assert path.stat().st_mode & 0o777 == 0o600
         client = Client(server.address)
         assert client.ask(b"?").startswith(b"T05")
         client.close()

@@ -52,6 +52,7 @@ class GdbServer:
         host = host or _LOOPBACK
         if kind == "unix" and rest:
             listener, address, self.address = socket.socket(socket.AF_UNIX), rest, f"unix:{rest}"
+            os.fchmod(listener.fileno(), 0o600)  # whoever reaches it can change all of the machine
         elif kind == "tcp" and port.isdecimal() and int(port) <= 0xFFFF:
             listener, address = socket.socket(), (host, int(port))  # type: ignore[assignment]
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
