@@ -128,10 +128,12 @@ def _checked(options: type, option: str, first: str = "") -> Callable[[str], Any
     return check
 
 
-def _only(option: str, why: str, *values: str) -> Callable[[str], str]:
+def _none(option: str, why: str) -> Callable[[str], str]:
+    """The one value of an option for what there is not."""
+
     def check(text: str) -> str:
-        if text not in values:
-            raise UserError(f"{option} {text}: {why}; write {option} {values[0]}")
+        if text != "none":
+            raise UserError(f"{option} {text}: {why}; write {option} none")
         return text
 
     return check
@@ -142,16 +144,14 @@ def add_qemu_options(parser: Parser) -> None:
     parser.option("-nodefaults", action="store_true", help="no serial line but those of -serial")
     parser.option("-no-user-config", action="store_true", help="there is no such file anyway")
     parser.option("-usb", action="store_true", help="libvirt's default; the board has no USB, a note says so")
-    parser.option("-display", metavar="none", type=_only("-display", "there is no display", "none"), help="none")
-    parser.option("-vga", metavar="none", type=_only("-vga", "there is no display", "none"), help="none")
-    parser.option(
-        "-parallel", metavar="none", type=_only("-parallel", "the board has no such port", "none"), help="none"
-    )
+    parser.option("-display", metavar="none", type=_none("-display", "there is no display"), help="none")
+    parser.option("-vga", metavar="none", type=_none("-vga", "there is no display"), help="none")
+    parser.option("-parallel", metavar="none", type=_none("-parallel", "the board has no such port"), help="none")
     for option in ("-net", "-nic"):
         parser.option(
             option,
             metavar="none",
-            type=_only(option, "write -netdev user,id=n0 -device virtio-net-pci,netdev=n0 for a network", "none"),
+            type=_none(option, "write -netdev user,id=n0 -device virtio-net-pci,netdev=n0 for a network"),
             help="none but those of -netdev and -device",
         )
     parser.option("-rtc", metavar="CLOCK", type=_checked(RtcOptions, "-rtc"), help="base=utc")

@@ -12,8 +12,8 @@ from ..vcpu.state import ExitReason
 from . import place
 from .cases import Case
 from .coverage import StencilCoverage
-from .sides import NativeSide, OracleSide, Outcome, differences, same
-from .state import ambiguous, clear_upper_halves
+from .sides import NativeSide, OracleSide, Outcome, clear_upper_halves, differences, same
+from .state import ambiguous
 from .words import NOP
 
 STUCK = int(ExitReason.CHECKSTOP), 1
@@ -114,9 +114,8 @@ class Pair:
             got.steps = wanted.steps
         if endless and got.exit == STUCK:
             return []
-        if self.oracle.core.bits == 32 and self.native.engine.regions is not None:  # which leave upper halves alone
-            clear_upper_halves(self.oracle.cpu)
-            clear_upper_halves(self.native.cpu)
+        if self.native.engine.regions is not None:
+            clear_upper_halves(self.oracle, self.native)
         if got == wanted and same(self.oracle, self.native):
             return []
         rows = [

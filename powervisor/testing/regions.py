@@ -32,8 +32,7 @@ from . import place
 from .cases import Case
 from .differential import Mismatch
 from .programs import Program, ProgramMaker
-from .sides import NativeSide, OracleSide, Outcome, Side, differences, same
-from .state import clear_upper_halves
+from .sides import NativeSide, OracleSide, Outcome, Side, clear_upper_halves, differences, same
 from .words import NOP
 
 MOST_STOPS = 150
@@ -166,9 +165,7 @@ class Trio:
         for _ in range(MOST_STOPS):
             wanted = blocks.run(limit, False, exact=True)
             got = self._run(side, limit, wanted)
-            if self.core.bits == 32:
-                clear_upper_halves(blocks.cpu)
-                clear_upper_halves(side.cpu)
+            clear_upper_halves(blocks, side)
             if got != wanted or not same(blocks, side):
                 if bytes(blocks.ram[place.CODE_PA : place.CODE_PA + place.CODE_SIZE]) != case.code():
                     self.excused += 1  # code was overwritten, and nothing said so

@@ -365,6 +365,18 @@ _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
+def clear_upper_halves(*sides: Side) -> None:
+    """Make registers of 32-bit cores comparable with what regions leave: the upper halves of GPRs, LR and CTR mean
+    nothing."""
+    for side in sides:
+        if side.core.bits == 32:
+            cpu = side.cpu
+            for n in range(len(cpu.gpr)):
+                cpu.gpr[n] = int(cpu.gpr[n]) & 0xFFFF_FFFF
+            for n in (SPR.LR, SPR.CTR):
+                cpu.spr[n] = int(cpu.spr[n]) & 0xFFFF_FFFF
+
+
 def same(a: Side, b: Side) -> bool:
     """Whether two sides agree on every register, TLB entry and byte of RAM."""
     return (

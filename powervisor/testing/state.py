@@ -48,14 +48,6 @@ def architecture(address: int) -> bytes:
     return b"".join([ctypes.string_at(address + offset, size) for offset, size in RUNS])
 
 
-def clear_upper_halves(cpu: Any) -> None:
-    """Make registers of a 32-bit core comparable: what the upper halves of its GPRs, LR and CTR hold means nothing."""
-    for n in range(len(cpu.gpr)):
-        cpu.gpr[n] = int(cpu.gpr[n]) & 0xFFFF_FFFF
-    for n in (SPR.LR, SPR.CTR):
-        cpu.spr[n] = int(cpu.spr[n]) & 0xFFFF_FFFF
-
-
 def reservation(cpu: Any) -> tuple[int, ...]:
     """The reservation, independent of where RAM is in the host."""
     if not cpu.reserve_valid:

@@ -10,7 +10,7 @@ from powervisor import Machine
 from powervisor.console import ExpectError
 from powervisor.errors import PowervisorError, UserError
 from powervisor.machine import NotReached
-from tests.system.bare import RESULTS, bare_machine
+from tests.system.bare import POWERS_OFF, RESULTS, bare_machine
 
 HELLO = """
     devices
@@ -19,14 +19,6 @@ HELLO = """
     stb   r3, 0(r4)
     li    r3, 'i'
     stb   r3, 0(r4)
-    b     .
-"""
-POWEROFF = """
-    devices
-    load32 r4, DEVICES + 0xFF000  # GPIO
-    load32 r3, 1 << (31 - 0)
-    stw   r3, 0(r4)               # direction
-    stw   r3, 8(r4)               # data: the line that switches off
     b     .
 """
 
@@ -91,16 +83,16 @@ def test_what_cannot_be_waited_for_is_refused_in_a_line(looping: Machine, words,
 
 
 def test_a_machine_that_ends_first_gives_its_outcome():
-    with bare_machine(POWEROFF) as machine:
+    with bare_machine(POWERS_OFF) as machine:
         outcome = machine.run(20, until=lambda machine: False)
         assert outcome is not None and outcome.kind == "poweroff"
-    with bare_machine(POWEROFF) as machine:
+    with bare_machine(POWERS_OFF) as machine:
         outcome = machine.run(20, until="text")
         assert outcome is not None and outcome.kind == "poweroff"
 
 
 def test_expect_ends_with_the_guest():
-    with bare_machine(POWEROFF) as machine:
+    with bare_machine(POWERS_OFF) as machine:
         machine.start()
         with pytest.raises(ExpectError, match="the guest ended or was stopped before 'text' came"):
             machine.console.expect("text", 60)

@@ -30,6 +30,14 @@ loop:
     b     loop
 """
 """Counts for ever, in the first word of RESULTS."""
+POWERS_OFF = """
+    devices
+    load32 r4, DEVICES + 0xFF000  # GPIO
+    load32 r3, 1 << (31 - 0)
+    stw   r3, 0(r4)               # direction
+    stw   r3, 8(r4)               # data: the line that switches off
+    b     .
+"""
 
 MACROS = """
     .set RESULTS, 0x100000

@@ -27,7 +27,7 @@ from powervisor.native.struct import PtrType
 from powervisor.testing import snapshots
 from tests.support.waiting import until
 from tests.system import booting
-from tests.system.bare import MIB, RESULTS, bare_machine, results
+from tests.system.bare import MIB, POWERS_OFF, RESULTS, bare_machine, results
 
 COUNT = """
     load32 r7, RESULTS
@@ -37,14 +37,6 @@ COUNT = """
     rlwinm r4, r3, 3, 0, 28
     xor   r5, r5, r4
     b     1b
-"""
-POWERS_OFF = """
-    devices
-    load32 r4, DEVICES + 0xFF000  # GPIO
-    load32 r3, 1 << (31 - 0)
-    stw   r3, 0(r4)               # direction
-    stw   r3, 8(r4)               # data: the line that switches off
-    b     .
 """
 DEVICE = """
     devices
