@@ -20,7 +20,7 @@ class Program(NamedTuple):
     @property
     def unchanged(self) -> bool:
         """Whether the file is there as it was."""
-        return _program(self.path) == self
+        return programs([self.path]) == [self]
 
 
 def programs(files: Iterable[str | os.PathLike[str] | None]) -> list[Program]:
@@ -29,16 +29,6 @@ def programs(files: Iterable[str | os.PathLike[str] | None]) -> list[Program]:
     for file in files:
         if file is not None:
             with suppress(OSError):
-                found.append(_stated(file))
+                status = os.stat(file)
+                found.append(Program(os.path.abspath(file), status.st_size, status.st_mtime_ns))
     return found
-
-
-def _stated(file: str | os.PathLike[str]) -> Program:
-    status = os.stat(file)
-    return Program(os.path.abspath(file), status.st_size, status.st_mtime_ns)
-
-
-def _program(path: str) -> Program | None:
-    with suppress(OSError):
-        return _stated(path)
-    return None
