@@ -172,8 +172,13 @@ def build(options: type[T], given: Mapping[str, str], where: str) -> T:
     return options(**values)
 
 
-def parse(options: type[T], text: str, where: str) -> T:
-    """An instance of `options` from `key=value,...`. Raises UserError, which begins with `where`."""
+def parse(options: type[T], text: str, where: str, first: str = "") -> T:
+    """An instance of `options` from `key=value,...`; a first word without `=` is the value of `first`.
+
+    Raises UserError, which begins with `where`.
+    """
+    if first and "=" not in text.partition(",")[0]:
+        text = f"{first}={text}"
     many = {declared.name for declared in properties(options) if declared.many}
     return build(options, pairs(text, where, many), where)
 

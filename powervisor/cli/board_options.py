@@ -96,7 +96,7 @@ class SmpOptions:
 
 def parse_smp(text: str) -> Topology:
     """QEMU's -smp: what is not given follows from what is. Raises UserError."""
-    given = parse(SmpOptions, _first(text, "cpus"), f"-smp {text}")
+    given = parse(SmpOptions, text, f"-smp {text}", first="cpus")
     groups, threads = given.sockets * given.dies * given.clusters, given.threads
     cpus = given.cpus or given.maxcpus or groups * (given.cores or 1) * threads
     if given.maxcpus not in (None, cpus):
@@ -127,15 +127,10 @@ class MemoryOptions:
 
 def parse_memory(text: str) -> int:
     """Bytes of -m SIZE or -m size=SIZE. Raises UserError."""
-    given = parse(MemoryOptions, _first(text, "size"), f"-m {text}")
+    given = parse(MemoryOptions, text, f"-m {text}", first="size")
     if given.maxmem not in (None, given.size):
         raise UserError(f"-m {text}: no memory can be added later; leave maxmem= out")
     return given.size
-
-
-def _first(text: str, name: str) -> str:
-    """`text`, whose first word may be the value of `name`."""
-    return text if "=" in text.partition(",")[0] else f"{name}={text}"
 
 
 def check_core(name: str, arch: str) -> None:

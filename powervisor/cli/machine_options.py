@@ -48,8 +48,7 @@ class NameOptions:
 
 def parse_name(text: str) -> NameOptions:
     """The value of -name. Raises UserError."""
-    words = text if "=" in text.partition(",")[0] else f"guest={text}"
-    name = parse(NameOptions, words, f"-name {text}")
+    name = parse(NameOptions, text, f"-name {text}", first="guest")
     if not name.guest.isprintable():
         raise UserError(f"-name {text}: cannot be a name; leave out what cannot be printed")
     return name

@@ -119,13 +119,8 @@ REFUSED: dict[str, tuple[str, bool]] = {
 
 
 def _checked(options: type, option: str, first: str = "") -> Callable[[str], Any]:
-    """What argparse makes of an option's text; a first word without `=` is the value of `first`."""
-
-    def check(text: str) -> Any:
-        words = text if not first or "=" in text.partition(",")[0] else f"{first}={text}"
-        return parse(options, words, f"{option} {text}")
-
-    return check
+    """What argparse makes of an option's text; `first` as for `parse`."""
+    return lambda text: parse(options, text, f"{option} {text}", first)
 
 
 def _none(option: str, why: str) -> Callable[[str], str]:

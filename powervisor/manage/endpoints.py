@@ -124,8 +124,7 @@ def named_endpoint(text: str, pretty: bool = False) -> Endpoint:
 
 def parse_mon(text: str) -> MonOptions:
     """What `-mon TEXT` asks for. Raises UserError."""
-    words = text if "=" in text.partition(",")[0] else f"chardev={text}"
-    return parse(MonOptions, words, f"-mon {text}")
+    return parse(MonOptions, text, f"-mon {text}", first="chardev")
 
 
 def _unix(path: str, wait: bool, option: str, pretty: bool) -> SocketEndpoint:
