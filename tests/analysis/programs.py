@@ -35,4 +35,5 @@ def compiled(directory: Path, source: str, *flags: str) -> Path:
 def until_done(machine: Machine) -> None:
     """Start a program, and wait until it has left something in its first result."""
     machine.start()
-    until(lambda: results(machine, 1)[0] != 0)
+    until(lambda: results(machine, 1)[0] != 0 or machine.ended)
+    assert not machine.ended, machine.wait(0)

@@ -142,9 +142,26 @@ end:
     ]
 
 
-def test_a_cpu_filter_leaves_the_others_out():
-    source = "devices\n release 1, other\n" + DEVICES.replace("devices", "") + "other:\n sc\nrest:\n b rest"
-    assert lines_of(source, "irq,cpu=0", cores=2) == []
+@pytest.mark.parametrize(("traced", "expected"), [(0, 0), (1, 1)])
+def test_a_cpu_filter_leaves_the_others_out(traced, expected):
+    source = """
+    devices
+    release 1, other
+rest:
+    b     rest
+other:
+    vector 408, handler           # IVOR8
+    sc
+    .align 4
+handler:
+    load32 r6, RESULTS
+    li    r5, 1
+    stw   r5, 0(r6)
+end:
+    b     end
+    """
+    lines = lines_of(source, f"irq,cpu={traced}", cores=2)
+    assert sum(line.startswith("SYSTEM_CALL at ") for line in lines) == len(lines) == expected
 
 
 def test_hypercalls_show_arguments_and_results():

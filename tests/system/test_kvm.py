@@ -126,11 +126,14 @@ ends() {{
 }}
 goes_on() {{
     name=$1; shift
-    "$@" >/tmp/said 2>&1 & monitor=$!
+    : >/tmp/said
+    "$@" >>/tmp/said 2>&1 & monitor=$!
+    until grep -q vmm /proc/$monitor/comm; do usleep 10000; done
     usleep 200000
-    grep -q "^State:.Z" /proc/$monitor/status || echo {KILLED} >>/tmp/said
+    grep -q "^State:.Z" /proc/$monitor/status && end=ended || end={KILLED}
     kill -9 $monitor
     wait
+    echo $end >>/tmp/said
     echo "OVER-$name: $(tail -n 1 /tmp/said)"
 }}
 damaged() {{
