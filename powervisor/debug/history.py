@@ -51,6 +51,7 @@ class History:
         """Nothing is kept any more; the machine goes on from where it is."""
         with self._lockstep.lock:
             self._lockstep.on_round = self._lockstep.on_changed = lambda: None
+            self._lockstep.inputs.keep(None)
             self._kept.clear()
             self._near.clear()
 
@@ -58,6 +59,7 @@ class History:
         """Here is the beginning."""
         with self._lockstep.lock:
             self._kept, self._near = [self._take()], []
+            self._lockstep.inputs.keep(self._kept[0].turns["inputs"])
             self._last = time.monotonic()
 
     def leave(self) -> None:
@@ -75,8 +77,10 @@ class History:
         if now - self._last < PAUSE or self._lockstep.position <= self._kept[-1].position:
             return
         self._kept.append(self._take())
-        while len(self._kept) > 2 and sum(one.memory.kept_bytes for one in self._kept) > MOST_BYTES:
+        inputs = self._lockstep.inputs
+        while len(self._kept) > 2 and sum(one.memory.kept_bytes for one in self._kept) + inputs.kept_bytes > MOST_BYTES:
             del self._kept[0]
+            inputs.keep(self._kept[0].turns["inputs"])
         self._last = time.monotonic()
 
     def _before(self, is_before: Callable[[Checkpoint], bool]) -> Checkpoint | None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ..devices.services import Services
     from ..fsdev.options import Exports
     from ..net.claims import Netdevs
-    from ..net.netdev import Netdev
+    from ..net.netdev import Port
+    from .lockstep import Lockstep
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class Backends:
     exports: Exports | None = field(default=None, init=False)
     netdevs: Netdevs | None = field(default=None, init=False)
 
-    def open(self, options: BackendOptions, warn: Callable[[str], None] | None) -> None:
-        """Open everything. Raises UserError; `close` what is open then."""
+    def open(
+        self, options: BackendOptions, warn: Callable[[str], None] | None, lockstep: Lockstep | None = None
+    ) -> None:
+        """Open everything, for a deterministic machine if there is a `lockstep`. Raises UserError; `close` what is open
+        then."""
         if options.drives or options.blockdevs:
             from ..block.drives import open_drives
 
@@ -50,7 +54,11 @@ class Backends:
             from ..devices.services import warn_by_log
             from ..net.netdevs import open_netdevs
 
-            self.netdevs = open_netdevs(options.netdevs, options.objects, options.pcap, warn or warn_by_log)
+            words = options.netdevs, options.objects, options.pcap, warn or warn_by_log
+            if lockstep is not None:
+                self.netdevs = open_netdevs(*words, lockstep.cables.plug, lockstep.wall_clock_ns)
+            else:
+                self.netdevs = open_netdevs(*words)
 
     def __bool__(self) -> bool:
         """Whether anything is open."""
@@ -60,7 +68,7 @@ class Backends:
         """The storage of disks."""
         return [] if self.drives is None else list(self.drives.by_name.values())
 
-    def all_netdevs(self) -> list[Netdev]:
+    def all_netdevs(self) -> list[Port]:
         """The networks."""
         return [] if self.netdevs is None else list(self.netdevs.by_name.values())
 

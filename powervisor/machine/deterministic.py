@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, argument
@@ -33,8 +33,12 @@ def lockstep_of(
     from ..devices.services import warn_by_log
 
     timing = deterministic if isinstance(deterministic, Timing) else Timing()
+    if timing.sleep is None:  # a guest's clock that runs ahead of the others' in a network is of no use there
+        timing = replace(timing, sleep=bool(machine.options["netdevs"]))
     machine.options["deterministic"] = asdict(timing)
     lockstep = Lockstep(machine, timing, answer, drain, warn or warn_by_log)
+    if recording is not None:
+        lockstep.cables.recorded = recording.identity.networks
     if recording is not None or record is not None:
         from .tape import Tape
 
@@ -45,15 +49,15 @@ def lockstep_of(
 
 def _recorded_timing(recording: Recording, wanted: bool | Timing) -> Timing:
     there = Timing(**recording.identity.timing)
-    if isinstance(wanted, Timing) and wanted != there:
+    if isinstance(wanted, Timing) and replace(wanted, sleep=there.sleep) != there:
         leave = f"leave {argument('deterministic')} out"
         raise UserError(f"{recording.where}: was recorded with {there.describe()}; {leave}")
     return there
 
 
-def refuse_undetermined(fsdevs: Sequence[str], virtfs: Sequence[str], netdevs: Sequence[str]) -> None:
+def refuse_undetermined(fsdevs: Sequence[str], virtfs: Sequence[str]) -> None:
     """Refuse what a deterministic machine cannot have. Raises UserError."""
-    for name, words in (("fsdevs", fsdevs), ("virtfs", virtfs), ("netdevs", netdevs)):
+    for name, words in (("fsdevs", fsdevs), ("virtfs", virtfs)):
         for word in words:
             raise UserError(
                 f"{argument(name)} {word}: what comes from there is not the same twice; leave it or "

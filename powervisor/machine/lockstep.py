@@ -10,6 +10,7 @@ there at once. None of this knows whether code was translated, compiled or execu
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections import deque
@@ -21,8 +22,9 @@ from ..devices.clock import ManualClock
 from ..devices.worker import Bell
 from ..hv.exits import Debug, Exit, Hcall, Kick, Mmio, Watched
 from ..hv.vcpu import Vcpu
+from .cables import Cables
 from .digest import digest
-from .inputs import POWER, RESET, Channel, Inputs
+from .inputs import POWER, RESET, TIME, Button, Channel, Inputs
 from .timing import Position, Randomness, Timing
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Lockstep:
         self.clock = ManualClock()
         self.inputs = Inputs()
         self.inputs.sources |= {
-            RESET: _Button(lambda: machine.power.button()), POWER: _Button(lambda: machine.power.push_power_button()),
+            RESET: Button(lambda: machine.power.button()), POWER: Button(lambda: machine.power.push_power_button()),
         }  # fmt: skip
         self.random = Randomness(timing.seed)
         self.lock = threading.RLock()
@@ -89,11 +91,15 @@ class Lockstep:
         self._length = self._left = timing.quantum
         self._longest = 0
         self._starved = False
-        self._goes_on_at = 0.0
-        """When, by the host's clock, the machine's thread takes turns again; something from outside ends that."""
+        self._asleep_since: float | None = None
+        """When, by the host's clock, all vCPUs began to wait."""
+        self._wakes_at = 0.0
+        """When they go on, unless something comes from outside."""
+        self._goal: Position | None = None
         self._channels: list[Channel] = []
         self.due: deque[Callable[[], None]] = deque()
         self._rung: deque[_Inline] = deque()
+        self.cables = Cables(self.inputs, self.hire)
 
     # ---- what the machine uses -------------------------------------------------------------------------------------
 
@@ -108,6 +114,10 @@ class Lockstep:
     def wall_clock(self) -> float:
         """Seconds since 1970."""
         return self.timing.start + self.clock.now_ns() / BILLION
+
+    def wall_clock_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self.timing.start * BILLION + self.clock.now_ns()
 
     def serial_channels(self, chardevs: Sequence[Chardev | None]) -> list[Chardev | None]:
         """Serial lines with their input taken in between rounds."""
@@ -156,17 +166,19 @@ class Lockstep:
         kept: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
         kept["executed"] = list(self.executed)
         kept["random"], kept["inputs"] = self.random.position, self.inputs.position
-        kept["sent"] = [channel.sent for channel in self._channels]
+        kept["sent"], kept["cables"] = [channel.sent for channel in self._channels], self.cables.save()
         return kept
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Be where `save` was."""
+        self.inputs.go_back(kept["inputs"], kept["round"])
         for name in _SAVED:
             setattr(self, name, kept[name])
-        self.executed = list(kept["executed"])
-        self.random.position, self.inputs.position = kept["random"], kept["inputs"]
+        self.executed, self._asleep_since = list(kept["executed"]), None
+        self.random.position = kept["random"]
         for channel, sent in zip(self._channels, kept["sent"], strict=True):
             channel.sent = sent
+        self.cables.restore(kept["cables"])
         self._set_time()
 
     def begin(self) -> None:
@@ -191,8 +203,9 @@ class Lockstep:
             self._turn = self._longest = 0
             self._begun = self._starved = False
             self._length = self._left = self.timing.quantum
-            self.random.position = 0
+            self.random.position, self._asleep_since = 0, None
             self.forget_work()
+            self.cables.moved()
             self.changed()
 
     def changed(self) -> None:
@@ -205,6 +218,9 @@ class Lockstep:
             if self._changed:
                 self._changed = False
                 self.inputs.forget_future()
+                for channel in self._channels:
+                    channel.begin_anew()
+                self.cables.begin_anew()
                 if self.tape is not None:
                     self.tape.changed()
                 self.on_changed()
@@ -219,12 +235,13 @@ class Lockstep:
 
     def work(self) -> bool:
         """Take one turn on the machine's thread; False at the end."""
-        nap = _LOOK_AGAIN if self._starved else min(self._goes_on_at - time.monotonic(), _LOOK_AGAIN)
-        if nap <= 0 or self.inputs.await_some(nap) or self._starved:
-            with self.lock:
-                if self._machine.vm.open:
-                    self.advance(held=False)
-            self._machine.life.settle()
+        if self._round_is_over:
+            nap = self._wakes_at - time.monotonic() if self._asleep_since is not None else _LOOK_AGAIN
+            self.inputs.await_news(min(nap, _LOOK_AGAIN))
+        with self.lock:
+            if self._machine.vm.open:
+                self.advance(held=False)
+        self._machine.life.settle()
         return not self._machine.ended
 
     @property
@@ -251,7 +268,7 @@ class Lockstep:
             if self.tape.ends_here():
                 return None
             most = self.tape.limit(most)
-        if self._starved and not self._end_round():
+        if self._round_is_over and not self._end_round(sleeps=not held):
             return None
         machine, vcpu = self._machine, self.next
         begun = self._begun
@@ -279,9 +296,14 @@ class Lockstep:
             if not vcpu.waits:  # a timer was set that is due sooner than the round would have ended
                 self._length = max(executed, 1)
             self._turn, self._begun = self._turn + 1, False
-            if self._turn == len(machine.vcpus):
-                self._end_round()
+            if self._round_is_over:
+                self._end_round(sleeps=not held)
         return stop
+
+    @property
+    def _round_is_over(self) -> bool:
+        """Whether all have had their turn."""
+        return self._turn == len(self._machine.vcpus)
 
     def _answer(self, vcpu: Vcpu, exit_: Exit | None, debugger: bool) -> Debug | Watched | None:
         """Answer an exit, or leave it to the debugger."""
@@ -307,20 +329,24 @@ class Lockstep:
 
     # ---- between two rounds ----------------------------------------------------------------------------------------
 
-    def _end_round(self) -> bool:
-        """Let time pass and the world in; False when nothing would ever happen unless something comes."""
+    def _end_round(self, sleeps: bool) -> bool:
+        """Let time pass and the world in; False when nothing would ever happen unless something comes, or nothing yet.
+
+        `sleeps` says that the host's time may pass, too, if the machine is one that sleeps.
+        """
         machine = self._machine
         with machine.lock:
             if machine.mpic.events:
                 machine.mpic.service()
             self._drain()
-            passed = self._longest * self.timing.ns or self._until_event()
-            if self.timing.sleep and not self._longest and passed is not None:
-                self._goes_on_at = time.monotonic() + passed / BILLION
+            over, passed = (True, self._longest * self.timing.ns) if self._longest else self._idle(sleeps)
+            if not over:
+                return False
+            self._asleep_since = None
             if passed is not None:
                 self.clock.advance(passed)
                 self._set_time()
-            came = self.inputs.deliver(self.round, self.executed)
+            came = self.inputs.deliver(self.executed)
             self._starved = passed is None and not came
             if self._starved:
                 return False
@@ -328,8 +354,32 @@ class Lockstep:
         self._next_round()
         return True
 
+    def _idle(self, sleeps: bool) -> tuple[bool, int | None]:
+        """All vCPUs wait: whether the round is over, and by how many nanoseconds; None where no event is to come."""
+        event, inputs = self._until_event(), self.inputs
+        if self.position == self._goal or (self.tape is not None and self.tape.reached):
+            return False, None  # the machine waited on when it was here
+        again = inputs.coming()
+        if again is not None and again.source == TIME:
+            slept = int.from_bytes(again.data, "big")
+            return True, slept if event is None else min(slept, event)
+        if not (sleeps and self.timing.sleep) or inputs.repeating or inputs.closed:
+            return True, event
+        now = time.monotonic()
+        if self._asleep_since is None:
+            self._asleep_since = now
+        self._wakes_at = math.inf if event is None else self._asleep_since + event / BILLION
+        if event is not None and now >= self._wakes_at:
+            return True, event
+        if not inputs.ready():
+            return False, None
+        slept = int((now - self._asleep_since) * BILLION)
+        inputs.take_new(TIME, slept.to_bytes(8, "big"), list(self.executed))
+        return True, slept
+
     def _next_round(self) -> None:
         self.round += 1
+        self.inputs.round = self.round
         self._turn = self._longest = 0
         self._look_at_timers()
         event = self._until_event()
@@ -389,7 +439,11 @@ class Lockstep:
         """As `advance` for a debugger, but not past a position."""
         here = self.position
         there = (here.round, here.turn) == (position.round, position.turn)
-        return self.advance(position.executed - here.executed if there else None, debugger=True)
+        self._goal = position
+        try:
+            return self.advance(position.executed - here.executed if there else None, debugger=True)
+        finally:
+            self._goal = None
 
     def go_to(self, position: Position) -> None:
         """Go on to a position; the machine is held, and nothing stops it."""
@@ -445,16 +499,3 @@ class Lockstep:
                 if own and self._turn != index and self.executed[index] < end:
                     return Kick()
         return None
-
-
-class _Button:
-    """A button of the board, as a source of input."""
-
-    def __init__(self, push: Callable[[], None]) -> None:
-        self._push = push
-
-    def room(self) -> int:
-        return 1
-
-    def take(self, data: bytes) -> None:
-        self._push()

@@ -172,12 +172,14 @@ class Machine(Holding):
             if self.lockstep is not None:
                 self.clock = self.lockstep.clock
                 self._chardevs = self.lockstep.serial_channels(self._chardevs)
-                refuse_undetermined(fsdevs, virtfs, netdevs)
+                refuse_undetermined(fsdevs, virtfs)
             self._progress = progress
             self._build()
             pcap_file = None if pcap is None else os.fspath(pcap)
             self.backends.open(
-                BackendOptions(drives, blockdevs, snapshot, fsdevs, virtfs, netdevs, objects, pcap_file), warn
+                BackendOptions(drives, blockdevs, snapshot, fsdevs, virtfs, netdevs, objects, pcap_file),
+                warn,
+                self.lockstep,
             )
             if devices or self.backends:
                 self._plug(devices, chardevs, warn)
@@ -423,7 +425,7 @@ class Machine(Holding):
     def reset(self) -> None:
         """As the board's reset button, or its end under `no_reboot`; the vCPUs may be held."""
         if self.lockstep is not None:
-            self.lockstep.inputs.put(RESET)
+            self.lockstep.inputs.put(RESET, b"")
         else:
             self.power.button()
         self.life.settle()

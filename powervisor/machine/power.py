@@ -139,7 +139,7 @@ class Power:
                     "nothing in the guest listens to the power button; Linux does with CONFIG_KEYBOARD_GPIO"
                 )
             if machine.lockstep is not None:
-                machine.lockstep.inputs.put(POWER)
+                machine.lockstep.inputs.put(POWER, b"")
             else:
                 self.push_power_button()
 

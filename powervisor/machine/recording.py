@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from ..errors import PowervisorError, UserError, argument
+from .cables import Host
 from .inputs import Input
 from .timing import Position
 
@@ -34,6 +35,8 @@ class Identity(NamedTuple):
     timing: dict[str, Any]
     hash: str
     """Of registers and memory, with what was loaded."""
+    networks: dict[str, Host]
+    """What the guest saw of them, by name."""
 
 
 class End(NamedTuple):
@@ -102,6 +105,9 @@ class Recording:
         for name, there in self.identity.options.items():
             if (here := identity.options.get(name)) != there:
                 raise UserError(f"{self.where}: the recording is of a machine with {name} {there}, not {here}")
+        here, there = ("networks " + ", ".join(one.networks) or "no network" for one in (identity, self.identity))
+        if here != there:
+            raise UserError(f"{self.where}: the recording is of a machine with {there}, not {here}")
         if identity.hash != self.identity.hash:
             raise UserError(
                 f"{self.where}: the recording began with other memory or registers; give the same kernel, initrd and "
@@ -147,7 +153,8 @@ def _parsed(where: str, data: bytes) -> Recording:
         raise ValueError
     if first["version"] > VERSION:
         raise _Newer
-    identity = Identity(dict(first["options"]), dict(first["timing"]), str(first["hash"]))
+    networks = {str(name): _host(*host) for name, host in dict(first.get("networks", {})).items()}
+    identity = Identity(dict(first["options"]), dict(first["timing"]), str(first["hash"]), networks)
     inputs: list[Input] = []
     end, note = None, f"{where}: was not finished: what came in after its last entry is missing"
     for kind, *values in records:
@@ -158,6 +165,12 @@ def _parsed(where: str, data: bytes) -> Recording:
             round_, source, content, executed = values
             inputs.append(Input(int(round_), str(source), bytes(content), list(executed)))
     return Recording(where, identity, inputs, end, note)
+
+
+def _host(mtu: int, link_up: bool) -> Host:
+    if not 0 <= mtu < 1 << 16 or not isinstance(link_up, bool):
+        raise ValueError
+    return Host(mtu, link_up)
 
 
 def _records(data: bytes) -> Iterator[Any]:

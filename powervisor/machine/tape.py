@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from .lockstep import Lockstep
     from .machine import Machine
 
-_APART = ("deterministic", "programs")
-"""Options that are compared otherwise: by the timing, and by what is in memory."""
+_APART = ("deterministic", "programs", "objects")
+"""Options that are compared otherwise, by the timing and by what is in memory, and captures: the guest sees none."""
+_ALONE = "nobody is at the other end of its networks, which a replay does not open: what the guest sends is lost"
 
 
 class Tape:
@@ -28,6 +29,7 @@ class Tape:
         if self._writer is not None:
             lockstep.inputs.on_take = self._writer.input
         self._end: End | None = None
+        self._alone = False
         if recording is not None:
             self._end = recording.end
             lockstep.inputs.closed = recording.end is not None
@@ -39,14 +41,29 @@ class Tape:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
         machine, lockstep = self._machine, self._lockstep
         options = {name: value for name, value in machine.options.items() if value and name not in _APART}
-        identity = Identity(options, asdict(lockstep.timing), digest(machine))
+        identity = Identity(options, asdict(lockstep.timing), digest(machine), lockstep.cables.hosts)
         if self._recording is not None:
             self._recording.check(identity)
-            for input_ in self._recording.inputs:
-                if input_.source not in lockstep.inputs.sources:
-                    raise UserError(f"{self._recording.where}: it has input for {input_.source}, which is not there")
+            self._check_inputs(self._recording)
+            if self._end is None:
+                self._tell_alone()
         if self._writer is not None:
             self._writer.begin(identity)
+
+    def _check_inputs(self, recording: Recording) -> None:
+        """Raise UserError for input that this machine cannot have."""
+        sources = self._lockstep.inputs.sources
+        for input_ in recording.inputs:
+            if (source := sources.get(input_.source)) is None:
+                raise UserError(f"{recording.where}: it has input for {input_.source}, which is not there")
+            if why := source.refuses(input_.data):
+                raise UserError(f"{recording.where}: {input_.source} cannot have {why}; record again, or use a copy")
+
+    def _tell_alone(self) -> None:
+        """Tell, once, of a replay that goes on by itself."""
+        if self._recording is not None and self._lockstep.cables.hosts and not self._alone:
+            self._alone = True
+            self._lockstep.warn(f"{self._recording.where}: {_ALONE}")
 
     def finish(self, outcome: str) -> None:
         """The machine has stopped."""
@@ -57,6 +74,7 @@ class Tape:
 
     def changed(self) -> None:
         """Somebody changed the machine: what was recorded of it would not do that again."""
+        self._tell_alone()
         self._forget_end()
         if self._writer is not None:
             self._stop_writing()
@@ -71,11 +89,14 @@ class Tape:
             self._writer = None
             self._lockstep.inputs.on_take = lambda input_: None
 
+    @property
+    def reached(self) -> bool:
+        """Whether the machine is where the recorded one ended."""
+        return self._end is not None and self._lockstep.position >= self._end.position
+
     def ends_here(self) -> bool:
         """Whether somebody ended the recorded machine here: they are compared, and nothing more is executed."""
-        if self._end is None or self._lockstep.position < self._end.position:
-            return False
-        return self._compare(self._end)
+        return self._end is not None and self.reached and self._compare(self._end)
 
     def limit(self, most: int | None) -> int | None:
         """How many instructions may be executed before the recorded machine ended."""
@@ -95,6 +116,7 @@ class Tape:
             return False  # the next instruction will end it
         if self._machine.stops.held_by_somebody:
             self._lockstep.warn("the recording ends here; what comes in from now on is new")
+            self._tell_alone()
             self._machine.hold()
         else:
             self._machine.end(Outcome(REPLAYED))

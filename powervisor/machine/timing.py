@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from ..properties import number, prop
+from ..properties import SWITCH, number, prop
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,15 @@ class Timing:
     quantum: int = prop(10_000, "instructions of a vCPU's turn, at most", number(1, 10_000_000))
     seed: int = prop(0, "where random numbers for the guest begin")
     start: int = prop(1_735_689_600, "real-time clock at power-on, in seconds since 1970")
-    sleep: bool = prop(False, "let the host's time pass, too, while all vCPUs wait")
+    sleep: bool | None = prop(
+        None, "let the host's time pass, too, while all vCPUs wait; default on with a -netdev, else off", SWITCH
+    )
 
     def describe(self) -> str:
         """As it is written after -icount."""
         shown = {True: "on", False: "off"}
-        values = {name: shown[value] if isinstance(value, bool) else value for name, value in asdict(self).items()}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        values = {name: shown[value] if isinstance(value, bool) else value for name, value in given.items()}
         return ",".join(f"{name}={value}" for name, value in values.items())
 
 

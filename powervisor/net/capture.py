@@ -22,9 +22,14 @@ MAX_LENGTH = 256 << 10
 class Capture:
     """Appends frames to a new file; each is on its way to the disk when it passes. Any thread may record."""
 
-    def __init__(self, path: str, where: str, warn: Callable[[str], None], max_length: int = MAX_LENGTH) -> None:
-        """Raises UserError, beginning with `where`, for a file that cannot be written."""
+    def __init__(
+        self, path: str, where: str, warn: Callable[[str], None], max_length: int = MAX_LENGTH,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:  # fmt: skip
+        """`now_ns` answers nanoseconds since 1970. Raises UserError, beginning with `where`, for a file that cannot be
+        written."""
         self._path, self._where, self._warn, self._max_length = path, where, warn, max_length
+        self._now_ns = now_ns
         self._lock = threading.Lock()
         try:
             self._fd = _open(path, where)
@@ -36,7 +41,7 @@ class Capture:
         """Append frames, given as pieces, without their first `skip` bytes."""
         if self._fd < 0:
             return
-        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        seconds, nanoseconds = divmod(self._now_ns(), 1_000_000_000)
         records = []
         for frame in frames:
             data = b"".join(frame)[skip:]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from powervisor.errors import UserError, argument
 from powervisor.net.capture import Capture
-from powervisor.net.netdev import Netdev, Nic
+from powervisor.net.netdev import Nic, Port
 from powervisor.properties import check_free, check_known
 
 _DEFAULT_MAC = 0x52_54_00_12_34_56
@@ -16,11 +16,11 @@ class Netdevs:
     """All networks of a machine by name, and the addresses of its network devices."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Netdev] = {}
+        self.by_name: dict[str, Port] = {}
         self._captures: list[Capture] = []
         self._macs: set[int] = set()
 
-    def claim(self, name: str, device: str, where: str, nic: Nic) -> Netdev:
+    def claim(self, name: str, device: str, where: str, nic: Nic) -> Port:
         """The netdev `name` for `device`, which becomes its only user. Raises UserError, beginning with `where`."""
         check_known(self.by_name, "netdev", name, where, f"add {argument('netdevs')} user,id={name}")
         netdev = self.by_name[name]

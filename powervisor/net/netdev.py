@@ -16,7 +16,7 @@ Frame = Sequence[bytes | memoryview]
 MAX_FRAME = 68 << 10
 """Bytes of the longest frame: a segment of 64 KiB with all its headers."""
 HEADER = 10
-"""Bytes of the header that goes before each frame where `Netdev.headers` says so: virtio-net's, in the host's order."""
+"""Bytes of the header that goes before each frame where `Port.headers` says so: virtio-net's, in the host's order."""
 _MOST_FRAMES = 256
 _RETRY_MS = 2
 
@@ -25,7 +25,7 @@ class Nic(Protocol):
     """The network device in front of a backend. Called on the backend's thread, and none of these waits for it."""
 
     def receive(self, frames: Sequence[memoryview]) -> int:
-        """Take frames, in order; answers how many were taken. The rest waits for `Netdev.resume`.
+        """Take frames, in order; answers how many were taken. The rest waits for `Port.resume`.
 
         The views are good until the return.
         """
@@ -34,25 +34,18 @@ class Nic(Protocol):
         """The backend was `busy`, and is no more."""
 
     def link_changed(self) -> None:
-        """`Netdev.link_up` is another."""
+        """`Port.link_up` is another."""
 
 
-class Netdev(ABC):
-    """Base of all backends; a subclass is a `-netdev` type.
+class Port(ABC):
+    """What a network device is plugged into: takes its frames, and has a link; `Nic` is the other direction."""
 
-    `_transmit` and `_receive` are what it says of the host; both work without waiting.
-    """
-
-    kind: ClassVar[str]
+    kind: str
     """As it is called after -netdev."""
-    summary: ClassVar[str]
-    options_type: ClassVar[type]
-    mtu: ClassVar[int] = 1500
+    mtu: int = 1500
     """The largest packet the other side likes, in bytes."""
     headers = False
     """Whether frames begin with a header of `HEADER` bytes, in both directions."""
-    writable_tells = True
-    """Whether poll(2) tells when a busy backend can send; else it is tried again."""
 
     def __init__(self, name: str, where: str, warn: Callable[[str], None]) -> None:
         self.name, self.where, self.warn = name, where, warn
@@ -61,6 +54,57 @@ class Netdev(ABC):
         """Name of the device in front."""
         self.captures: list[Capture] = []
         self.link_up = True
+
+    # -- the device's side
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether the host takes no more now; `Nic.sendable` tells the end of it."""
+
+    @abstractmethod
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Send frames. All are taken, and copied where they have to wait; whoever sends looks at `busy` first."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Offer the frames again that `Nic.receive` did not take. Never waits."""
+
+    def offload(self, checksums: bool, tso4: bool, tso6: bool, ecn: bool) -> None:
+        """What the device in front can take in a frame with a header."""
+
+    # -- the machine's side
+
+    @abstractmethod
+    def start(self) -> None:
+        """Let frames in."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the host; what is sent afterwards is lost. Not under the machine's lock."""
+
+    @abstractmethod
+    def set_link(self, plugged: bool) -> None:
+        """Plug in the cable between the device and what is behind it, or pull it out: nothing passes then."""
+
+    def _capture(self, frames: Sequence[Frame]) -> None:
+        for capture in self.captures:
+            capture.record(frames, HEADER if self.headers else 0)
+
+
+class Netdev(Port):
+    """Base of all backends; a subclass is a `-netdev` type.
+
+    `_transmit` and `_receive` are what it says of the host; both work without waiting.
+    """
+
+    summary: ClassVar[str]
+    options_type: ClassVar[type]
+    writable_tells = True
+    """Whether poll(2) tells when a busy backend can send; else it is tried again."""
+
+    def __init__(self, name: str, where: str, warn: Callable[[str], None]) -> None:
+        super().__init__(name, where, warn)
         self._pulled = self._up_behind = False
         self._arrived: list[memoryview] = []  # nobody has taken these yet
         self._unsent: list[Frame] = []
@@ -88,9 +132,6 @@ class Netdev(ABC):
     def _receive(self) -> list[memoryview]:
         """Frames that are there now. The views are good until the next call."""
 
-    def offload(self, checksums: bool, tso4: bool, tso6: bool, ecn: bool) -> None:
-        """What the device in front can take in a frame with a header."""
-
     # -- the device's side
 
     @property
@@ -100,8 +141,7 @@ class Netdev(ABC):
 
     def send(self, frames: Sequence[Frame]) -> None:
         """Send frames. All are taken, and copied where they have to wait; whoever sends looks at `busy` first."""
-        for capture in self.captures:
-            capture.record(frames, HEADER if self.headers else 0)
+        self._capture(frames)
         with self._sending:
             if self._closing or not self.link_up:
                 return
@@ -163,8 +203,7 @@ class Netdev(ABC):
             self._send_again()
             if fd in found and not self._arrived:
                 self._arrived = self._receive()
-                for capture in self.captures:
-                    capture.record([(frame,) for frame in self._arrived], HEADER if self.headers else 0)
+                self._capture([(frame,) for frame in self._arrived])
             self._deliver()
 
     def _send_again(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from powervisor.errors import UserError, argument
 from powervisor.net.capture import MAX_LENGTH, Capture
 from powervisor.net.claims import Netdevs
 from powervisor.net.datagrams import DgramNetdev
+from powervisor.net.netdev import Netdev, Port
 from powervisor.net.passt import UserNetdev
 from powervisor.net.sockets import SocketNetdev, StreamNetdev
 from powervisor.net.tap import TapNetdev
@@ -97,27 +99,35 @@ def object_help_rows(name: str) -> list[tuple[str, str]]:
     return listing(_known(OBJECTS, name, argument("objects"))[1])
 
 
+def plug(kind: type[Netdev], options: Any, where: str, warn: Callable[[str], None]) -> Port:
+    """What a network device is plugged into: the backend itself."""
+    return kind(options, where, warn)
+
+
 def open_netdevs(
-    netdevs: Sequence[str], objects: Sequence[str], pcap: str | None, warn: Callable[[str], None]
-) -> Netdevs:
-    """Open what -netdev, -object and -pcap say. Raises UserError, with nothing left open."""
+    netdevs: Sequence[str], objects: Sequence[str], pcap: str | None, warn: Callable[[str], None],
+    plug: Callable[[type[Netdev], Any, str, Callable[[str], None]], Port] = plug,
+    now_ns: Callable[[], int] = time.time_ns,
+) -> Netdevs:  # fmt: skip
+    """Open what -netdev, -object and -pcap say; `plug` may put something before a backend, and captures have times
+    from `now_ns`. Raises UserError, with nothing left open."""
     check(netdevs, objects)
     found = Netdevs()
     try:
         for text in netdevs:
             kind, options, where = describe(text)
-            found.by_name[options.id] = kind(options, where, warn)
+            found.by_name[options.id] = plug(kind, options, where, warn)
         if pcap is not None:
             where = f"{argument('pcap')} {pcap}"
             if not netdevs:
                 raise UserError(
                     f"{where}: there is no network; add {argument('netdevs')} user,id=n0 and a device for it"
                 )
-            found.capture(list(found.by_name), Capture(pcap, where, warn))
+            found.capture(list(found.by_name), Capture(pcap, where, warn, now_ns=now_ns))
         for text in objects:
             wanted = describe_object(text)
             where = f"{argument('objects')} filter-dump,id={wanted.id}: file={wanted.file}"
-            found.capture([wanted.netdev], Capture(wanted.file, where, warn, wanted.maxlen))
+            found.capture([wanted.netdev], Capture(wanted.file, where, warn, wanted.maxlen, now_ns))
     except BaseException:
         found.close()
         raise

@@ -22,7 +22,7 @@ from powervisor.devices.ethernet import BROADCAST, ETHERNET_HEADER, SHORTEST
 from powervisor.devices.registers import Register, RegisterArray, RoWord, Word
 from powervisor.devices.services import Services
 from powervisor.memory.space import BusError, Dma
-from powervisor.net.netdev import HEADER, MAX_FRAME, Frame, Netdev
+from powervisor.net.netdev import HEADER, MAX_FRAME, Frame, Port
 
 _DESCRIPTOR = struct.Struct("<QII")
 _SIZE = _DESCRIPTOR.size
@@ -104,7 +104,7 @@ class E1000(Device):
         interrupt: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._services, self._words, self._memory, self._interrupt = services, words, memory, interrupt
-        self.netdev: Netdev | None = None
+        self.netdev: Port | None = None
         self.dropped = 0
         self._busy = threading.RLock()
         self._bell = services.worker()(name, self._work)

@@ -21,7 +21,7 @@ from powervisor.devices.etsec.transmit import Transmitter
 from powervisor.devices.irq import IrqOutput
 from powervisor.devices.registers import Register, RegisterArray, RoWord, Word
 from powervisor.devices.services import Services
-from powervisor.net.netdev import HEADER, Frame, Netdev
+from powervisor.net.netdev import HEADER, Frame, Port
 
 _RING0_TRANSMIT, _RING0_RECEIVE = 1 << 31, 1 << 23
 """Halt bits of ring 0 in TSTAT and RSTAT."""
@@ -110,7 +110,7 @@ class Etsec(Device):
 
     def __init__(self, name: str, services: Services) -> None:
         self.transmit_irq, self.receive_irq, self.error_irq = IrqOutput(), IrqOutput(), IrqOutput()
-        self.netdev: Netdev | None = None
+        self.netdev: Port | None = None
         self._services = services
         self._busy = threading.RLock()
         self._bell = services.worker()(name, self._work)

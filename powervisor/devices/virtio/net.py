@@ -16,7 +16,7 @@ from powervisor.devices.virtio.pci import VirtioPci, VirtioPciOptions
 from powervisor.devices.virtio.queue import Queue
 from powervisor.devices.virtio.ring import MAX_CHAIN, Chain, Ring, RingError
 from powervisor.errors import UserError, argument
-from powervisor.net.netdev import HEADER, MAX_FRAME, Frame, Netdev
+from powervisor.net.netdev import HEADER, MAX_FRAME, Frame, Port
 from powervisor.properties import number, prop
 
 CSUM, GUEST_CSUM, MTU, MAC_ADDRESS, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN = (
@@ -90,7 +90,7 @@ class VirtioNet(RequestDevice):
 
     def __init__(self, name: str, where: str, services: Services, options: NetOptions) -> None:
         self.options = options
-        self.netdev: Netdev = services.netdevs.claim(options.netdev, name, where, self)
+        self.netdev: Port = services.netdevs.claim(options.netdev, name, where, self)
         self._own_mac = services.netdevs.mac(options.mac)
         self.mtu = options.host_mtu
         if self.mtu is None:
