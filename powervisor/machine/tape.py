@@ -29,7 +29,7 @@ class Tape:
         if self._writer is not None:
             lockstep.inputs.on_take = self._writer.input
         self._end: End | None = None
-        self._alone = False
+        self._begun = self._alone = False
         if recording is not None:
             self._end = recording.end
             lockstep.inputs.closed = recording.end is not None
@@ -49,6 +49,7 @@ class Tape:
                 self._tell_alone()
         if self._writer is not None:
             self._writer.begin(identity)
+        self._begun = True
 
     def _check_inputs(self, recording: Recording) -> None:
         """Raise UserError for input that this machine cannot have."""
@@ -69,7 +70,8 @@ class Tape:
         """The machine has stopped."""
         if self._writer is not None:
             lockstep = self._lockstep
-            self._writer.end(End(lockstep.position, lockstep.executed, digest(self._machine), outcome))
+            if self._begun:  # else it was never switched on
+                self._writer.end(End(lockstep.position, lockstep.executed, digest(self._machine), outcome))
             self._stop_writing()
 
     def changed(self) -> None:
