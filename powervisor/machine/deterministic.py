@@ -24,19 +24,30 @@ def lockstep_of(
     """The turns of a machine that is to be deterministic, for what is recorded or replayed is. Raises UserError."""
     if not deterministic and record is None and replay is None:
         return None
-    recording = None
-    if replay is not None:
-        from .recording import load
-
-        recording = load(replay)
-        deterministic = _recorded_timing(recording, deterministic)
     from ..devices.services import warn_by_log
 
-    timing = deterministic if isinstance(deterministic, Timing) else Timing()
+    if replay is None:
+        return _lockstep(machine, deterministic, record, None, answer, drain, warn or warn_by_log)
+    from .recording import load
+
+    recording = load(replay)
+    try:
+        timing = _recorded_timing(recording, deterministic)
+        return _lockstep(machine, timing, record, recording, answer, drain, warn or warn_by_log)
+    except BaseException:
+        recording.close()
+        raise
+
+
+def _lockstep(
+    machine: Machine, wanted: bool | Timing, record: Path | None, recording: Recording | None,
+    answer: Callable[[Vcpu, Exit], bool], drain: Callable[[], None], warn: Callable[[str], None],
+) -> Lockstep:  # fmt: skip
+    timing = wanted if isinstance(wanted, Timing) else Timing()
     if timing.sleep is None:  # a guest's clock that runs ahead of the others' in a network is of no use there
         timing = replace(timing, sleep=bool(machine.options["netdevs"]))
     machine.options["deterministic"] = asdict(timing)
-    lockstep = Lockstep(machine, timing, answer, drain, warn or warn_by_log)
+    lockstep = Lockstep(machine, timing, answer, drain, warn)
     if recording is not None:
         lockstep.cables.recorded = recording.identity.networks
     if recording is not None or record is not None:
@@ -48,7 +59,7 @@ def lockstep_of(
 
 
 def _recorded_timing(recording: Recording, wanted: bool | Timing) -> Timing:
-    there = Timing(**recording.identity.timing)
+    there = recording.identity.timing
     if isinstance(wanted, Timing) and replace(wanted, sleep=there.sleep) != there:
         leave = f"leave {argument('deterministic')} out"
         raise UserError(f"{recording.where}: was recorded with {there.describe()}; {leave}")

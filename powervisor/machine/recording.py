@@ -7,10 +7,12 @@ msgpack. The first says of what machine it is, the last how it ended. A file who
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from io import FileIO
 from typing import Any, NamedTuple
 
 import msgpack
@@ -18,7 +20,7 @@ import msgpack
 from ..errors import PowervisorError, UserError, argument
 from .cables import Host
 from .inputs import Input
-from .timing import Position
+from .timing import Position, Timing
 
 Path = str | os.PathLike[str]
 
@@ -26,13 +28,14 @@ MAGIC = b"PVREC\r\n\x1a"
 VERSION = 1
 _HEAD = struct.Struct("<III")
 """Bytes of the record, their CRC, and the CRC of these two."""
+_PIECE = 1 << 20
 
 
 class Identity(NamedTuple):
     """What a machine is at power-on; one that is alike does the same with the same input."""
 
     options: dict[str, Any]
-    timing: dict[str, Any]
+    timing: Timing
     hash: str
     """Of registers and memory, with what was loaded."""
     networks: dict[str, Host]
@@ -61,7 +64,7 @@ class Writer:
 
     def begin(self, identity: Identity) -> None:
         """The machine is switched on."""
-        self._record({"version": VERSION, **identity._asdict()})
+        self._record({"version": VERSION, **identity._asdict(), "timing": asdict(identity.timing)})
 
     def input(self, input_: Input) -> None:
         """Something was taken in."""
@@ -96,9 +99,30 @@ class Recording:
 
     where: str
     identity: Identity
-    inputs: list[Input]
     end: End | None
     note: str
+    file: FileIO
+    """Where it is, which is read as its input is wanted."""
+
+    def inputs(self) -> Iterator[Input]:
+        """What came in, in order. Raises UserError when the file is not any more what it was."""
+        records = _records(self.file)
+        try:
+            next(records, None)
+            for kind, *values in records:
+                if kind != "end":
+                    yield _input(*values)
+        except _DAMAGES:
+            raise UserError(f"{self.where}: was changed while it was read; use a copy") from None
+
+    def refuse_overwriting(self, path: Path) -> None:
+        """Raise UserError where a recording is to be written over this one."""
+        if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(self.file.fileno())):
+            raise UserError(f"{argument('record')} {os.fspath(path)}: is what is replayed; name another file")
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        self.file.close()
 
     def check(self, identity: Identity) -> None:
         """Raise UserError unless the machine is one like that of the recording."""
@@ -125,46 +149,77 @@ class Recording:
 
 
 def load(path: Path) -> Recording:
-    """Read a recording; one that was cut off has what came before. Raises UserError."""
+    """Read a recording; one that was cut off has what came before. `close` it. Raises UserError."""
     where = f"{argument('replay')} {os.fspath(path)}"
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        file = _opened(path)
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror}); name a file that -record wrote") from None
-    if not data.startswith(MAGIC):
-        raise UserError(f"{where}: is no recording; name a file that -record wrote")
     try:
-        return _parsed(where, data)
-    except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        if os.pread(file.fileno(), len(MAGIC), 0) != MAGIC:
+            raise UserError(f"{where}: is no recording; name a file that -record wrote")
+        return _parsed(where, file)
+    except BaseException as error:
+        file.close()
         if isinstance(error, _Newer):
             raise UserError(f"{where}: was written by a newer version; this one reads up to {VERSION}") from None
-        raise UserError(f"{where}: is damaged; record again, or use a copy") from None
+        if isinstance(error, _DAMAGES):
+            raise UserError(f"{where}: is damaged; record again, or use a copy") from None
+        raise
+
+
+def _opened(path: Path) -> FileIO:
+    """The file, or a copy of what comes out of a pipe. Raises OSError."""
+    file = FileIO(path)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with file:
+        copy = FileIO(os.memfd_create("recording", os.MFD_CLOEXEC), "r+")
+        while piece := file.read(_PIECE):
+            copy.write(piece)
+        return copy
 
 
 class _Newer(ValueError):
     pass
 
 
-def _parsed(where: str, data: bytes) -> Recording:
-    records = _records(data)
+_DAMAGES = (ValueError, TypeError, KeyError, struct.error, msgpack.UnpackException)
+"""What reading a file raises that is not as it was written."""
+
+
+def _parsed(where: str, file: FileIO) -> Recording:
+    records = _records(file)
     first = next(records, None)
     if not isinstance(first, dict):
         raise ValueError
     if first["version"] > VERSION:
         raise _Newer
     networks = {str(name): _host(*host) for name, host in dict(first.get("networks", {})).items()}
-    identity = Identity(dict(first["options"]), dict(first["timing"]), str(first["hash"]), networks)
-    inputs: list[Input] = []
+    identity = Identity(dict(first["options"]), Timing(**first["timing"]), str(first["hash"]), networks)
+    timing = asdict(identity.timing)
+    if not _numbers(timing.values()) or min(timing["ns"], timing["quantum"]) < 1:
+        raise ValueError
     end, note = None, f"{where}: was not finished: what came in after its last entry is missing"
     for kind, *values in records:
         if kind == "end":
             (position, executed, hash_, outcome), note = values, ""
             end = End(Position(*position), list(executed), str(hash_), str(outcome))
+            if not _numbers((*position, *executed)):
+                raise ValueError
         else:
-            round_, source, content, executed = values
-            inputs.append(Input(int(round_), str(source), bytes(content), list(executed)))
-    return Recording(where, identity, inputs, end, note)
+            _input(*values)
+    return Recording(where, identity, end, note, file)
+
+
+def _input(round_: int, source: str, data: bytes, executed: list[int]) -> Input:
+    if not _numbers((round_, *executed)) or not isinstance(source, str) or not isinstance(data, bytes):
+        raise ValueError
+    return Input(round_, source, data, executed)
+
+
+def _numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
 
 
 def _host(mtu: int, link_up: bool) -> Host:
@@ -173,17 +228,19 @@ def _host(mtu: int, link_up: bool) -> Host:
     return Host(mtu, link_up)
 
 
-def _records(data: bytes) -> Iterator[Any]:
+def _records(file: FileIO) -> Iterator[Any]:
     """Each record that is whole. Raises ValueError for one that was altered."""
-    at = len(MAGIC)
-    while at + _HEAD.size <= len(data):
-        length, crc, head_crc = _HEAD.unpack_from(data, at)
-        if zlib.crc32(data[at : at + _HEAD.size - 4]) != head_crc:
+    fd = file.fileno()
+    at, size = len(MAGIC), os.fstat(fd).st_size
+    while at + _HEAD.size <= size:
+        head = os.pread(fd, _HEAD.size, at)
+        length, crc, head_crc = _HEAD.unpack(head)
+        if zlib.crc32(head[:-4]) != head_crc:
             raise ValueError
         at += _HEAD.size
-        content = data[at : at + length]
-        if len(content) < length:
+        if length > size - at:
             return
+        content = os.pread(fd, length, at)
         if zlib.crc32(content) != crc:
             raise ValueError
         at += length

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
@@ -25,6 +24,8 @@ class Tape:
     def __init__(self, machine: Machine, lockstep: Lockstep, recording: Recording | None, record: Path | None) -> None:
         """Raises UserError where the file cannot be written."""
         self._machine, self._lockstep, self._recording = machine, lockstep, recording
+        if recording is not None and record is not None:
+            recording.refuse_overwriting(record)
         self._writer = None if record is None else Writer(record)
         if self._writer is not None:
             lockstep.inputs.on_take = self._writer.input
@@ -33,7 +34,7 @@ class Tape:
         if recording is not None:
             self._end = recording.end
             lockstep.inputs.closed = recording.end is not None
-            lockstep.inputs.repeat(recording.inputs)
+            lockstep.inputs.repeat(recording.inputs())
             if recording.note:
                 lockstep.warn(recording.note)
 
@@ -41,7 +42,7 @@ class Tape:
         """The machine was switched on. Raises UserError when it is another one than was recorded."""
         machine, lockstep = self._machine, self._lockstep
         options = {name: value for name, value in machine.options.items() if value and name not in _APART}
-        identity = Identity(options, asdict(lockstep.timing), digest(machine), lockstep.cables.hosts)
+        identity = Identity(options, lockstep.timing, digest(machine), lockstep.cables.hosts)
         if self._recording is not None:
             self._recording.check(identity)
             self._check_inputs(self._recording)
@@ -54,7 +55,7 @@ class Tape:
     def _check_inputs(self, recording: Recording) -> None:
         """Raise UserError for input that this machine cannot have."""
         sources = self._lockstep.inputs.sources
-        for input_ in recording.inputs:
+        for input_ in recording.inputs():
             if (source := sources.get(input_.source)) is None:
                 raise UserError(f"{recording.where}: it has input for {input_.source}, which is not there")
             if why := source.refuses(input_.data):
@@ -73,6 +74,8 @@ class Tape:
             if self._begun:  # else it was never switched on
                 self._writer.end(End(lockstep.position, lockstep.executed, digest(self._machine), outcome))
             self._stop_writing()
+        if self._recording is not None:
+            self._recording.close()
 
     def changed(self) -> None:
         """Somebody changed the machine: what was recorded of it would not do that again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import closing
 
 import pytest
 
@@ -111,26 +112,30 @@ def test_a_machine_that_was_changed_ends_its_recording_and_says_so(tmp_path, by)
         machine.run(instructions=40_000)
         machine.stop()
         assert warnings == ["the recording ends here, for the machine was changed from outside"]
-    assert load(path).end is None
+    with closing(load(path)) as recording:
+        assert recording.end is None
 
 
 def test_what_came_before_the_recorder_was_killed_is_there(recorded):
     path, _, _ = recorded
-    whole = load(path)
-    assert whole.end is not None and not whole.note
+    with closing(load(path)) as recording:
+        assert recording.end is not None and not recording.note
+        whole = list(recording.inputs())
     data = path.read_bytes()
     seen = set()
     for length in range(len(data) - 1, 0, -7):
         path.write_bytes(data[:length])
         try:
-            part = load(path)
+            recording = load(path)
         except UserError as error:
             assert re.search("is no recording|is damaged", str(error)) and length < 400
             continue
-        assert part.end is None and "was not finished" in part.note
-        assert part.inputs == whole.inputs[: len(part.inputs)]
-        seen.add(len(part.inputs))
-    assert seen == set(range(len(whole.inputs) + 1))
+        with closing(recording):
+            assert recording.end is None and "was not finished" in recording.note
+            part = list(recording.inputs())
+        assert part == whole[: len(part)]
+        seen.add(len(part))
+    assert seen == set(range(len(whole) + 1))
     warnings = []
     path.write_bytes(data[:-3])
     with bare_machine(ECHO, serial=[None], replay=path, warn=warnings.append) as machine:
