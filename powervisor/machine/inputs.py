@@ -143,7 +143,7 @@ class Inputs:
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {TIME: Time()}
         self.on_take: Callable[[Input], None] = lambda input_: None
-        """Told of each that is new."""
+        """Told of each that is taken, but not of one that is taken again."""
         self.closed = False
         """Whether nothing new is let in, because a recording that ended goes on after its last input."""
         self.kept_bytes = 0
@@ -151,6 +151,7 @@ class Inputs:
         self._kept: deque[Input] = deque()  # what was taken and may be again, then one at least of what is to come
         self._first = 0  # the number of the first of these
         self._next = 0  # of the one that the machine takes next
+        self._told = 0  # how many `on_take` has had
         self._recorded: Iterator[Input] = iter(())  # what comes after them
         self._keep_from: int | None = None
         self.round = 0
@@ -233,7 +234,7 @@ class Inputs:
         while self._first + len(self._kept) > self._next:
             self.kept_bytes -= _size(self._kept.pop())
         self._recorded = iter(())
-        self._new_from = 0
+        self._new_from, self._told = 0, self._next
 
     def coming(self) -> Input | None:
         """The next of those that come again, if that is at the end of this round."""
@@ -261,10 +262,7 @@ class Inputs:
                     f"{input_.source}: input of round {input_.round}, after {sum(input_.executed)} instructions, met "
                     f"another machine than was recorded, in round {self.round} after {sum(executed)}; please report it"
                 )
-            self._next += 1
-            self._look_ahead()
-            self.sources[input_.source].take(input_.data)
-            self._drop()
+            self._take(input_)
         if not self.repeating and self._waiting:
             self._deliver_new(list(executed))
         return self._next > before
@@ -274,9 +272,15 @@ class Inputs:
         input_ = Input(self.round, source, data, executed)
         self._kept.append(input_)
         self.kept_bytes += _size(input_)
+        self._take(input_)
+
+    def _take(self, input_: Input) -> None:
         self._next += 1
+        self._look_ahead()
         self.sources[input_.source].take(input_.data)
-        self.on_take(input_)
+        if self._next > self._told:
+            self._told = self._next
+            self.on_take(input_)
         self._drop()
 
     def _deliver_new(self, executed: list[int]) -> None:

@@ -129,9 +129,9 @@ class Recording:
         for name, there in self.identity.options.items():
             if (here := identity.options.get(name)) != there:
                 raise UserError(f"{self.where}: the recording is of a machine with {name} {there}, not {here}")
-        here, there = ("networks " + ", ".join(one.networks) or "no network" for one in (identity, self.identity))
+        here, there = (", ".join(one.networks) or "none" for one in (identity, self.identity))
         if here != there:
-            raise UserError(f"{self.where}: the recording is of a machine with {there}, not {here}")
+            raise UserError(f"{self.where}: the recording is of a machine with the networks {there}, not {here}")
         if identity.hash != self.identity.hash:
             raise UserError(
                 f"{self.where}: the recording began with other memory or registers; give the same kernel, initrd and "

@@ -72,6 +72,7 @@ class Tape:
         if self._writer is not None:
             lockstep = self._lockstep
             if self._begun:  # else it was never switched on
+                outcome = STOPPED if outcome == REPLAYED else outcome  # a replay of this ends here, too
                 self._writer.end(End(lockstep.position, lockstep.executed, digest(self._machine), outcome))
             self._stop_writing()
         if self._recording is not None:

@@ -79,3 +79,66 @@ got:
     b     1b
 """
 """Sends back what comes, polling."""
+
+ANSWERS = """
+    devices
+    map 13, 0xD0000000, 0xF, 0, 2, 0xA
+    load32 r3, 0xD0000000       # eTSEC
+    load32 r4, 0x20000          # two descriptors to receive, one to send
+    load32 r7, RESULTS
+    load32 r5, 0x80000000       # EMPTY
+    stw   r5, 0(r4)
+    load32 r5, 0x30000
+    stw   r5, 4(r4)
+    load32 r5, 0xA0000000       # EMPTY, WRAP
+    stw   r5, 8(r4)
+    load32 r5, 0x31000
+    stw   r5, 12(r4)
+    load32 r5, 0x7205
+    stw   r5, 0x504(r3)         # MACCFG2
+    li    r5, 1536
+    stw   r5, 0x340(r3)         # MRBLR
+    li    r5, 8
+    stw   r5, 0x300(r3)         # RCTRL: promiscuous
+    addi  r5, r4, 0x40
+    stw   r5, 0x204(r3)         # TBASE0
+    stw   r4, 0x404(r3)         # RBASE0
+    li    r5, 5
+    stw   r5, 0x500(r3)         # MACCFG1
+    load32 r6, 0x80000000
+    load32 r14, 0x00800000
+    release 1, other
+    li    r8, 0
+next:
+    add   r9, r4, r8
+1:  lhz   r10, 0(r9)
+    andi. r10, r10, 0x8000
+    bne   1b
+    lhz   r11, 2(r9)
+    addi  r11, r11, -4
+    oris  r11, r11, 0xEC00      # READY, PAD, WRAP, LAST, CRC
+    lwz   r12, 4(r9)
+    stw   r12, 0x44(r4)
+    stw   r11, 0x40(r4)
+    stw   r6, 0x104(r3)         # TSTAT
+2:  lhz   r10, 0x40(r4)
+    andi. r10, r10, 0x8000
+    bne   2b
+answered:
+    lwz   r10, 0(r7)
+    addi  r10, r10, 1
+    stw   r10, 0(r7)
+    lhz   r10, 0(r9)
+    ori   r10, r10, 0x8000
+    sth   r10, 0(r9)
+    stw   r14, 0x304(r3)        # RSTAT
+    xori  r8, r8, 8
+    b     next
+other:
+    load32 r7, RESULTS
+3:  lwz   r4, 4(r7)
+    addi  r4, r4, 1
+    stw   r4, 4(r7)
+    b     3b
+"""
+"""Sends back every frame that the eTSEC receives, and counts them in the first word of the results."""
