@@ -269,14 +269,14 @@ class Inputs:
 
     def take_new(self, source: str, data: bytes, executed: list[int]) -> None:
         """Take something that comes now; the list is kept."""
-        input_ = Input(self.round, source, data, executed)
-        self._kept.append(input_)
-        self.kept_bytes += _size(input_)
-        self._take(input_)
+        self._take(Input(self.round, source, data, executed), new=True)
 
-    def _take(self, input_: Input) -> None:
-        self._next += 1
-        self._look_ahead()
+    def _take(self, input_: Input, new: bool = False) -> None:
+        with self._arrived:  # nobody who puts something sees it half done
+            if new:
+                self._keep(input_)
+            self._next += 1
+            self._look_ahead()
         self.sources[input_.source].take(input_.data)
         if self._next > self._told:
             self._told = self._next
@@ -300,15 +300,19 @@ class Inputs:
     def _look_ahead(self) -> None:
         """Have the next one at hand."""
         if self._next == self._first + len(self._kept) and (input_ := next(self._recorded, None)) is not None:
-            self._kept.append(input_)
-            self.kept_bytes += _size(input_)
+            self._keep(input_)
+
+    def _keep(self, input_: Input) -> None:
+        self._kept.append(input_)
+        self.kept_bytes += _size(input_)
 
     def _drop(self) -> None:
         """Let go of those that nobody goes back to."""
         keep_from = self._next if self._keep_from is None else min(self._keep_from, self._next)
-        while self._first < keep_from:
-            self.kept_bytes -= _size(self._kept.popleft())
-            self._first += 1
+        with self._arrived:
+            while self._first < keep_from:
+                self.kept_bytes -= _size(self._kept.popleft())
+                self._first += 1
 
 
 def _size(input_: Input) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from powervisor import Outcome
 from powervisor.debug.control import Control
+from powervisor.debug.monitor import Monitor
 from powervisor.errors import UserError
 from powervisor.hv.stops import Breakpoint
 from powervisor.machine.cables import Host
@@ -227,6 +228,7 @@ def test_frames_come_again_after_going_back_and_nobody_hears_of_it(peer, tmp_pat
         peer.send(*FRAMES[:3])
         assert peer.receive(3) == FRAMES[:3]
         until(lambda: results(machine, 1) == (103,))
+        assert re.search("n0: .* link up .* used by eTSEC", Monitor(control).execute("info network"))
         control.close()
         assert machine.lockstep.inputs.kept_bytes == 0
     assert sorted(data for _, data in records(capture)) == sorted([*FRAMES, *FRAMES[:3]] * 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from contextlib import closing
 
 import pytest
@@ -12,9 +13,11 @@ from powervisor import Outcome
 from powervisor.debug.control import Control
 from powervisor.debug.monitor import Monitor
 from powervisor.errors import UserError
+from powervisor.machine.inputs import TIME, Inputs
 from powervisor.machine.recording import load
 from powervisor.machine.timing import Timing
 from tests.deterministic.programs import BUSY, ECHO
+from tests.deterministic.test_deterministic import SECOND, sleeper
 from tests.support.waiting import until
 from tests.system.bare import RESULTS, bare_machine
 
@@ -92,6 +95,28 @@ def test_a_recording_may_end_where_a_turn_was_about_to_begin(tmp_path):
             assert machine.wait(30) == Outcome("replayed")
             machine.stop()
             assert outcome_of(machine) == statistics
+
+
+def test_a_sleep_that_input_ended_is_as_long_again_but_nobody_waits_for_it(tmp_path, monkeypatch):
+    path, timing = tmp_path / "recording", Timing(sleep=True)
+    with bare_machine(sleeper(3 * SECOND), serial=[None], record=path, deterministic=timing) as machine:
+        machine.start()
+        for count in range(1, 4):
+            time.sleep(0.1)
+            machine.console.send("x")
+            until(lambda count=count: machine.lockstep.inputs.position == 2 * count)
+        machine.stop()  # while it sleeps
+        statistics = outcome_of(machine)
+        assert 300_000_000 <= statistics["guest-ns"] < 2_000_000_000
+    with closing(load(path)) as recording:
+        assert [input_.source for input_ in recording.inputs()] == [TIME, "serial0"] * 3
+    with bare_machine(sleeper(3 * SECOND), serial=[None], replay=path) as machine:
+        naps = []
+        monkeypatch.setattr(Inputs, "await_news", lambda _, seconds: naps.append(seconds))
+        machine.start()
+        assert machine.wait(30) == Outcome("replayed") and not naps
+        machine.stop()
+        assert outcome_of(machine) == statistics
 
 
 @pytest.mark.parametrize("by", ["python", "the monitor", "a hook"])
