@@ -235,9 +235,10 @@ class Lockstep:
 
     def work(self) -> bool:
         """Take one turn on the machine's thread; False at the end."""
-        if self._round_is_over:
-            nap = self._wakes_at - time.monotonic() if self._asleep_since is not None else _LOOK_AGAIN
-            self.inputs.await_news(min(nap, _LOOK_AGAIN))
+        if self._asleep_since is not None:
+            self.inputs.await_news(min(self._wakes_at - time.monotonic(), _LOOK_AGAIN))
+        elif self._starved:
+            self.inputs.await_news(_LOOK_AGAIN)
         with self.lock:
             if self._machine.vm.open:
                 self.advance(held=False)
