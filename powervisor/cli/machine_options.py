@@ -162,7 +162,7 @@ def add_machine_options(parser: Parser) -> None:
         "-icount", metavar="TIMING", help="-deterministic with ns=N an instruction, quantum=N ... (help: list)"
     )
     parser.option(
-        "-record", action=Once, metavar="FILE", help="-deterministic, and keep what comes in (keys) in a file"
+        "-record", action=Once, metavar="FILE", help="-deterministic, and keep what comes in (keys, frames) in a file"
     )
     parser.option("-replay", action=Once, metavar="FILE", help="do again what was recorded, with the same options")
     parser.option("-no-cache", action="store_true", help="neither use nor keep translated code on disk")
