@@ -40,7 +40,7 @@ class Cable(Port):
         super().__init__(name, where, warn)
         self.kind, self.host, self._backend, self._inputs = kind, host, backend, inputs
         self.mtu, self.link_up = host
-        self._source, self._link_source = f"netdev {name}", f"netdev {name} link"
+        self._source, self._link_source = f"netdev {name}", f"link of netdev {name}"
         inputs.sources[self._source], inputs.sources[self._link_source] = _Frames(self), _Link(self)
         self._bell = hire(name, self._offer)
         self._arrived: deque[bytes] = deque()  # taken in, and not by the device yet

@@ -115,7 +115,7 @@ def test_a_link_that_goes_up_and_down_is_one_input(world):
     for n in range(1000):
         world.wire.pull(n % 2 == 1)
     world.wire.pull(False)
-    assert world.inputs.entries("netdev n link") == 1 and world.cable.link_up
+    assert world.inputs.entries("link of netdev n") == 1 and world.cable.link_up
     world.end_round()
     assert world.card.links == [False] and not world.cable.link_up
 

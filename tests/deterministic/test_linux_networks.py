@@ -129,4 +129,4 @@ def test_what_linux_had_from_three_cards_comes_again_from_a_recording(booted, we
     assert sum(length for length, _ in records(captures)) > len(DATA)
     with closing(load(path)) as recording:
         sources = {input_.source for input_ in recording.inputs()}
-    assert sources == {"serial0", TIME, "netdev n0", "netdev n1", "netdev n2", "netdev n0 link"}
+    assert sources == {"serial0", TIME, "netdev n0", "netdev n1", "netdev n2", "link of netdev n0"}

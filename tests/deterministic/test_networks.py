@@ -133,7 +133,7 @@ def test_an_unfinished_replay_goes_on_with_nobody_at_the_other_end(recorded, tmp
     [
         ("netdev n0", bytes((68 << 10) + 1), "netdev n0 cannot have a frame of 69633 bytes; record again"),
         ("netdev n0", b"", "netdev n0 cannot have a frame of 0 bytes"),
-        ("netdev n0 link", b"\2", "netdev n0 link cannot have a link that is neither up nor down: 02"),
+        ("link of netdev n0", b"\2", "link of netdev n0 cannot have a link that is neither up nor down: 02"),
         ("netdev n1", b"", "it has input for netdev n1, which is not there"),
         (TIME, b"123", "time cannot have a time of 3 bytes"),
     ],

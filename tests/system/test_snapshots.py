@@ -289,7 +289,7 @@ def test_forks_and_files_of_deterministic_machines_are_deterministic(tmp_path):
         ends = []
         for make in (machine.fork, machine.fork, lambda: Machine.load(tmp_path / "s")):
             with make() as other:
-                assert other.lockstep.timing == Timing(ns=3, seed=7)
+                assert other.lockstep.timing == machine.lockstep.timing == Timing(ns=3, seed=7, sleep=False)
                 other.run(instructions=54_321)
                 ends.append(other.statistics()["deterministic"]["hash"])
         assert len(set(ends)) == 1
