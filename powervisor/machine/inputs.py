@@ -255,6 +255,8 @@ class Inputs:
         Raises PowervisorError when the machine does not do again what it did.
         """
         before = self._next
+        if before == self._first + len(self._kept) and not self._waiting:
+            return False
         while (number := self._next - self._first) < len(self._kept) and self._kept[number].round <= self.round:
             input_ = self._kept[number]
             if (input_.round, input_.executed) != (self.round, executed):

@@ -86,7 +86,7 @@ class Lockstep:
         """Told before the machine goes on after somebody `changed` it."""
         self._changed = False
         self._machine = machine
-        self._turn = 0
+        self._turn, self._turns = 0, machine.topology.vcpus
         self._begun = False
         self._length = self._left = timing.quantum
         self._longest = 0
@@ -304,7 +304,7 @@ class Lockstep:
     @property
     def _round_is_over(self) -> bool:
         """Whether all have had their turn."""
-        return self._turn == len(self._machine.vcpus)
+        return self._turn == self._turns
 
     def _answer(self, vcpu: Vcpu, exit_: Exit | None, debugger: bool) -> Debug | Watched | None:
         """Answer an exit, or leave it to the debugger."""
