@@ -11,6 +11,7 @@ import pytest
 from powervisor.debug.gdb.server import GdbServer
 from powervisor.errors import UserError
 from powervisor.vcpu import sprs
+from tests.support.waiting import until
 from tests.system.bare import ORIGIN, RESULTS, bare_machine, results
 
 CORES = ("e500mc", "e5500", "e6500")
@@ -552,10 +553,9 @@ def test_a_gdb_may_leave_after_its_machine():
         server = GdbServer(machine, "tcp::0")
         machine.start()
         gdb = Client(server.address)
-        assert gdb.ask(b"Z0,%x,4" % ORIGIN) == b"OK"
+        assert gdb.ask(b"Z0,%x,4" % (ORIGIN + 0x100)) == b"OK"  # nothing goes there
         gdb.send(b"vCont;c")
-        while machine.held:
-            time.sleep(0.001)
+        until(lambda: not machine.held)
     gdb.close()
     server.close()
 
