@@ -18,6 +18,8 @@ def target_machine(opt: int = 2) -> llvm.TargetMachine:
     """The host's target machine: static relocation, small code model (everything lives in the low 2 GiB)."""
     # NewGVN's phi-of-ops takes a value of the iteration before for this one's (LLVM 22: a loop of addic. and crnor).
     llvm.set_option("", "-enable-phi-of-ops=false")
+    # Loop strength reduction makes a variable of what each exit of a loop needs: more than the host has registers for.
+    llvm.set_option("", "-disable-lsr")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
