@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...isa import cores
@@ -23,8 +23,8 @@ CASES_REACH = 2048
 LEAF = 16
 """Instructions of a function that is taken into a region for an indirect call."""
 NOP, BLR = 0x60000000, 0x4E800020
-PROLOGUES = {0x7C0802A6} | {0x94210000 | -size & 0xFFFF for size in range(16, 1024, 16)}
-"""mflr r0 and stwu r1,-size(r1): how functions begin."""
+PROLOGUES = {0x7C0802A6} | {update | -size & 0xFFFF for size in range(16, 1024, 16) for update in (0x94210000, 0xF8210001)}
+"""mflr r0, stwu r1,-size(r1) and stdu: how functions begin."""
 RETURNS_ELSEWHERE = ("rfi", "rfci", "rfdi", "rfmci", "rfgi")
 
 
@@ -83,10 +83,10 @@ def unpacked(data: bytes) -> Region:
     return Region(core, mode, tuple(entries), made, tuple(cases), tuple(callees))
 
 
-def nearby(at: int) -> range:
-    """Where an indirect branch may lead: near it in its page."""
-    page = at // PAGE_SIZE * PAGE_SIZE
-    return range(max(at - CASES_REACH, page), min(at + CASES_REACH, page + PAGE_SIZE), 4)
+def nearby(at: int) -> Iterator[int]:
+    """Where an indirect branch may lead: near it, after it first."""
+    yield from range(at + 4, at + CASES_REACH, 4)
+    yield from range(at - 4, at - CASES_REACH, -4)
 
 
 def displacement(insn: Insn, word: int) -> int:
@@ -180,13 +180,20 @@ class Former:
                 self.queue.append(target)
 
     def switch(self, at: int) -> None:
-        """An indirect jump leads to code nearby that was executed and that nothing falls into."""
-        for case in nearby(at):
-            if len(self.cases) >= self.options.cases:
-                return
-            if self.executed(case) and self.word(case) not in PROLOGUES and self.follows_jump(case):
-                self.cases.setdefault(case)
-                self.queue.append(case)
+        """An indirect jump leads to code nearby that was executed and that nothing falls into; first of all to what no
+        branch leads to either."""
+        found = [c for c in nearby(at) if self.executed(c) and self.word(c) not in PROLOGUES and self.follows_jump(c)]
+        targets = {self.branch_target(near) for near in nearby(at)} if found else set()
+        alone = [case for case in found if case not in targets]
+        for case in (alone if len(alone) > 1 else found)[: self.options.cases]:
+            self.cases.setdefault(case)
+            self.queue.append(case)
+
+    def branch_target(self, at: int) -> int | None:
+        """Where a relative branch leads to, if one is at an address."""
+        word = self.word(at)
+        insn = self.table.decode(word) if word is not None else None
+        return at + displacement(insn, word) if insn is not None and word is not None and is_relative(insn) else None
 
     def call_leaves(self, at: int) -> None:
         """An indirect call leads to small functions nearby that were executed, comparisons for a sort and the like."""
