@@ -10,12 +10,14 @@ Symbols that the loader resolves: `page.<d>` the CodePage at a distance from hom
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ...isa.insn import Table
 from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
 from ..edges import CONVENTION, SIGNATURE, Edges
 from ..stencils import is_relative
-from .flow import CR_SLOTS, Flow, Group, Step
+from .flow import CR_SLOTS, STACK_POINTER, Flow, Group, Step
 from .frame import (
     COMPARED,
     COMPARED_A,
@@ -30,7 +32,7 @@ from .frame import (
     offset_of,
     slots_in,
 )
-from .memory import JUMP, LEAVE, NOWHERE, PAGE_SIZE, TAKEN, probe
+from .memory import JUMP, LEAVE, NOWHERE, PAGE_SIZE, TAKEN, probe, straddle
 from .options import DEFAULTS, RegionOptions
 from .shape import Region, displacement
 
@@ -43,6 +45,18 @@ def block_name(start: int) -> str:
 def entry_symbol(number: int) -> str:
     """Symbol of an entry's code."""
     return f"entry.{number}"
+
+
+class Straddling(NamedTuple):
+    """The way of steps `first` to `last` of a block around a probe that said LEAVE: the group's bytes may be in two
+    pages. It goes on at `after`; `dirty` are the slots that have changed before."""
+
+    group: Group
+    label: str
+    after: str
+    first: int
+    last: int
+    dirty: int
 
 
 class Builder(Edges):
@@ -73,7 +87,7 @@ class Builder(Edges):
             self.put(f"br label %{how}")
         self.ways_out()
         meanings = {step.meaning.symbol: step.meaning for steps in self.flow.blocks.values() for step in steps}
-        own = "\n".join(f"  {name} = alloca [16 x i8], align 16" for name in self.own)
+        own = "\n".join(f"  {name} = alloca [24 x i8], align 16" for name in self.own)
         head = f"""define internal {CONVENTION} void @region{SIGNATURE} #3 section ".text" {{
   %frame = alloca [{FRAME_SIZE} x i8], align 16
   %budget = alloca i64
@@ -85,7 +99,7 @@ class Builder(Edges):
 """
         parts = [meaning.text for meaning in meanings.values()]
         kinds = {group.kind for groups in self.flow.probes.values() for group in groups.values()}
-        parts += [probe(kind, self.flow.cm) for kind in sorted(kinds)]
+        parts += [write(kind, self.flow.cm) for kind in sorted(kinds) for write in (probe, straddle)]
         parts += [head, "\n".join(self.lines), "}\n"]
         parts += [self.entry_point(n) for n in range(len(self.region.entries))]
         names = {d for m in meanings.values() for d in m.declarations}
@@ -131,8 +145,7 @@ class Builder(Edges):
         self.load_all(self.flow.loads[start])
         loop = self.flow.loops[start]
         for number in (number for (where, _), number in self.flow.near.items() if where == loop):
-            self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
-            self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
+            self.forget_near(number)
         self.put(f"br label %{block_name(start)}")
 
     def load_all(self, mask: int) -> None:
@@ -180,15 +193,27 @@ class Builder(Edges):
         dirty = self.flow.dirty[start]
         result = ""
         sure: dict[int, str] = {}
+        ways: list[Straddling] = []
         for n, step in enumerate(steps):
             if n in self.flow.probes[start]:
                 group = self.flow.probes[start][n]
-                near = self.probe(start, group, n, step.at, dirty)
+                near, result = self.probe(start, group)
                 sure.update(dict.fromkeys(group.members, near))
-            result = self.execute(step, sure.get(n))
-            if step.meaning.leaves:
-                self.leave_if(result, n, step.at, dirty | step.writes if step.insn.restartable else dirty)
-            dirty |= step.writes
+                if group.straddles:
+                    ways.append(self.way_around(result, start, n, dirty))
+                else:
+                    self.leave_if(result, n, step.at, dirty)
+            result, dirty = self.take_step(n, step, sure.get(n), dirty)
+            for way in ways:
+                if way.last == n:
+                    self.put(f"br label %{way.after}")
+                    self.start(way.after)
+        self.go_on(start, steps, result, dirty)
+        for way in ways:
+            self.straddle(start, way, steps)
+
+    def go_on(self, start: int, steps: list[Step], result: str, dirty: int) -> None:
+        """Where a block leads to, after its last step has said `result`."""
         last = steps[-1]
         self.spend(len(steps))
         if not any(self.flow.keeps(start, target) for target in self.flow.following(start)):
@@ -210,13 +235,20 @@ class Builder(Edges):
         else:
             self.jump_to_register(start, last, dirty)
 
-    def probe(self, start: int, group: Group, n: int, at: int, dirty: int) -> str:
-        """Make sure of a group's bytes, or leave before step `n`; where the addend is."""
+    def take_step(self, n: int, step: Step, near: str | None, dirty: int) -> tuple[str, int]:
+        """Execute step `n` of a block, or leave before it; what its meaning says, and the slots that have changed."""
+        result = self.execute(step, near)
+        if step.meaning.leaves:
+            self.leave_if(result, n, step.at, dirty | step.writes if step.insn.restartable else dirty)
+        return result, dirty | step.writes
+
+    def probe(self, start: int, group: Group) -> tuple[str, str]:
+        """Make sure of a group's bytes: where the addend is, and LEAVE unless they are all in a page that is known."""
         number = self.flow.remembered(start, group)
         if number is not None:
             near = self.temp(f"getelementptr i8, ptr %near, i64 {16 * number}")
         else:
-            self.own.append(near := f"%own.{len(self.own)}")
+            near = self.own_place()
         _, base, index = group.key
         ea = self.gpr(int(base)) if group.step.has_base else "0"
         if index:
@@ -228,8 +260,61 @@ class Builder(Edges):
             f'call i8 @"probe.{group.kind}"(ptr %cpu, ptr %ctx, ptr {near}, i1 {remember}, i64 {ea}, '
             f"i64 {group.last - first - 1})"
         )
-        self.leave_if(result, n, at, dirty)
-        return near
+        return near, result
+
+    def way_around(self, result: str, start: int, n: int, dirty: int) -> Straddling:
+        """When the probe before step `n` says LEAVE, go another way for as long as the group's members last."""
+        groups = self.flow.probes[start]
+        last = groups[n].members[-1]
+        for other in sorted(groups):  # what begins on the way is not probed there
+            if n < other <= last:
+                last = max(last, groups[other].members[-1])
+        way = Straddling(groups[n], self.new_label("straddles"), self.new_label("after"), n, last, dirty)
+        on = self.new_label("on")
+        self.put(f"br i1 {self.temp(f'icmp eq i8 {result}, {LEAVE}')}, label %{way.label}, label %{on}, !prof !1")
+        self.start(on)
+        return way
+
+    def straddle(self, start: int, way: Straddling, steps: list[Step]) -> None:
+        """Write the way around a probe: each member of the group has the addend of its page."""
+        group, dirty = way.group, way.dirty
+        self.start(way.label)
+        if (number := self.flow.remembered(start, group)) is not None:
+            self.forget_near(number)
+        pages, base, first = self.own_place(), self.gpr(STACK_POINTER), group.first or 0
+        odd = self.temp(f"icmp ne i64 {self.temp(f'and i64 {base}, {group.widest - 1}')}, 0")
+        result = self.temp(
+            f'call i8 @"straddle.{group.kind}"(ptr %cpu, ptr %ctx, ptr {pages}, i1 false, '
+            f"i64 {self.temp(f'add i64 {base}, {first}')}, i64 {group.last - first - 1})"
+        )
+        self.leave_if(self.temp(f"select i1 {odd}, i8 {LEAVE}, i8 {result}"), way.first, steps[way.first].at, dirty)
+        for n in range(way.first, way.last + 1):
+            near = self.one_of(pages, steps[n]) if n in group.members else None
+            _, dirty = self.take_step(n, steps[n], near, dirty)
+        self.put(f"br label %{way.after}")
+
+    def one_of(self, pages: str, step: Step) -> str:
+        """The addend for a step's access, by whether it is in the second page."""
+        place = self.own_place()
+        ea = self.temp(f"add i64 {self.gpr(STACK_POINTER)}, {int(step.operands['d'])}")
+        if not self.flow.cm:
+            ea = self.temp(f"and i64 {ea}, 4294967295")
+        second, lower, upper = (
+            self.temp(f"load i64, ptr {self.temp(f'getelementptr i8, ptr {pages}, i64 {8 * n}')}") for n in range(3)
+        )
+        addend = self.temp(f"select i1 {self.temp(f'icmp uge i64 {ea}, {second}')}, i64 {upper}, i64 {lower}")
+        self.put(f"store i64 {addend}, ptr {self.temp(f'getelementptr i8, ptr {place}, i64 8')}")
+        return place
+
+    def own_place(self) -> str:
+        """A place for what one probe says."""
+        self.own.append(place := f"%own.{len(self.own)}")
+        return place
+
+    def forget_near(self, number: int) -> None:
+        """Remember no page in a place."""
+        self.put(f"store i64 {NOWHERE}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number}')}")
+        self.put(f"store i64 0, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {16 * number + 8}')}")
 
     def gpr(self, number: int) -> str:
         """A GPR's value."""

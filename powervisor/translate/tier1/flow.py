@@ -17,6 +17,7 @@ from .options import DEFAULTS, RegionOptions
 from .shape import Block, Region, displacement, is_narrow
 
 PAGE_BITS = 12
+STACK_POINTER = 1
 WIDEST_GROUP = 256
 """Bytes that one probe makes sure of."""
 
@@ -93,10 +94,15 @@ class Group:
     kind: str = ""
     last: int = 0
     """Displacement after the last byte."""
+    aligned: bool = True
+    """Whether all of them are, where the base is a multiple of the widest."""
+    widest: int = 0
+    """Bytes of that."""
 
     def __post_init__(self) -> None:
-        self.kind = self.step.meaning.access
-        self.last = (self.first or 0) + self.step.meaning.size
+        self.kind, self.widest = self.step.meaning.access, self.step.meaning.size
+        self.last = (self.first or 0) + self.widest
+        self.aligned = (self.first or 0) % self.widest == 0
 
     def take(self, n: int, step: Step, displacement: int | None) -> bool:
         """Add an access unless it is too far away."""
@@ -107,10 +113,17 @@ class Group:
         if last - first > WIDEST_GROUP:
             return False
         self.first, self.last = first, last
+        self.aligned &= displacement % step.meaning.size == 0
+        self.widest = max(self.widest, step.meaning.size)
         if step.meaning.access != self.kind:
             self.kind = "both"
         self.members.append(n)
         return True
+
+    @property
+    def straddles(self) -> bool:
+        """Whether it is worth more code that the bytes may be in two pages: those of a stack frame are for long."""
+        return len(self.members) > 1 and self.aligned and int(self.step.operands["ra"]) == STACK_POINTER
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -179,6 +179,27 @@ class ProbeCompiler(MemoryCompiler):
         text = "\n".join(["entry:", *self.allocas, *self.lines])
         return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
 
+    def straddle(self, symbol: str, kinds: tuple[str, ...]) -> str:
+        """As a probe for bytes in two pages: leaves where the second begins and the addends of both in %near."""
+        self.frames.append(Frame(access_natives.load, {}, None))
+        self.enter(access_natives.load)
+        node = syntax(access_natives.load)[0]
+        cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
+        where = self.address(node, ea)
+        second = Value(u64, self.temp(f"and i64 {self.temp(f'add i64 {where.ref}, %last')}, {-PAGE_SIZE}"))
+        self.leave_if(self.temp(f"icmp eq i64 {second.ref}, {0 if self.cm else 1 << 32}"))  # it is page 0 of all
+        addends = [
+            self.soft_addend(node, cpu, page, self.inline_call(mmu.soft_tag, [page], node), kinds)
+            if self.cm
+            else self.low_addend(node, page, kinds)
+            for page in (where, second)
+        ]
+        for n, value in enumerate((second.ref, *addends)):
+            self.put(f"store i64 {value}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {8 * n}')}")
+        self.finish(GO_ON)
+        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
+
     def stay_in_page(self, where: Value, room: str) -> None:
         """Leave when the bytes go on in the next page. Most single accesses are seen not to by their lowest bits."""
         more = self.temp("add i64 %last, 1")
@@ -195,3 +216,9 @@ class ProbeCompiler(MemoryCompiler):
 def probe(name: str, cm: bool) -> str:
     """IR of a probe, see `ProbeCompiler.probe`."""
     return ProbeCompiler(Module(), cm).probe(f"probe.{name}", PROBES[name])
+
+
+@cache
+def straddle(name: str, cm: bool) -> str:
+    """IR of a probe of two pages, see `ProbeCompiler.straddle`."""
+    return ProbeCompiler(Module(), cm).straddle(f"straddle.{name}", PROBES[name])

@@ -23,7 +23,8 @@ CASES_REACH = 2048
 LEAF = 16
 """Instructions of a function that is taken into a region for an indirect call."""
 NOP, BLR = 0x60000000, 0x4E800020
-PROLOGUES = {0x7C0802A6} | {update | -size & 0xFFFF for size in range(16, 1024, 16) for update in (0x94210000, 0xF8210001)}
+STWU, STDU = 0x9421_0000, 0xF821_0001
+PROLOGUES = {0x7C08_02A6} | {store | -size & 0xFFFF for size in range(16, 1024, 16) for store in (STWU, STDU)}
 """mflr r0, stwu r1,-size(r1) and stdu: how functions begin."""
 RETURNS_ELSEWHERE = ("rfi", "rfci", "rfdi", "rfmci", "rfgi")
 
