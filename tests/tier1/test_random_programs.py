@@ -17,7 +17,7 @@ from powervisor.translate.tier1.options import DEFAULTS, RegionOptions
 
 CORES = tuple(cores.CORES)
 OFF = {
-    **{name: replace(DEFAULTS, **{name: 0}) for name in ("near", "cases", "callees", "returns", "level")},
+    **{name: replace(DEFAULTS, **{name: 0}) for name in ("near", "cases", "callees", "returns", "frames", "level")},
     "pages": replace(DEFAULTS, pages=1), "entries": replace(DEFAULTS, entries=1),
     **{name: replace(DEFAULTS, without=(name,)) for name in set(REGION_PASSES) - {"always_inliner"}},
 }  # fmt: skip
@@ -37,6 +37,10 @@ def check(seed: str, names: tuple[str, ...], count: int, options: RegionOptions 
 
 def test_random_programs_agree() -> None:
     check("tests", CORES, 18)
+
+
+def test_random_programs_agree_when_all_that_lies_together_may_be_in_two_pages() -> None:
+    check("frames", CORES, 12, replace(DEFAULTS, frames=0xFFFF_FFFE))
 
 
 def test_the_program_that_new_gvn_compiled_wrong_is_right() -> None:

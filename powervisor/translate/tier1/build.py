@@ -17,7 +17,7 @@ from ...native.compile import TAIL
 from ...vcpu.codemap import CodePage
 from ..edges import CONVENTION, SIGNATURE, Edges
 from ..stencils import is_relative
-from .flow import CR_SLOTS, STACK_POINTER, Flow, Group, Step
+from .flow import CR_SLOTS, Flow, Group, Step
 from .frame import (
     COMPARED,
     COMPARED_A,
@@ -199,7 +199,7 @@ class Builder(Edges):
                 group = self.flow.probes[start][n]
                 near, result = self.probe(start, group)
                 sure.update(dict.fromkeys(group.members, near))
-                if group.straddles:
+                if self.flow.may_straddle(group):
                     ways.append(self.way_around(result, start, n, dirty))
                 else:
                     self.leave_if(result, n, step.at, dirty)
@@ -281,7 +281,7 @@ class Builder(Edges):
         self.start(way.label)
         if (number := self.flow.remembered(start, group)) is not None:
             self.forget_near(number)
-        pages, base, first = self.own_place(), self.gpr(STACK_POINTER), group.first or 0
+        pages, base, first = self.own_place(), self.gpr(int(group.key[1])), group.first or 0
         odd = self.temp(f"icmp ne i64 {self.temp(f'and i64 {base}, {group.widest - 1}')}, 0")
         result = self.temp(
             f'call i8 @"straddle.{group.kind}"(ptr %cpu, ptr %ctx, ptr {pages}, i1 false, '
@@ -296,7 +296,7 @@ class Builder(Edges):
     def one_of(self, pages: str, step: Step) -> str:
         """The addend for a step's access, by whether it is in the second page."""
         place = self.own_place()
-        ea = self.temp(f"add i64 {self.gpr(STACK_POINTER)}, {int(step.operands['d'])}")
+        ea = self.temp(f"add i64 {self.gpr(int(step.operands['ra']))}, {int(step.operands['d'])}")
         if not self.flow.cm:
             ea = self.temp(f"and i64 {ea}, 4294967295")
         second, lower, upper = (

@@ -17,7 +17,6 @@ from .options import DEFAULTS, RegionOptions
 from .shape import Block, Region, displacement, is_narrow
 
 PAGE_BITS = 12
-STACK_POINTER = 1
 WIDEST_GROUP = 256
 """Bytes that one probe makes sure of."""
 
@@ -119,11 +118,6 @@ class Group:
             self.kind = "both"
         self.members.append(n)
         return True
-
-    @property
-    def straddles(self) -> bool:
-        """Whether it is worth more code that the bytes may be in two pages: those of a stack frame are for long."""
-        return len(self.members) > 1 and self.aligned and int(self.step.operands["ra"]) == STACK_POINTER
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -322,6 +316,11 @@ class Flow:
         before = self.blocks[start][: group.members[0]]
         last = next((step for step in reversed(before) if step.writes >> FIRST["gpr"] + number & 1), None)
         return last is not None and last.is_small
+
+    def may_straddle(self, group: Group) -> bool:
+        """Whether it is worth more code that the bytes may be in two pages: those of a stack frame are for long."""
+        base = int(group.step.operands["ra"])
+        return len(group.members) > 1 and group.aligned and bool(self.options.frames >> base & 1)
 
     def remembered(self, start: int, group: Group) -> int | None:
         """The place for a group of a block, if it has one."""

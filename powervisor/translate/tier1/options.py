@@ -23,6 +23,8 @@ class RegionOptions:
     """In-region return addresses that a return is compared with."""
     near: int = 8
     """Groups of accesses whose page is remembered."""
+    frames: int = 1 << 1
+    """GPRs, as bits, that point to stack frames, which may be in two pages."""
     level: int = 2
     """Of LLVM's code generator."""
     without: tuple[str, ...] = ()
