@@ -22,6 +22,7 @@ from tests.support.waiting import until
 
 TREE = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "powervisor.cli.system"]
+PROMPT = b"help lists the commands.\r\n> "
 PROBE = "-S -no-user-config -nodefaults -nographic -machine none,accel=kvm:tcg -daemonize".split()
 
 
@@ -139,11 +140,11 @@ def test_a_machine_as_libvirt_starts_it(tmp_path, client, form):
         qmp = client(tmp_path / "monitor")
         qmp.ask("cont")
         qmp.event("RESUME")
-        assert b"hello" in read_until(terminal, b"> ")
-        assert b"hello" in read_until(log, b"> ")
+        assert b"hello" in read_until(terminal, PROMPT)
+        assert b"hello" in read_until(log, PROMPT)
         os.close(log)  # virtlogd has gone: the machine stays
         os.write(terminal, b"echo again\r")
-        assert b"again" in read_until(terminal, b"> ")
+        read_until(terminal, b"again\r\n> ")
         machine.terminate()
         assert qmp.event("SHUTDOWN") == {"guest": False, "reason": "host-signal"}
         assert qmp.hung_up() and machine.wait(20) == 128 + signal.SIGTERM
