@@ -203,6 +203,8 @@ class Cable(Port):
 
     def set_link(self, plugged: bool) -> None:
         """Plug it in, or pull it out; the guest sees that at the end of a round."""
+        if self._inputs.closed:
+            self.warn(f"{self.where}: a replay has the links that were recorded; nothing is changed")
         if self._backend is not None:
             self._backend.set_link(plugged)
         else:

@@ -95,6 +95,8 @@ class Lockstep:
         """When, by the host's clock, all vCPUs began to wait."""
         self._wakes_at = 0.0
         """When they go on, unless something comes from outside."""
+        self._worked_at = 0.0
+        """When `work` ended last; the gate may have been closed since."""
         self._goal: Position | None = None
         self._channels: list[Channel] = []
         self.due: deque[Callable[[], None]] = deque()
@@ -236,6 +238,8 @@ class Lockstep:
     def work(self) -> bool:
         """Take one turn on the machine's thread; False at the end."""
         if self._asleep_since is not None:
+            held = time.monotonic() - self._worked_at  # before the gate: no time passed for the guest
+            self._asleep_since, self._wakes_at = self._asleep_since + held, self._wakes_at + held
             self.inputs.await_news(min(self._wakes_at - time.monotonic(), _LOOK_AGAIN))
         elif self._starved:
             self.inputs.await_news(_LOOK_AGAIN)
@@ -243,6 +247,7 @@ class Lockstep:
             if self._machine.vm.open:
                 self.advance(held=False)
         self._machine.life.settle()
+        self._worked_at = time.monotonic()
         return not self._machine.ended
 
     @property

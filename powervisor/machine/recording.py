@@ -55,15 +55,22 @@ class Writer:
     """Writes a recording. Raises UserError when that cannot be."""
 
     def __init__(self, path: Path) -> None:
+        """What there is stays until the machine is switched on; only recordings are written over."""
         self._where = f"{argument('record')} {os.fspath(path)}"
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            if os.path.isfile(path) and os.path.getsize(path):
+                with open(path, "rb") as file:
+                    if file.read(len(MAGIC)) != MAGIC:
+                        raise UserError(f"{self._where}: is something else than a recording; name another file")
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise UserError(f"{self._where}: cannot be written ({error.strerror}); name another file") from None
-        self._write(MAGIC)
 
     def begin(self, identity: Identity) -> None:
         """The machine is switched on."""
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.ftruncate(self._fd, 0)
+        self._write(MAGIC)
         self._record({"version": VERSION, **identity._asdict(), "timing": asdict(identity.timing)})
 
     def input(self, input_: Input) -> None:
@@ -90,6 +97,7 @@ class Writer:
             while data and self._fd >= 0:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
+            self.close()  # told once
             raise UserError(f"{self._where}: cannot be written ({error.strerror}); make room there") from None
 
 
@@ -112,7 +120,7 @@ class Recording:
             for kind, *values in records:
                 if kind != "end":
                     yield _input(*values)
-        except _DAMAGES:
+        except (*_DAMAGES, OSError):
             raise UserError(f"{self.where}: was changed while it was read; use a copy") from None
 
     def refuse_overwriting(self, path: Path) -> None:
@@ -126,12 +134,10 @@ class Recording:
 
     def check(self, identity: Identity) -> None:
         """Raise UserError unless the machine is one like that of the recording."""
-        for name, there in self.identity.options.items():
-            if (here := identity.options.get(name)) != there:
+        recorded, given = self.identity.options, identity.options
+        for name in [*recorded, *(name for name in given if name not in recorded)]:
+            if (here := given.get(name)) != (there := recorded.get(name)):
                 raise UserError(f"{self.where}: the recording is of a machine with {name} {there}, not {here}")
-        here, there = (", ".join(one.networks) or "none" for one in (identity, self.identity))
-        if here != there:
-            raise UserError(f"{self.where}: the recording is of a machine with the networks {there}, not {here}")
         if identity.hash != self.identity.hash:
             raise UserError(
                 f"{self.where}: the recording began with other memory or registers; give the same kernel, initrd and "
@@ -153,8 +159,8 @@ def load(path: Path) -> Recording:
     where = f"{argument('replay')} {os.fspath(path)}"
     try:
         file = _opened(path)
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror}); name a file that -record wrote") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(where, error) from None
     try:
         if os.pread(file.fileno(), len(MAGIC), 0) != MAGIC:
             raise UserError(f"{where}: is no recording; name a file that -record wrote")
@@ -165,7 +171,14 @@ def load(path: Path) -> Recording:
             raise UserError(f"{where}: was written by a newer version; this one reads up to {VERSION}") from None
         if isinstance(error, _DAMAGES):
             raise UserError(f"{where}: is damaged; record again, or use a copy") from None
+        if isinstance(error, OSError):
+            raise _unreadable(where, error) from None
         raise
+
+
+def _unreadable(where: str, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return UserError(f"{where}: cannot be read ({reason}); name a file that -record wrote")
 
 
 def _opened(path: Path) -> FileIO:
@@ -175,8 +188,11 @@ def _opened(path: Path) -> FileIO:
         return file
     with file:
         copy = FileIO(os.memfd_create("recording", os.MFD_CLOEXEC), "r+")
-        while piece := file.read(_PIECE):
-            copy.write(piece)
+        size = 0
+        while piece := file.read(_PIECE if size >= len(MAGIC) else len(MAGIC) - size):
+            size += copy.write(piece)
+            if size == len(MAGIC) and os.pread(copy.fileno(), size, 0) != MAGIC:
+                break  # whatever else comes out of it
         return copy
 
 
@@ -223,7 +239,7 @@ def _numbers(values: Iterable[Any]) -> bool:
 
 
 def _host(mtu: int, link_up: bool) -> Host:
-    if not 0 <= mtu < 1 << 16 or not isinstance(link_up, bool):
+    if not isinstance(mtu, int) or not 0 <= mtu < 1 << 16 or not isinstance(link_up, bool):
         raise ValueError
     return Host(mtu, link_up)
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from .lockstep import Lockstep
     from .machine import Machine
 
-_APART = ("deterministic", "programs", "objects")
-"""Options that are compared otherwise, by the timing and by what is in memory, and captures: the guest sees none."""
+_APART = ("deterministic", "programs", "objects", "snapshot")
+"""Options that are compared otherwise, by the timing and by what is in memory, and what no guest sees: captures, and
+where its disks keep what it writes."""
 _ALONE = "nobody is at the other end of its networks, which a replay does not open: what the guest sends is lost"
 
 

@@ -46,14 +46,18 @@ class Program:
 
 
 class ProgramMaker:
-    """Makes programs for a core; the same seed makes the same programs, others with `indirect` calls than without."""
+    """Makes programs for a core; the same seed makes the same programs, others with `indirect` calls than without.
 
-    def __init__(self, core: Core, indirect: bool = True) -> None:
-        self.core, self.cases, self._indirect = core, CaseMaker(core), indirect
+    With `frames` their accesses lie together, as those of stack frames, where a page ends.
+    """
+
+    def __init__(self, core: Core, indirect: bool = True, frames: bool = False) -> None:
+        self.core, self.cases, self._indirect, self._frames = core, CaseMaker(core), indirect, frames
+        self._bases = POINTERS[:2] if frames else POINTERS
         self.rng: random.Random = self.cases.rng
         entries = [e for e in self.cases.all if e.group in _WORK and not e.ends]
         hot = [e for e in entries if e.hot and e.name not in _NOT_IN_BODIES]
-        self._memory = [e for e in hot if e in self.cases.memory]
+        self._memory = [e for e in hot if e in self.cases.memory and ("d" in e.fields or not frames)]
         self._plain = [e for e in hot if e.group in ("fixed", "logical", "rotate", "compare", "condition")]
         self._other = [e for e in hot if e not in self._plain and e not in self._memory]
         self._rare = [e for e in entries if not e.hot and e.group not in ("special", "system", "cache")]
@@ -111,6 +115,10 @@ class ProgramMaker:
             state.fpscr = 0
             for number in POINTERS:
                 state.gpr[number] = case.layout.data + place.PAGE * rng.choice(_OWN_PAGES) + rng.randrange(512, 3584, 8)
+        if self._frames:
+            for number in self._bases:
+                step = 8 if rng.random() < 0.8 else 2
+                state.gpr[number] = case.layout.data + place.PAGE + rng.randrange(-96, 96, step)
         if self._calm or rng.random() < 0.7:
             state.msr |= MSR.FP | _VECTOR_BITS.get(self.core.name, 0)
         return case
@@ -131,8 +139,9 @@ class ProgramMaker:
         rng = self.rng
         while count > 0:
             kind = rng.random()
+            accesses = 0.6 if self._frames else 0.35
             pool = (
-                self._memory if kind < 0.35 else self._plain if kind < 0.78 else self._other if kind < 0.97
+                self._memory if kind < accesses else self._plain if kind < 0.78 else self._other if kind < 0.97
                 else self._rare
             )  # fmt: skip
             entry = rng.choice(pool)
@@ -142,7 +151,7 @@ class ProgramMaker:
             if "d" in entry.fields and (self._calm or rng.random() < 0.85):
                 near = {"d": rng.randrange(-64, 64) & -8}
             if self._calm and entry in self._memory:
-                near |= {"ra": rng.choice(POINTERS)} | ({"rb": rng.choice(OFFSETS)} if "rb" in entry.fields else {})
+                near |= {"ra": rng.choice(self._bases)} | ({"rb": rng.choice(OFFSETS)} if "rb" in entry.fields else {})
             word = self.cases.words.word(entry, **near)
             operands = entry.operands(word)
             changed = {int(operands[name]) for name in written(entry)}

@@ -236,9 +236,10 @@ class Programs:
     """The programs of a seed, over some cores."""
 
     def __init__(
-        self, seed: str, names: Sequence[str], options: RegionOptions = DEFAULTS, indirect: bool = True
-    ) -> None:
-        self.seed, self.names, self.options, self.indirect = seed, list(names), options, indirect
+        self, seed: str, names: Sequence[str], options: RegionOptions = DEFAULTS, indirect: bool = True,
+        frames: bool = False,
+    ) -> None:  # fmt: skip
+        self.seed, self.names, self.options, self.indirect, self.frames = seed, list(names), options, indirect, frames
         self.trios: dict[str, Trio] = {}
         self._makers: dict[str, ProgramMaker] = {}
 
@@ -247,7 +248,7 @@ class Programs:
         name = self.names[number % len(self.names)]
         if name not in self.trios:
             self.trios[name] = Trio(cores.get(name), self.options)
-            self._makers[name] = ProgramMaker(cores.get(name), self.indirect)
+            self._makers[name] = ProgramMaker(cores.get(name), self.indirect, self.frames)
         seed = f"{self.seed}:{number}"
         program = self._makers[name].program(seed)
         found = self.trios[name].check(program, seed)

@@ -175,7 +175,7 @@ def test_another_network_is_refused(recorded, peer):
     with bare_machine("1: b 1b", record=peer._own.with_name("plain")) as machine:
         machine.run(instructions=1000)
         machine.stop()
-    with pytest.raises(UserError, match="recording is of a machine with the networks none, not n0"):
+    with pytest.raises(UserError, match=r"recording is of a machine with \w+ None, not"):
         with bare_machine(
             "1: b 1b",
             replay=peer._own.with_name("plain"),

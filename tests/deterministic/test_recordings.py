@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import resource
 import time
 from contextlib import closing
 
@@ -190,6 +191,8 @@ def test_an_altered_recording_is_refused_in_one_line(recorded):
         ({"memory": 128 << 20}, "the recording is of a machine with memory 67108864, not 134217728"),
         ({"deterministic": Timing(ns=2)}, "was recorded with ns=1,quantum=10000"),
         ({"source": "1: b 1b"}, "the recording began with other memory or registers"),
+        ({"devices": ["virtio-rng-pci"]}, "the recording is of a machine with devices None, not "),
+        ({"no_reboot": True}, "the recording is of a machine with no_reboot None, not True"),
     ],
 )
 def test_another_machine_is_refused(recorded, options, message):
@@ -203,10 +206,50 @@ def test_files_that_cannot_be_had_are_told(tmp_path):
     for option, path, message in (
         ("replay", tmp_path / "none", "cannot be read"),
         ("replay", __file__, "is no recording"),
+        ("replay", "/dev/zero", "is no recording"),
+        ("replay", "/proc/self/mem", "cannot be read"),
+        ("replay", "a\0b", "cannot be read"),
+        ("record", __file__, "is something else than a recording"),
         ("record", tmp_path / "no" / "where", "cannot be written"),
     ):
         with pytest.raises(UserError, match=f"{option} .*{message}"), bare_machine("1: b 1b", **{option: path}):
             pass
+
+
+def test_a_recording_stays_where_no_machine_begins_another(recorded):
+    path, _, _ = recorded
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="bogus"), bare_machine(ECHO, record=path, netdevs=["bogus"]):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_recording_that_cannot_go_on_is_told_once_and_the_machine_closes(tmp_path):
+    path = tmp_path / "recording"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with bare_machine(ECHO, serial=[None], record=path) as machine:
+            machine.start()
+            until(lambda: path.stat().st_size > 100)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+            machine.console.send("much\n" * 100)
+            with pytest.raises(UserError, match=r"record \S+: cannot be written \(File too large\)"):
+                machine.wait(20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_machine_that_is_held_while_it_sleeps_does_not_grow_older():
+    with bare_machine(sleeper(5 * SECOND), serial=[None], deterministic=Timing(sleep=True)) as machine:
+        machine.start()
+        until(lambda: machine.lockstep._asleep_since is not None)
+        machine.hold()
+        time.sleep(0.6)
+        machine.release()
+        machine.console.send("x")
+        time.sleep(0.05)
+        machine.hold()
+        assert machine.lockstep.clock.now_ns() < 500_000_000
 
 
 def test_a_replay_can_be_looked_at_backwards(recorded):

@@ -195,7 +195,6 @@ class VirtioNet(RequestDevice):
                 for chain in reversed(self._held):
                     self._held_of.unpop(chain)
                 self._held = []
-        self.netdev.resume()
         self.had_link = self.netdev.link_up
         return super().save()
 
