@@ -14,6 +14,7 @@ import pytest
 
 from powervisor.errors import UserError
 from powervisor.snapshots.stream import Stream, write
+from tests.support.waiting import until
 from tests.system.bare import COUNTS, MAPPED, RESULTS
 
 
@@ -272,10 +273,15 @@ def test_gdb_opens_a_dump(managed, tmp_path, cpu, cores):
 def test_a_dump_shows_memory_where_programs_see_it(managed, tmp_path):
     source = """
         map 5, 0x80000000, 0, 0, 10, 2
+        load32 r3, RESULTS
+        li    r4, 1
+        stw   r4, 0(r3)
     loop:
         b     loop
     """
-    client = managed(source).client()
+    made = managed(source)
+    until(lambda: counted(made.machine))
+    client = made.client()
     client.ask("dump-guest-memory", paging=True, protocol=f"file:{tmp_path}/core")
     from elftools.elf.elffile import ELFFile
 
