@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from powervisor import Machine
 from tests.system.bare import bare_machine, results
 
 CALLS = 2000
@@ -98,11 +97,6 @@ def program(first: int, step: int, wide: bool) -> str:
     return text.replace("CALLS", str(CALLS))
 
 
-def stops(machine: Machine) -> int:
-    """How often a region left an instruction to its handler."""
-    return int(machine.statistics()["vcpus"][0]["counters"].get("region-stops", 0))
-
-
 @pytest.fixture(params=["off", "force"])
 def tier1(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Without regions, and with regions of all that is met."""
@@ -110,19 +104,20 @@ def tier1(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
+def check(cpu: str, first: int, step: int, wide: bool) -> int:
+    """Call the function at all places and check its sums; how often a region left an instruction to its handler."""
+    with bare_machine(program(first, step, wide), cpu=cpu) as machine:
+        calls = CALLS * len(range(first, 96, step))
+        machine.run(instructions=calls * INSNS_PER_CALL)
+        assert results(machine, 2) == (1, 15 * calls & 0xFFFF_FFFF)
+        return int(machine.statistics()["vcpus"][0]["counters"].get("region-stops", 0))
+
+
 @pytest.mark.parametrize(("cpu", "wide"), [("e500mc", False), ("e5500", True)])
 def test_frames_in_two_pages_are_as_any_and_stay_in_the_region(tier1: str, cpu: str, wide: bool) -> None:
-    with bare_machine(program(-16, 16, wide), cpu=cpu) as machine:
-        places = range(-16, 96, 16)
-        machine.run(instructions=len(places) * CALLS * INSNS_PER_CALL)
-        assert results(machine, 2) == (1, 15 * CALLS * len(places) & 0xFFFF_FFFF)
-        assert stops(machine) < CALLS // 10
+    assert check(cpu, -16, 16, wide) < CALLS // 10
 
 
 @pytest.mark.parametrize(("cpu", "wide"), [("e500mc", False), ("e5500", True)])
 def test_odd_frames_in_two_pages_are_as_any(tier1: str, cpu: str, wide: bool) -> None:
-    with bare_machine(program(-14, 10, wide), cpu=cpu) as machine:
-        places = range(-14, 96, 10)
-        machine.run(instructions=len(places) * CALLS * INSNS_PER_CALL)
-        assert results(machine, 2) == (1, 15 * CALLS * len(places) & 0xFFFF_FFFF)
-        assert (stops(machine) > CALLS) == (tier1 == "force")
+    assert (check(cpu, -14, 10, wide) > CALLS) == (tier1 == "force")

@@ -98,8 +98,9 @@ class Builder(Edges):
   br label %start
 """
         parts = [meaning.text for meaning in meanings.values()]
-        kinds = {group.kind for groups in self.flow.probes.values() for group in groups.values()}
-        parts += [write(kind, self.flow.cm) for kind in sorted(kinds) for write in (probe, straddle)]
+        probed = [group for groups in self.flow.probes.values() for group in groups.values()]
+        for write, found in ((probe, probed), (straddle, filter(self.flow.may_straddle, probed))):
+            parts += [write(kind, self.flow.cm) for kind in sorted({group.kind for group in found})]
         parts += [head, "\n".join(self.lines), "}\n"]
         parts += [self.entry_point(n) for n in range(len(self.region.entries))]
         names = {d for m in meanings.values() for d in m.declarations}

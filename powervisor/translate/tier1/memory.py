@@ -140,17 +140,26 @@ class ProbeCompiler(MemoryCompiler):
         self.put("store [2 x i64] poison, ptr %near")  # nobody looks there any more
         super().leave()
 
+    def begin(self) -> tuple[ast.AST, Value, Value]:
+        """Begin the function: a node for messages, the vCPU, and the address of the first byte."""
+        self.frames.append(Frame(access_natives.load, {}, None))
+        self.enter(access_natives.load)
+        node = syntax(access_natives.load)[0]
+        return node, Value(Vcpu, "%cpu"), self.address(node, Value(u64, "%ea"))
+
+    def end(self, symbol: str) -> str:
+        """End the function with success: its IR."""
+        self.finish(GO_ON)
+        text = "\n".join(["entry:", *self.allocas, *self.lines])
+        return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
+
     def probe(self, symbol: str, kinds: tuple[str, ...]) -> str:
         """A function that makes sure of the bytes %ea .. %ea + %last and leaves their addend in %near.
 
         With %remember, the page that %near was made for last is recognised there: by its number, or by its address
         where addresses have 32 bits.
         """
-        self.frames.append(Frame(access_natives.load, {}, None))
-        self.enter(access_natives.load)
-        node = syntax(access_natives.load)[0]
-        cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
-        where = self.address(node, ea)
+        node, cpu, where = self.begin()
         last = Value(u64, self.temp(f"add i64 {where.ref}, %last"))
         room = self.temp(f"sub i64 {PAGE_SIZE - 1}, %last")
         page = self.temp(f"lshr i64 {where.ref}, 12" if self.cm else f"and i64 {where.ref}, {-PAGE_SIZE}")
@@ -175,17 +184,11 @@ class ProbeCompiler(MemoryCompiler):
             addend = self.low_addend(node, where, kinds)
         self.put(f"store i64 {page}, ptr %near")
         self.put(f"store i64 {addend}, ptr {self.temp('getelementptr i8, ptr %near, i64 8')}")
-        self.finish(GO_ON)
-        text = "\n".join(["entry:", *self.allocas, *self.lines])
-        return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
+        return self.end(symbol)
 
     def straddle(self, symbol: str, kinds: tuple[str, ...]) -> str:
         """As a probe for bytes in two pages: leaves where the second begins and the addends of both in %near."""
-        self.frames.append(Frame(access_natives.load, {}, None))
-        self.enter(access_natives.load)
-        node = syntax(access_natives.load)[0]
-        cpu, ea = Value(Vcpu, "%cpu"), Value(u64, "%ea")
-        where = self.address(node, ea)
+        node, cpu, where = self.begin()
         second = Value(u64, self.temp(f"and i64 {self.temp(f'add i64 {where.ref}, %last')}, {-PAGE_SIZE}"))
         self.leave_if(self.temp(f"icmp eq i64 {second.ref}, {0 if self.cm else 1 << 32}"))  # it is page 0 of all
         addends = [
@@ -196,9 +199,7 @@ class ProbeCompiler(MemoryCompiler):
         ]
         for n, value in enumerate((second.ref, *addends)):
             self.put(f"store i64 {value}, ptr {self.temp(f'getelementptr i8, ptr %near, i64 {8 * n}')}")
-        self.finish(GO_ON)
-        text = "\n".join(["entry:", *self.allocas, *self.lines])
-        return f'define internal i8 @"{symbol}"({PROBE_PARAMETERS}) #1 {{\n{text}\n}}\n'
+        return self.end(symbol)
 
     def stay_in_page(self, where: Value, room: str) -> None:
         """Leave when the bytes go on in the next page. Most single accesses are seen not to by their lowest bits."""
