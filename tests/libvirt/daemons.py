@@ -29,6 +29,7 @@ _PLACES = "run", "etc/libvirt", "var/lib/libvirt", "var/cache/libvirt", "var/log
 _SETTINGS = "etc/libvirt"
 _SESSION_PLACES = {"RUNTIME_DIR": "run", "CONFIG_HOME": "etc", "CACHE_HOME": "cache", "DATA_HOME": "data"}
 _TOOLS = "sh", "mkdir", "mount", "dmidecode", "qemu-img", "qemu-nbd", "passt", "ip"
+_OWNERS = "libvirt-qemu", "qemu"
 _SECONDS = 20.0
 POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
@@ -67,6 +68,8 @@ class Daemons:
         self.session = user is not None or os.getuid() != 0
         if not self.session and subprocess.run([_UNSHARE, "-m", "true"], capture_output=True).returncode:
             pytest.skip("root may not make mount namespaces here, which the system's libvirtd gets")
+        if not self.session and not {account.pw_name for account in pwd.getpwall()}.intersection(_OWNERS):
+            pytest.skip("libvirtd ends at once where its user is missing (package libvirt-daemon-system)")
         python = _python(user or (None if self.session or owner == "root" else owner))
         if python is None:
             pytest.skip(f"{user or owner} can read neither this Python nor what /usr/bin/python3 would need")
