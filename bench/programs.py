@@ -74,7 +74,7 @@ _DECLARED = (
         "program": "00000014",
     }),
     Program("parallel", Kind.PARALLEL, {
-        "one_cpu": "f0f02f42", "two_cpus": "f0f02f42", "lock": "00061a80", "turns": "00000fa0",
+        "one_cpu": "361215be", "two_cpus": "361215be", "lock": "00061a80", "turns": "00000fa0",
     }),
     Program("disk", Kind.DISK, {"disk_write": "00000040", "disk_read": "00004000", "disk_random": "000007d0"},
             portable=False),
