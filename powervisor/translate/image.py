@@ -184,6 +184,8 @@ def build(core: Core, space: CodeSpace, natives: list[NativeFunction], quick: bo
         return _build(core, space, natives, quick)
     finally:
         if collecting:
+            gc.freeze()
+            gc.unfreeze()  # to the oldest generation with all of it: the next look at the youngest would take 20 ms
             gc.enable()
 
 

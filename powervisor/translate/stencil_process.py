@@ -67,6 +67,8 @@ def main(core: str, mode: str, quick: str) -> None:
     gc.disable()
     first, second = compile_stencils(core, mode == "1", quick == "1")
     sys.stdout.buffer.write(_SIZES.pack(len(first), len(second)) + first + second)
+    sys.stdout.buffer.flush()
+    os._exit(0)  # at once: a machine waits, and to take syntax trees and modules apart takes a tenth of the time
 
 
 if __name__ == "__main__":
