@@ -19,8 +19,8 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from .machine import Machine
 
-PRESS_NS = 100_000_000
-"""How long the power button is pressed."""
+PRESS_NS = 500_000_000
+"""How long the power button is pressed: a guest on a busy host still sees it down after its driver's debouncing."""
 
 
 class Power:

@@ -41,8 +41,10 @@ def running(program: Path) -> Iterator[Machine]:
 @needs_compiler
 def test_stacks_have_callers_in_order_and_samples_where_time_goes(tmp_path: Path):
     program = compiled(tmp_path, BUSY)
-    with running(program) as machine, Profile(machine, None, Symbols([program]), hz=500) as profile:
-        until(lambda: profile.samples >= 200)
+    with running(program) as machine:
+        until(lambda: machine.vcpus[0].instructions > 100_000_000)  # hot code has been compiled
+        with Profile(machine, None, Symbols([program]), hz=500) as profile:
+            until(lambda: profile.samples >= 200)
     total = profile.samples
     assert profile.stacks["_start", "main", "outer", "inner", "spin"] > total * 0.8
     assert 0 < profile.stacks["_start", "main", "little", "spin"] < total * 0.2

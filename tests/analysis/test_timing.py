@@ -9,6 +9,7 @@ import pytest
 from powervisor.analysis.tables import exits_text
 from powervisor.analysis.timing import measure
 from powervisor.hv.vm import Vm
+from tests.support.waiting import until
 from tests.system.bare import bare_machine, results
 
 ACCESSES = """
@@ -83,6 +84,7 @@ def test_times_of_a_type_are_the_sum_of_its_registers():
 def test_a_vcpu_that_never_leaves_is_in_the_guest():
     with bare_machine(FOREVER) as machine:
         machine.start()
+        until(lambda: machine.vcpus[0].instructions > 100_000_000)  # hot code has been compiled
         with measure(machine):
             time.sleep(0.5)
             times = machine.statistics()["vcpus"][0]["time"]

@@ -15,7 +15,7 @@ from powervisor.debug.monitor import COMMANDS, Monitor
 from powervisor.debug.monitor.expressions import evaluate
 from powervisor.debug.monitor.server import PROMPT, MonitorServer
 from tests.support.waiting import until
-from tests.system.bare import COUNTS, RESULTS, bare_machine, results
+from tests.system.bare import COUNTS, RESULTS, bare_machine, counts, results
 
 CHANGES_PID = """
     load32 r3, RESULTS
@@ -72,13 +72,6 @@ def monitored():
     yield monitored
     for close in reversed(opened):
         close()
-
-
-def counts(machine) -> bool:
-    """Whether the program goes on."""
-    before = results(machine, 1)
-    time.sleep(0.05)
-    return results(machine, 1) != before
 
 
 def test_looking_leaves_a_running_machine_running_and_a_stopped_one_stopped(monitored):
@@ -270,7 +263,8 @@ stay:
 """
 
 
-def test_the_power_button_lets_a_guest_end_itself(monitored):
+def test_the_power_button_lets_a_guest_end_itself(monitored, monkeypatch):
+    monkeypatch.setattr("powervisor.machine.power.PRESS_NS", 20_000_000_000)  # until the guest has looked
     machine, monitor = monitored(BUTTON)
     until(lambda: f"pc {machine.symbols['wait']:#x}," in monitor.execute("info cpus"))
     assert monitor.execute("system_powerdown") == ""

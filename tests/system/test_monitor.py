@@ -41,7 +41,7 @@ def kind(request, monkeypatch):
 
 def test_console_and_monitor_share_a_terminal(terminal, kind):
     run = terminal("builtin", "-append", "dt")
-    run.read_until(b"\n> ")
+    run.read_until(b"help lists the commands.\n> ")
     run.type(b"\x01c")
     run.read_until(b"help lists commands\n")
     run.type(b"info cpus\r")
