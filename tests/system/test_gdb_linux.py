@@ -90,7 +90,7 @@ def test_linux_with_two_cpus_is_debugged_from_start_kernel_to_a_user_program(tmp
         console.send("/spin & echo sta''rted\n")
         console.expect("started", timeout=20)
         text = gdb(
-            server.address, f"add-symbol-file {kernel}", "break following", "continue", "backtrace",
+            server.address, f"add-symbol-file {kernel}", "break following if number > 2", "continue", "backtrace",
             "print $msr >> 14 & 1", "finish", "delete", "watch counter", "continue", "delete", "break sys_getpid",
             "continue", "print $msr >> 14 & 1", "detach", file=spin,
         )  # fmt: skip
