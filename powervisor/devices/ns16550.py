@@ -8,7 +8,7 @@ from typing import Protocol
 
 from powervisor.devices.clock import Clock, Timer
 from powervisor.devices.device import Device, TreeNode, state
-from powervisor.devices.ns16550_native import KNOWN, ROOM, Transmitter, uart_take
+from powervisor.devices.ns16550_native import DATA, KNOWN, ROOM, Transmitter, uart_take
 from powervisor.devices.registers import Byte, Field, Reg, Register
 from powervisor.native.locks import host_syscall
 
@@ -126,13 +126,14 @@ class Ns16550(Device):
         self.transmitter.syscall = host_syscall()
         """What native code does of the port; `drain` passes on what the guest sent that way."""
         self._take: Callable[..., int | None] = uart_take
+        self._put: Callable[..., int | None] | None = None
         super().__init__(name)
 
     # -- the host's side
 
-    def bind(self, take: Callable[..., int | None]) -> None:
-        """From now on native code has its part; `take` is `uart_take`, compiled."""
-        self._take = take
+    def bind(self, take: Callable[..., int | None], put: Callable[..., int | None]) -> None:
+        """From now on native code has its part; these are `uart_take` and `uart_write`, compiled."""
+        self._take, self._put = take, put
         self._update()
 
     def drain(self) -> None:
@@ -282,13 +283,20 @@ class Ns16550(Device):
         if self.lcr.dlab:
             self.divisor = self.divisor & 0xFF00 | value
             return
+        self.transmit_pending = True
         if self.mcr.loop:
             self._arrive(value)
+        self._update()
+        if self.chardev and not self.mcr.loop:
+            self._send(value)
+
+    def _send(self, byte: int) -> None:
+        """Let a byte gather with those that native code takes: to pass on one of 16 at once keeps the guest waiting."""
+        if self._put and self._put(self.transmitter.address, DATA, byte):
+            self.counters.writes -= 1  # it is counted when it is passed on
         elif self.chardev:
             self.drain()
-            self.chardev.write(bytes((value,)))
-        self.transmit_pending = True
-        self._update()
+            self.chardev.write(bytes((byte,)))
 
     @ier.read
     def _read_ier(self) -> int:

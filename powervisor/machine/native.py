@@ -56,5 +56,5 @@ def print_natively(vm: Vm, board: Board, uarts: Iterable[Ns16550]) -> None:
     """Let native code take what the guest prints; somebody has to drain it (`ns16550_drain`)."""
     for uart in uarts:
         read, write, take = (vm.engine.symbols[ns16550_native.ENTRY_POINTS[n].name] for n in ("read", "write", "take"))
-        uart.bind(callable_at(ns16550_native.uart_take, take))
+        uart.bind(callable_at(ns16550_native.uart_take, take), callable_at(ns16550_native.uart_write, write))
         vm.attach_port(uart.transmitter.address, board.base(board.part(uart.name)), uart.size, read, write)

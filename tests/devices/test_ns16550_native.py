@@ -3,7 +3,7 @@
 import pytest
 
 from powervisor import Machine
-from powervisor.devices.ns16550_native import ASK, DATA, IIR, LSR, MSR, ROOM, uart_read, uart_write
+from powervisor.devices.ns16550_native import ASK, DATA, IIR, LSR, MSR, ROOM, uart_read, uart_take, uart_write
 from powervisor.native.ints import u32, u64
 
 IER, LCR, MCR = 1, 3, 4
@@ -73,6 +73,18 @@ def test_the_byte_that_raises_the_transmit_interrupt_is_the_devices(port):
     assert port.send(0x43)
     port.device.drain()
     assert port.host.text == b"ABC"
+
+
+def test_the_devices_bytes_gather_with_the_others_while_somebody_drains_them(port):
+    port.device.bind(uart_take, lambda *numbers: port.send(numbers[2]))
+    port[IER] = 2
+    assert port[IIR] & 0xF == 2
+    port[DATA] = 0x41
+    assert port.send(0x42)
+    assert port.host.text == b"" and port[IIR] & 0xF == 2
+    port.device.drain()
+    assert port.host.text == b"AB"
+    assert port.device.counters.writes == 3, "IER and two bytes"
 
 
 def test_line_status_is_answered_unless_reading_changes_it(port):
