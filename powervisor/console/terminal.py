@@ -5,15 +5,39 @@ signal handlers; a crash, through a small guard process that has the saved setti
 """
 
 import atexit
+import errno
 import os
 import signal
 import subprocess
 import termios
+from pathlib import Path
 from types import FrameType
 
 # Waits for a word from us; end of file without one means that we died (SIGKILL, a crash in native code).
 # The terminal is its standard output: a shell can name only single digits as descriptors.
 _GUARD = "trap '' HUP INT QUIT TERM TSTP TTIN TTOU; read -r word || stty \"$1\" <&1"
+
+
+def _is_nobodys(fd: int) -> bool:
+    """Whether a terminal controls no session, as a test's pseudo-terminal may not: no job has a better right to it."""
+    try:
+        os.tcgetpgrp(fd)
+    except OSError as error:
+        device = os.fstat(fd).st_rdev
+        minor = os.minor(device)
+        number = minor & 0xFF | os.major(device) << 8 | (minor & ~0xFF) << 12  # proc(5), tty_nr
+        return error.errno == errno.ENOTTY and number not in _controlling_terminals()
+    return False
+
+
+def _controlling_terminals() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found.add(int(path.read_text().rpartition(")")[2].split()[4]))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
 
 
 class Terminal:
@@ -22,6 +46,7 @@ class Terminal:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.interactive = os.isatty(fd)
+        self._free = self.interactive and _is_nobodys(fd)
         self.raw = False
         self._saved: list[object] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -29,7 +54,7 @@ class Terminal:
     def ours(self) -> bool:
         """Whether we may read and set the terminal: a job in the background would be stopped for it."""
         try:
-            return not self.interactive or os.tcgetpgrp(self.fd) == os.getpgrp()
+            return not self.interactive or self._free or os.tcgetpgrp(self.fd) == os.getpgrp()
         except OSError:
             return False  # not our controlling terminal any more: hung up
 

@@ -45,6 +45,14 @@ while os.tcgetpgrp(0) != os.getpid():
 os.write(1, b"PID %d.\\n" % os.getpid())
 """
 
+OTHER_SESSION = """
+import os
+if os.fork():
+    os.wait()
+    os._exit(0)
+os.setsid()
+"""
+
 
 class Session:
     """A program with a terminal of its own."""
@@ -79,10 +87,19 @@ class Session:
 def run() -> Iterator[Callable[[str], Session]]:
     sessions: list[Session] = []
 
-    def start(program: str, before: str = "") -> Session:
-        pid, fd = pty.fork()
+    def start(program: str, before: str = "", controlling: bool = True) -> Session:
+        words = [sys.executable, "-c", before + PRELUDE + textwrap.dedent(program)]
+        if controlling:
+            pid, fd = pty.fork()
+        else:
+            fd, slave = os.openpty()
+            pid = os.fork()
         if pid == 0:
-            os.execv(sys.executable, [sys.executable, "-c", before + PRELUDE + textwrap.dedent(program)])
+            if not controlling:
+                os.setsid()
+                for number in range(3):
+                    os.dup2(slave, number)
+            os.execv(sys.executable, words)
         sessions.append(Session(pid, fd))
         sessions[-1].read_until(b"READY")
         return sessions[-1]
@@ -102,6 +119,21 @@ def test_keys_go_to_the_guest_ctrl_c_and_ctrl_z_too_and_ctrl_a_x_leaves(run):
     session.read_until(b"GOT b'ls\\r\\x03\\x1a\\x01'")
     assert os.waitpid(session.pid, 0)[1] == 0
     assert not session.raw()
+
+
+def test_a_terminal_that_controls_no_session_is_used_like_any_other(run):
+    session = run("wait(); line.close(); print('GOT', bytes(got))", controlling=False)
+    assert session.raw()
+    session.type(b"ls\r\x01x")
+    session.read_until(b"GOT b'ls\\r'")
+    session.wait_for(lambda: not session.raw())
+
+
+def test_a_terminal_of_another_session_is_left_alone(run):
+    session = run("time.sleep(0.2); print('GOT', bytes(got))", before=OTHER_SESSION)
+    assert not session.raw()
+    session.type(b"ls\r")
+    session.read_until(b"GOT b''")
 
 
 def test_ctrl_a_h_lists_the_keys(run):
@@ -165,7 +197,6 @@ def test_the_guard_does_not_outlive_an_ordinary_end(run):
 
 @pytest.mark.parametrize("redirect", ["</dev/null", "0<&-", "<data"])
 def test_without_a_terminal_nothing_is_asked_of_it(redirect, tmp_path):
-    import subprocess
 
     (tmp_path / "data").write_bytes(b"typed" * 1000)
     program = "\n".join(
