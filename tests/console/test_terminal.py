@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import signal
+import subprocess
 import sys
 import termios
 import textwrap
