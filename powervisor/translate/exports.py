@@ -13,6 +13,7 @@ EXPORTS: dict[str, NativeFunction] = {
     "drop_range": codemap.drop_range,
     "reserve_code": codemap.reserve_code,
     "publish_code": codemap.publish_code,
+    "watch_code": codemap.watch_code,
     "wake": locks.wake,
     "forget_all": mmu.forget_all,
     "check_timers": timers.check_timers,

@@ -89,6 +89,16 @@ def reserve_code(vm: Vm, size: u64) -> u64:
 
 
 @native
+def watch_code(vm: Vm, page: CodePage) -> u32:
+    """The page's generation, which changes from now on with its words, though nothing has been translated there."""
+    lock_code(vm)
+    page.has_code = u32(1)
+    generation = page.generation
+    unlock_code(vm)
+    return generation
+
+
+@native
 def publish_code(vm: Vm, page: CodePage, index: u32, generation: u32, code: u64) -> None:
     """Let a word's entry lead to compiled code, unless the page's code was dropped meanwhile."""
     lock_code(vm)

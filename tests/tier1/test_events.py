@@ -115,6 +115,60 @@ def test_a_loop_that_something_else_rewrites_is_left() -> None:
         assert results(machine, 1) == (1,)
 
 
+@pytest.mark.parametrize("cpu", ["e500mc", "e5500"])
+def test_code_in_a_next_page_that_has_none_translated_is_noticed_when_it_changes(cpu: str) -> None:
+    source = (
+        """
+        b     start
+    """
+        + FINISH
+        + """
+        .org 0x4FF4
+    first:
+        addi  r3, r3, 1
+        nop
+        nop
+    patched:
+        addi  r4, r4, 1             # the next page
+        addi  r6, r6, -1
+        cmpwi r6, 0
+        bne   first
+        blr
+    once:
+        blr
+
+        .macro change
+        dcbst 0, r10
+        sync
+        icbi  0, r10
+        isync
+        .endm
+        .macro walk
+        li    r6, 1000
+        load32 r12, first
+        mtctr r12
+        bctrl
+        .endm
+
+    start:
+        .org 0x6000
+        load32 r10, once
+        mtctr r10
+        bctrl                       # the next page is mapped,
+        load32 r10, patched
+        change                      # and no code of it is known
+        walk
+        load32 r11, 0x38A50001      # addi r5, r5, 1
+        stw   r11, 0(r10)
+        change
+        walk
+        b     finish
+    """
+    )
+    with bare_machine(CLEAR + source, cpu) as machine:
+        assert finished(machine) == (2000, 1000, 1000)
+
+
 LONG = 4_000_000
 TWO_PAGES = """
         .set  WALK, 20000           # more than a time slice

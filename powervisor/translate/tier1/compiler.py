@@ -106,6 +106,7 @@ class RegionCompiler:
         u64, u32 = ctypes.c_uint64, ctypes.c_uint32
         self._reserve = function("reserve_code", u64, u64, u64)
         self._publish = function("publish_code", None, u64, u64, u32, u32, u64)
+        self._watch = function("watch_code", u32, u64, u64)
         self._make_store = store
         self._wait = wait
         self._options = options
@@ -209,13 +210,13 @@ class RegionCompiler:
             self.statistics.hot += 1
             if not self._wanted(request):
                 return
-            pages = Pages(self.vm, request)
+            pages = self._pages(request)
             pages.page(0)
         kept = store.find(self.core.name, pages.mode, pages.word, 4 * request.index)  # may wait for other processes
         with self._lock:
             if not self._wanted(request):
                 return
-            found = next((one for one in kept if Pages(self.vm, request, one.home).have(one.region)), None)
+            found = next((one for one in kept if self._pages(request, one.home).have(one.region)), None)
         code = store.object(found) if found is not None else None
         if found is None or code is None:
             self._let_wait(request)
@@ -279,7 +280,7 @@ class RegionCompiler:
         with self._lock:
             if not self._wanted(request):
                 return
-            pages = Pages(self.vm, request)
+            pages = self._pages(request)
             region = self._former(pages).form(4 * request.index)
             if region is None:
                 self._refuse(request, "begins with an instruction for handlers")
@@ -307,6 +308,9 @@ class RegionCompiler:
         request.done.set()
         return False
 
+    def _pages(self, request: Request, home: int = 0) -> Pages:
+        return Pages(self.vm, self._watch, request, home)
+
     def _former(self, pages: Pages) -> Former:
         return Former(self.core.name, self.table, pages.mode, pages.word, pages.executed, self._options)
 
@@ -314,7 +318,7 @@ class RegionCompiler:
         """Load a region's object and let its entries lead there, unless its code has changed; `home` is the distance
         of its home page from the hot instruction's. False for what is no object of a region."""
         with self._lock:
-            pages = Pages(self.vm, request, home)
+            pages = self._pages(request, home)
             if request.epoch != self._epoch or not pages.have(region):
                 self._refuse(request, "code has changed")
                 return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,11 +46,11 @@ class Request:
 class Pages:
     """Guest code as a region sees it: words by distance from its home, of pages that are mapped now.
 
-    `origin` is the distance in pages of that home from the hot instruction's page.
+    `watch` is `codemap.watch_code`; `origin` the distance in pages of that home from the hot instruction's page.
     """
 
-    def __init__(self, vm: Any, request: Request, origin: int = 0) -> None:
-        self.vm, self.request, self.origin = vm, request, origin
+    def __init__(self, vm: Any, watch: Callable[[int, int], int], request: Request, origin: int = 0) -> None:
+        self.vm, self._watch, self.request, self.origin = vm, watch, request, origin
         self.mode = int(CodePage.at(request.home).mode)
         self.limit = 0xFFFF_FFFF_FFFF_FFFF if self.mode & 1 else 0xFFFF_FFFF
         self.found: dict[int, tuple[Any, int, bytes] | None] = {}
@@ -68,7 +69,7 @@ class Pages:
         page: Any = CodePage.at(address)
         if int(page.mode) != self.mode:
             return None
-        generation = int(page.generation)
+        generation = self._watch(self.vm.address, address)  # before its words are read
         return page, generation, ctypes.string_at(int(self.vm.ram) + int(page.pa), PAGE_SIZE)
 
     def word(self, at: int) -> int | None:

@@ -1,7 +1,8 @@
 """The shape of a region: which instructions belong to it, in which blocks, and where it can be entered.
 
 Addresses are relative to the start of the page of the hot instruction, the region's *home*; other pages have their
-effective distance from it. Only code that was executed before is followed, so that what never happens is an exit.
+effective distance from it. Branches, calls and jumps are followed to code that was executed before only, so that what
+never happens is an exit; what stands behind them is taken as it is.
 """
 
 from __future__ import annotations
