@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     parser.option("-compare", metavar="REVISION", help="this tree with another revision (instead of -vmms)")
     parser.option("-rounds", type=int, default=3, metavar="N", help="measurements of everything; the median counts; 3")
     parser.option("-percent", type=int, default=100, metavar="P", help="of the programs' usual work; 100")
-    parser.option("-m", dest="memory", default="512", metavar="SIZE", help="RAM of the machines; 512")
+    parser.option("-m", dest="memory", default=measure.MEMORY, metavar="SIZE", help="RAM of the machines; 512")
     parser.option("-sources", metavar="DIR", help="more programs, if not ../shared/bench")
     parser.option(
         "-json", default=str(RESULTS), metavar="FILE", help="where everything measured goes; build/bench.json"
@@ -41,15 +41,17 @@ def main(words: list[str]) -> int:
     sources = Sources(options.sources)
     choice = measure.choose(options.only, sources, options.rounds, options.percent, options.memory)
     names = _vmms(options.vmms, options.compare)
+    whole = choice.whole and len(cores) == len(programs.CORES) and names == ["qemu", "powervisor"]
+    document = options.document or (whole and DOCUMENT)
+    for path in filter(None, (options.json, document)):
+        _check_writable(Path(path))
     conditions = tables.host()
     results: list[report.CoreResult] = []
 
     def done(result: report.CoreResult) -> None:
         results.append(result)
-        path = Path(options.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
         everything = {"host": conditions, "rounds": options.rounds, "cores": [result.json() for result in results]}
-        path.write_text(json.dumps(everything, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(everything, indent=1) + "\n")
 
     cache = catalogue.cache().resolve() / "bench" / "cache"
     try:
@@ -63,12 +65,20 @@ def main(words: list[str]) -> int:
     finally:  # a run that is broken off has been worth something too
         for result in results:
             tables.show(result)
-    whole = choice.whole and len(cores) == len(programs.CORES) and names == ["qemu", "powervisor"]
-    if document := options.document or (whole and DOCUMENT):
+    if document:
         Path(document).write_text(tables.document(results, conditions, options.rounds))
         print(f"written: {document}", file=sys.stderr)
     print(f"written: {options.json}", file=sys.stderr)
     return Status.USER if report.differences(results) else Status.OK
+
+
+def _check_writable(path: Path) -> None:
+    """Before anything is measured. Raises UserError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another file") from error
 
 
 def _core(name: str) -> programs.Core:
@@ -84,6 +94,8 @@ def _vmms(chosen: str | None, revision: str | None) -> list[str]:
             "-vmms and -compare: leave one of the two out; -compare REVISION is powervisor@REVISION,powervisor"
         )
     if revision is not None:
+        if not revision:
+            raise UserError("-compare: name a revision, such as HEAD~3")
         return [f"powervisor@{revision}", "powervisor"]
     if chosen is not None:
         return chosen.split(",")

@@ -21,6 +21,8 @@ MEASURES = {
     "idle": "host CPU of an idle Linux",
     "counts": "what the engine counts",
 }
+MEMORY = "512"
+"""MiB of RAM that the machines have, if not told."""
 IDLE_SECONDS = 10
 STARTS = 3
 """Starts a round: they are short."""
@@ -41,7 +43,7 @@ class Choice:
     percent: int
     memory: str
     whole: bool
-    """Whether nothing was left out that is there."""
+    """Whether nothing was left out, neither by the user nor because it is missing here."""
 
 
 def choose(only: str, sources: Sources, rounds: int, percent: int, memory: str) -> Choice:
@@ -49,9 +51,10 @@ def choose(only: str, sources: Sources, rounds: int, percent: int, memory: str) 
     there = sources.available()
     words = [word for word in only.split(",") if word]
     kinds = [kind.value for kind in Kind]
+    named = dict.fromkeys([*kinds, *MEASURES, *programs.PROGRAMS])
     for word in words:
-        if word not in (*kinds, *MEASURES, *programs.PROGRAMS):
-            raise UserError(f"-only {word}: there are {', '.join([*kinds, *MEASURES, *programs.PROGRAMS])}")
+        if word not in named:
+            raise UserError(f"-only {word}: there are {', '.join(named)}")
         if word in programs.PROGRAMS and sources.find(word) is None:
             raise UserError(
                 f"-only {word}: {word}.c is not in {' nor in '.join(map(str, sources.places))}; see -sources"
@@ -61,7 +64,8 @@ def choose(only: str, sources: Sources, rounds: int, percent: int, memory: str) 
         print("bench: passt is not installed; leaving the class network out", file=sys.stderr)
         chosen = [program for program in chosen if program.kind is not Kind.NETWORK]
     measures = frozenset(name for name in MEASURES if not words or name in words)
-    return Choice(measures, chosen, rounds, percent, memory, whole=not words and percent == 100)
+    whole = not words and percent == 100 and memory == MEMORY and len(chosen) == len(programs.PROGRAMS)
+    return Choice(measures, chosen, rounds, percent, memory, whole)
 
 
 @dataclass

@@ -14,6 +14,8 @@ from bench.programs import HYPERCALL, MONITOR_READ, ONE, OTHER, SYSTEM_CALL, Kin
 
 MARKS = {Kind.INTEGER: 2.0, Kind.FLOAT: 12.0, Kind.VECTOR: 4.0, Kind.MEMORY: 3.0, Kind.SYSTEM: 1.3}
 """Our speed over QEMU's, at least: the geometric mean of a kind."""
+LOWEST_MARK = 0.9
+"""The same for each program of these kinds by itself."""
 PROGRAM_MARKS = {"disk_write": 0.8, "disk_read": 0.8, "disk_random": 0.5, "net_receive": 0.5, "net_send": 0.5}
 """The same for single programs: kinds of work on a device have little to do with each other."""
 BOOT_MARKS = {"warm": 1.2, "cold": 0.5}
@@ -131,6 +133,12 @@ class CoreResult:
         known = [ratio for score in self.names() if score.kind is kind and (ratio := self.ratio(score.name))]
         return geometric_mean(known) if known else None
 
+    def marked(self) -> Iterator[tuple[float, str]]:
+        """The ratios and names of programs of the kinds that have a mark."""
+        for score in self.names():
+            if score.kind in MARKS and (ratio := self.ratio(score.name)):
+                yield ratio, score.name
+
     def boot(self, vmm: str, temperature: str) -> Sample | None:
         """Seconds to BOOT-OK."""
         return _sample(self.boots.get(vmm, {}).get(temperature, ()))
@@ -174,6 +182,9 @@ class CoreResult:
             if (mean := self.mean(kind)) is not None:
                 mark = MARKS.get(kind) if judged else None
                 yield _verdict(f"{kind.value} programs, geometric mean of speeds", mean, mark, "{:.2f}", least=True)
+        if lowest := min(self.marked(), default=None):
+            what = f"{lowest[1]}, the lowest of the programs of kinds with a mark"
+            yield _verdict(what, lowest[0], LOWEST_MARK if judged else None, "{:.2f}", least=True)
         for name, least in PROGRAM_MARKS.items():
             if (ratio := self.ratio(name)) is not None:
                 yield _verdict(f"{name}, ratio of speeds", ratio, least if judged else None, "{:.2f}", least=True)

@@ -93,10 +93,20 @@ def alone(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with ExitStack() as stack:
         with suppress(OSError):
-            file = stack.enter_context(open(lock, "w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = None
+            while file is None or not _is_at(lock, file.fileno()):  # whoever had it before has removed it
+                file = stack.enter_context(open(lock, "w"))
+                fcntl.flock(file, fcntl.LOCK_EX)
             stack.callback(lock.unlink, missing_ok=True)
         yield
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether a path leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _prune(folder: Path) -> None:

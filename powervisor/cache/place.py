@@ -1,6 +1,7 @@
 """Where the cache is.
 
-Native code comes out of it: only directories that nobody else can write to are taken.
+Native code comes out of it: of directories that an administrator may have prepared, only those are taken that nobody
+else can write to. The user's own is where the user says.
 """
 
 from __future__ import annotations

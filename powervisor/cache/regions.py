@@ -229,7 +229,8 @@ def _number(database: sqlite3.Connection, name: str) -> int:
 def _is_damage(error: Exception) -> bool:
     if not isinstance(error, sqlite3.Error):
         return True
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    damage = sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR  # the last: of what tables there are
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in damage
 
 
 @contextlib.contextmanager

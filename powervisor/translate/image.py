@@ -138,20 +138,23 @@ class Building:
         quiet = subprocess.DEVNULL
         kept = store.path(space.base)
         self._kept = kept if kept is not None and os.access(kept.parent, os.W_OK) else None
-        self._process = subprocess.Popen(
-            [*command, str(self._kept or ""), *names], pass_fds=(shared,),
-            stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
-        )  # fmt: skip
-        self._waiter = threading.Thread(target=self._process.wait, name="image-builder", daemon=True)
-        self._waiter.start()
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):  # then it is built here
+            self._process = subprocess.Popen(
+                [*command, str(self._kept or ""), *names], pass_fds=(shared,),
+                stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True,
+            )  # fmt: skip
+            self._waiter = threading.Thread(target=self._process.wait, name="image-builder", daemon=True)
+            self._waiter.start()
 
     def wait(self) -> None:
         """Wait until the other process has ended."""
-        self._waiter.join()
+        if self._process is not None:
+            self._waiter.join()
 
     def abandon(self) -> None:
         """The machine ends: without a cache that it can be kept in nobody wants the image any more."""
-        if self._kept is None and self._process.poll() is None:
+        if self._kept is None and self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)  # with those it has started
 

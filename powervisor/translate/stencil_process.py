@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import struct
@@ -29,16 +30,20 @@ class StencilProcess:
     def __init__(self, core: str, cm: bool, quick: bool) -> None:
         self.core, self.cm, self.quick = core, cm, quick
         command = [sys.executable, "-m", __name__, core, str(int(cm)), str(int(quick))]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL,  # Ctrl-C is for it as well
-        )  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=None if os.environ.get("POWERVISOR_DEBUG") else subprocess.DEVNULL,  # Ctrl-C is for it as well
+            )  # fmt: skip
 
     def result(self) -> tuple[bytes, bytes]:
         """The object of the stencils and that of their derived functions.
 
-        Compiled here when the other process failed (killed, out of memory).
+        Compiled here when the other process failed (killed, out of memory) or could not be started.
         """
+        if self._process is None:
+            return compile_stencils(self.core, self.cm, self.quick)
         assert self._process.stdout is not None
         with self._process.stdout as output:
             data = output.read()

@@ -67,16 +67,21 @@ def test_medians_spreads_ratios_and_means():
 
 @pytest.mark.parametrize(("ratio", "met"), [(1.99, False), (2.0, True)])
 def test_a_class_is_held_against_its_mark(ratio, met):
-    (verdict,) = compared(ratio, ratio).verdicts()
-    assert (verdict.mark, verdict.met) == (">= 2", met)
+    verdict, lowest = compared(ratio, ratio).verdicts()
+    assert (verdict.mark, verdict.met, lowest.met) == (">= 2", met, True)
+
+
+def test_each_program_of_a_class_with_a_mark_has_one():
+    _, lowest = compared(0.89, 100.0).verdicts()
+    assert (lowest.value, lowest.mark, lowest.met) == ("0.89", ">= 0.9", False)
 
 
 def test_marks_are_for_qemu_only():
     result = compared(3.0)
     result.vmms[0] = "powervisor@HEAD"
     result.runs["powervisor@HEAD"] = result.runs.pop("qemu")
-    (verdict,) = result.verdicts()
-    assert (verdict.value, verdict.mark, verdict.met) == ("3.00", "", None)
+    for verdict in result.verdicts():
+        assert (verdict.value, verdict.mark, verdict.met) == ("3.00", "", None)
 
 
 def test_boots_are_compared_as_speeds_and_a_cold_one_with_qemus_only_one():
@@ -373,12 +378,24 @@ def test_classes_programs_and_measures_can_be_chosen(tmp_path):
     assert [program.name for program in chosen.programs] == ["nbody", "memory"]
     assert (chosen.measures, chosen.whole) == ({"boot"}, False)
     everything = measure.choose("", sources, 1, 100, "512")
-    assert everything.whole and everything.measures == set(measure.MEASURES)
-    assert "sieve" not in [program.name for program in everything.programs]
+    assert everything.measures == set(measure.MEASURES)
+    assert "sieve" not in [program.name for program in everything.programs] and not everything.whole
     with pytest.raises(UserError, match="-only siev: there are integer"):
         measure.choose("siev", sources, 1, 100, "512")
     with pytest.raises(UserError, match="-only sieve: sieve.c is not in .*; see -sources"):
         measure.choose("sieve", sources, 1, 100, "512")
+
+
+def test_the_whole_is_all_there_is_as_usual(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.measure.shutil.which", lambda name: name)
+    for name in programs.PROGRAMS:
+        (tmp_path / f"{name}.c").touch()
+    sources = Sources(str(tmp_path))
+    assert measure.choose("", sources, 3, 100, "512").whole
+    assert not measure.choose("", sources, 3, 50, "512").whole
+    assert not measure.choose("", sources, 3, 100, "1024").whole
+    monkeypatch.setattr("bench.measure.shutil.which", lambda name: None)
+    assert not measure.choose("", sources, 3, 100, "512").whole, "there is no passt"
 
 
 def test_vector_programs_run_only_where_there_is_a_vector_unit(tmp_path):
@@ -451,3 +468,8 @@ def test_results_go_to_a_file_and_a_document_where_asked(tmp_path, monkeypatch):
         main(["-cores", "e300"])
     with pytest.raises(UserError, match="leave one of the two out"):
         main(["-vmms", "qemu", "-compare", "HEAD"])
+    with pytest.raises(UserError, match="-compare: name a revision"):
+        main(["-compare", ""])
+    for option in ("-json", "-document"):
+        with pytest.raises(UserError, match="cannot be written .Is a directory.; name another file"):
+            main([option, "/tmp", "-only", "start"])

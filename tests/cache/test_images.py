@@ -1,5 +1,6 @@
 """Images on disk: whole or not there, bounded in number."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from powervisor.cache import images, place
 from powervisor.isa import cores
 from powervisor.native.codespace import CodeSpace
-from powervisor.translate import builder, image
+from powervisor.translate import builder, image, stencil_process
 
 
 @pytest.fixture
@@ -115,6 +116,25 @@ def test_one_process_at_a_time_makes_an_image(folder):
     assert [entry.name for entry in folder.iterdir()] == [path.name]
 
 
+def test_of_many_that_want_an_image_none_meets_another(folder):
+    path, inside, most = folder / "e5500-key.image", [], []
+
+    def build() -> None:
+        with images.alone(path):
+            inside.append(None)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.pop()
+
+    threads = [threading.Thread(target=build) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)  # some wait when the first one goes, others come later
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6 and not list(folder.iterdir())
+
+
 def test_where_no_lock_can_be_had_all_go_on(folder):
     with images.alone(folder / "missing" / "e5500-key.image"), images.alone(folder / "missing" / "e5500-key.image"):
         assert not images.entries()
@@ -184,6 +204,21 @@ def test_an_image_is_found_again_whatever_lies_in_low_memory():
         assert base() == before
     finally:
         heap.close()
+
+
+def no_process(*command, **options):
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_without_another_process_an_image_is_built_here(folder, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", no_process)
+    store = image.Store(cores.get("e5500"), [])
+    monkeypatch.setattr(store, "build", lambda space: "built here")
+    monkeypatch.setattr(stencil_process, "compile_stencils", lambda *which: (b"compiled", b"here"))
+    building = image.Building(store, SimpleNamespace(base=0x1000_0000))
+    assert building.result() == "built here"
+    building.abandon()
+    assert stencil_process.StencilProcess("e5500", True, True).result() == (b"compiled", b"here")
 
 
 @pytest.mark.parametrize("writable", [True, False])

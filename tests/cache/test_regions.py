@@ -115,6 +115,7 @@ def test_without_a_usable_directory_nothing_is_kept(tmp_path, folder):
 
 
 def damaged_versions(whole: bytes):
+    yield "a column's name", whole.replace(b"mark BLOB", b"mbrk BLOB")
     yield "empty", b""
     yield "text", b"this is no database\n" * 400
     yield "first page only", whole[:4096]

@@ -10,6 +10,8 @@ import pytest
 
 from powervisor.isa import cores
 from powervisor.translate.tier1.compiler import RegionCompiler
+from powervisor.translate.tier1.shape import Block, Region
+from powervisor.translate.tier1.worker import Worker
 from powervisor.vcpu.build import new_vm
 
 
@@ -47,3 +49,17 @@ def test_vcpus_that_find_hot_code_at_the_same_time_start_each_thread_once(impati
         compiler.close()
         compiler.ask(0, 0, 0, {})
         assert not compiler._threads
+
+
+def test_a_host_without_room_for_another_process_costs_regions_only(monkeypatch):
+    region = Region("e5500", 1, (0,), (Block(0, (0x4800_0000,)),))
+    worker = Worker()
+    with monkeypatch.context() as patched:
+        patched.setattr("powervisor.translate.tier1.worker.subprocess.Popen", no_process)
+        assert worker.compile(region) == b""
+    assert worker.compile(region), "later there is room"
+    worker.close()
+
+
+def no_process(*command, **options):
+    raise OSError("Cannot allocate memory")

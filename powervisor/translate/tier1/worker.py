@@ -46,8 +46,11 @@ class Worker:
         self._starting = threading.Lock()
 
     def compile(self, region: Region) -> bytes:
-        """The region's object; b"" when there is none (the process was killed, or LLVM refused)."""
-        process = self._started()
+        """The region's object; b"" when there is none (the process was killed or cannot be started, LLVM refused)."""
+        try:
+            process = self._started()
+        except OSError:  # no memory, too many processes: the guest goes on without
+            return b""
         if process is None:
             return b""
         assert process.stdin is not None and process.stdout is not None
