@@ -24,7 +24,7 @@ class Terminal:
         self.unread = b""
         self.status: int | None = None
 
-    def read_until(self, text: bytes, timeout: float = 60) -> None:
+    def read_until(self, text: bytes, timeout: float = 120) -> None:
         deadline = time.monotonic() + timeout
         while text not in self.unread:
             assert time.monotonic() < deadline, self.unread[-2000:].decode(errors="replace")
