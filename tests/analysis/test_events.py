@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -88,7 +89,8 @@ def test_a_trace_may_begin_and_end_while_the_guest_runs():
             until(lambda: machine.vcpus[0].instructions > before + 1_000_000)  # noqa: B023
             assert len(events) == told
             adds = [event.args[1] for event in events if event.pc == ORIGIN]
-            assert adds == list(range(adds[0], adds[0] + len(adds)))
+            gaps = [(one, after) for one, after in pairwise(adds) if after != one + 1]
+            assert not gaps[:5], f"{len(gaps)} of {len(adds)}"  # of which pytest would take hours to show all
         assert not machine.vcpus[0].state.trace and not machine.vm.observers
 
 
