@@ -3,7 +3,7 @@
 import math
 import os
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,13 +130,13 @@ class CoreResult:
 
     def mean(self, kind: Kind) -> float | None:
         """The geometric mean of the ratios of a kind; speeds of 0 are `wrong`, and left out."""
-        known = [ratio for score in self.names() if score.kind is kind and (ratio := self.ratio(score.name))]
+        known = [ratio for ratio, _ in self.ratios((kind,))]
         return geometric_mean(known) if known else None
 
-    def marked(self) -> Iterator[tuple[float, str]]:
-        """The ratios and names of programs of the kinds that have a mark."""
+    def ratios(self, kinds: Container[Kind]) -> Iterator[tuple[float, str]]:
+        """The ratios and names of programs of some kinds."""
         for score in self.names():
-            if score.kind in MARKS and (ratio := self.ratio(score.name)):
+            if score.kind in kinds and (ratio := self.ratio(score.name)):
                 yield ratio, score.name
 
     def boot(self, vmm: str, temperature: str) -> Sample | None:
@@ -182,7 +182,7 @@ class CoreResult:
             if (mean := self.mean(kind)) is not None:
                 mark = MARKS.get(kind) if judged else None
                 yield _verdict(f"{kind.value} programs, geometric mean of speeds", mean, mark, "{:.2f}", least=True)
-        if lowest := min(self.marked(), default=None):
+        if lowest := min(self.ratios(MARKS), default=None):
             what = f"{lowest[1]}, the lowest of the programs of kinds with a mark"
             yield _verdict(what, lowest[0], LOWEST_MARK if judged else None, "{:.2f}", least=True)
         for name, least in PROGRAM_MARKS.items():

@@ -287,7 +287,7 @@ class Ns16550(Device):
         if self.mcr.loop:
             self._arrive(value)
         self._update()
-        if self.chardev and not self.mcr.loop:
+        if not self.mcr.loop:
             self._send(value)
 
     def _send(self, byte: int) -> None:

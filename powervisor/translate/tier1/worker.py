@@ -49,12 +49,9 @@ class Worker:
         """The region's object; b"" when there is none (the process was killed or cannot be started, LLVM refused)."""
         try:
             process = self._started()
-        except OSError:  # no memory, too many processes: the guest goes on without
-            return b""
-        if process is None:
-            return b""
-        assert process.stdin is not None and process.stdout is not None
-        try:
+            if process is None:
+                return b""
+            assert process.stdin is not None and process.stdout is not None
             send(process.stdin, packed(region))
             data = receive(process.stdout)
         except OSError:
